@@ -1,0 +1,46 @@
+# `make demo` and `make test` set up everything they need, on a fresh machine too.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint unit proto lock clean system
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: $(READY) ## a compressed day through a fixed fleet and through minwatt; report in out/demo/
+	$(BIN)/python examples/demo/run.py
+
+test: $(READY) lint unit ## style, types, layers, and every test that needs no GPU
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: $(READY)
+	$(BIN)/pytest
+
+proto: $(READY) ## write the stubs anew from proto/
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iproto --python_out=. --grpc_python_out=. \
+	  --mypy_out=quiet:. --mypy_grpc_out=quiet:. $$(find proto -name '*.proto')
+
+lock: system ## pin every package anew in constraints.txt
+	$(PYTHON) scripts/lock.py
+
+clean: ## remove the environment and all output
+	rm -rf .venv out dist build
+
+$(READY): pyproject.toml constraints.txt | system
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,proto]'
+	@touch $@
+
+# What pip can't bring: an interpreter that is new enough and, for one test's stand-in library, a C compiler.
+system:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "minwatt needs Python 3.11 or newer; $(PYTHON) is older. Set PYTHON=python3.x" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || scripts/need-debian python3-venv
+	@command -v cc >/dev/null || scripts/need-debian gcc libc6-dev

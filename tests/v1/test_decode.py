@@ -1,0 +1,86 @@
+"""Laws of decoding: probabilities, order, and spans that are always inside the text and never overlap."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minwatt.v1.decode import EncodedText, EntitySpan, entity_spans, softmax, top_labels
+
+TAGS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
+
+
+def encode(pieces_of_words: list[int]) -> EncodedText:
+    """[CLS], words of so many pieces, two code points a piece and one between words, [SEP]."""
+    ids, word_ids, offsets, position = [101], [None], [(0, 0)], 0
+    for word, pieces in enumerate(pieces_of_words):
+        for _ in range(pieces):
+            ids.append(7)
+            word_ids.append(word)
+            offsets.append((position, position + 2))
+            position += 2
+        position += 1
+    return EncodedText([*ids, 102], [*word_ids, None], [*offsets, (0, 0)])
+
+
+def logits_of(tags: list[str], encoded: EncodedText) -> np.ndarray:
+    """Certain of `tags[word]` for each piece."""
+    logits = np.full((len(encoded), len(TAGS)), -10.0, np.float32)
+    for position, word in enumerate(encoded.word_ids):
+        logits[position, TAGS.index("O" if word is None else tags[word])] = 10.0
+    return logits
+
+
+@given(
+    st.lists(st.floats(-1000, 1000, width=32), min_size=2, max_size=9), st.integers(0, 12), st.floats(0, 1)
+)
+def test_labels_come_best_first_and_above_the_minimum(
+    values: list[float], top_k: int, min_score: float
+) -> None:
+    names = [f"label{index}" for index in range(len(values))]
+    found = top_labels(np.array(values, np.float32), names, top_k, min_score)
+    assert len(found) <= max(1, top_k)
+    scores = [label.score for label in found]
+    assert scores == sorted(scores, reverse=True)
+    assert all(score >= min_score for score in scores)
+    assert softmax(np.array(values, np.float32)).sum() == pytest.approx(1, abs=1e-5)
+
+
+@given(st.lists(st.tuples(st.integers(1, 4), st.sampled_from(TAGS)), max_size=12))
+def test_spans_are_ordered_disjoint_and_cover_exactly_the_tagged_words(words: list[tuple[int, str]]) -> None:
+    encoded = encode([pieces for pieces, _ in words])
+    tags = [tag for _, tag in words]
+    spans = entity_spans(logits_of(tags, encoded), encoded, TAGS, 0.0)
+    for before, after in pairwise(spans):
+        assert before.end < after.start
+    inside = {position for span in spans for position in range(span.start, span.end)}
+    for (start, end), word in zip(encoded.offsets, encoded.word_ids, strict=True):
+        if word is not None:
+            assert (tags[word] != "O") == (start in inside and end - 1 in inside)
+    assert all(0 < span.score <= 1 for span in spans)
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [
+        (["B-PER", "I-PER", "O"], [("PER", 0, 5)]),
+        (["B-PER", "B-PER", "O"], [("PER", 0, 2), ("PER", 3, 5)]),
+        (["O", "I-LOC", "I-LOC"], [("LOC", 3, 8)]),
+        (["B-PER", "I-LOC", "O"], [("PER", 0, 2), ("LOC", 3, 5)]),
+    ],
+)
+def test_bio_is_read_as_conlleval_reads_it(tags: list[str], expected: list[tuple[str, int, int]]) -> None:
+    encoded = encode([1, 1, 1])
+    spans = entity_spans(logits_of(tags, encoded), encoded, TAGS, 0.0)
+    assert [(span.label, span.start, span.end) for span in spans] == expected
+
+
+def test_padding_and_low_scores_are_left_out() -> None:
+    encoded = encode([1, 2])
+    logits = logits_of(["B-PER", "O"], encoded)
+    padded = np.vstack([logits, logits_of(["B-LOC"], encode([1]))])
+    assert entity_spans(padded, encoded, TAGS, 0.5) == entity_spans(logits, encoded, TAGS, 0.5)
+    assert entity_spans(logits * 0, encoded, TAGS, 0.5) == []
+    assert isinstance(entity_spans(logits, encoded, TAGS, 0.5)[0], EntitySpan)
