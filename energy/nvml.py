@@ -1,0 +1,162 @@
+"""One NVIDIA card through NVML: the only file that imports pynvml.
+
+Owns opening a card by index or UUID, the units of NVML's calls, and what its errors mean to a caller. Leaves
+which value to believe to energy.gpu. Called by opening.
+
+NVML counts its initialisations, so that cards opened twice in a process are closed independently.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import pynvml
+
+from energy.gpu import GpuError, GpuGone, Refused
+from energy.reading import Telemetry
+
+MW_PER_W = 1_000
+HZ_PER_MHZ = 1_000_000
+
+_NEVER = {
+    pynvml.NVML_ERROR_NOT_SUPPORTED,
+    pynvml.NVML_ERROR_NO_PERMISSION,
+    pynvml.NVML_ERROR_FUNCTION_NOT_FOUND,
+    pynvml.NVML_ERROR_ARGUMENT_VERSION_MISMATCH,
+    pynvml.NVML_ERROR_DEPRECATED,
+}
+_GONE = {
+    pynvml.NVML_ERROR_UNINITIALIZED,
+    pynvml.NVML_ERROR_DRIVER_NOT_LOADED,
+    pynvml.NVML_ERROR_GPU_IS_LOST,
+    pynvml.NVML_ERROR_RESET_REQUIRED,
+    pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH,
+    pynvml.NVML_ERROR_GPU_NOT_FOUND,
+    pynvml.NVML_ERROR_UNKNOWN,
+}
+
+
+def _call(function: Callable[..., Any], *arguments: Any) -> Any:
+    """The result of an NVML call; its error as Refused, GpuGone or GpuError, in NVML's own words."""
+    try:
+        return function(*arguments)
+    except pynvml.NVMLError as error:
+        raise _error(error) from error
+
+
+def _error(error: pynvml.NVMLError) -> GpuError:
+    kind = Refused if error.value in _NEVER else GpuGone if error.value in _GONE else GpuError
+    return kind(str(error))
+
+
+def _known(read: Callable[[], float]) -> float | None:
+    try:
+        return read()
+    except Refused:
+        return None
+
+
+class NvmlGpu:
+    """An open card. Calls raise Refused, GpuGone or GpuError; setters need root."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+        self.uuid: str = _call(pynvml.nvmlDeviceGetUUID, handle)
+        self.name: str = _call(pynvml.nvmlDeviceGetName, handle)
+
+    @classmethod
+    def open(cls, selector: str) -> NvmlGpu:
+        """The card with this index (digits) or UUID. Raises GpuError where there is none, or no driver."""
+        _call(pynvml.nvmlInit)
+        try:
+            return cls(_find(selector))
+        except GpuError:
+            with contextlib.suppress(GpuError):
+                _call(pynvml.nvmlShutdown)
+            raise
+
+    def close(self) -> None:
+        _call(pynvml.nvmlShutdown)
+
+    def energy_mj(self) -> int:
+        """Millijoules since the driver was loaded (Volta and later)."""
+        return int(_call(pynvml.nvmlDeviceGetTotalEnergyConsumption, self._handle))
+
+    def instant_power_mw(self) -> int:
+        """Milliwatts of the moment, by the field that newer drivers have."""
+        (field,) = _call(pynvml.nvmlDeviceGetFieldValues, self._handle, [pynvml.NVML_FI_DEV_POWER_INSTANT])
+        # The call succeeds for the card and tells of each field whether it has a value.
+        if field.nvmlReturn != pynvml.NVML_SUCCESS:
+            raise _error(pynvml.NVMLError(field.nvmlReturn))
+        return int(field.value.uiVal)
+
+    def average_power_mw(self) -> int:
+        """Milliwatts: the mean of the last second on Ampere (GA100 not) and later, of the moment before."""
+        return int(_call(pynvml.nvmlDeviceGetPowerUsage, self._handle))
+
+    def shares_card(self) -> bool:
+        """Whether MIG splits the card, or the handle is a slice of one."""
+        if self.uuid.startswith("MIG-"):
+            return True
+        try:
+            current, _ = _call(pynvml.nvmlDeviceGetMigMode, self._handle)
+        except Refused:
+            return False
+        return bool(current == pynvml.NVML_DEVICE_MIG_ENABLE)
+
+    def telemetry(self) -> Telemetry:
+        return Telemetry(
+            utilization=_known(lambda: _call(pynvml.nvmlDeviceGetUtilizationRates, self._handle).gpu / 100),
+            clock_hz=_known(self.clock_hz),
+            temperature_c=_known(self.temperature_c),
+            power_limit_w=_known(self.power_limit_w),
+        )
+
+    def clock_hz(self) -> float:
+        """Of the streaming multiprocessors."""
+        clock_mhz = _call(pynvml.nvmlDeviceGetClockInfo, self._handle, pynvml.NVML_CLOCK_SM)
+        return float(clock_mhz * HZ_PER_MHZ)
+
+    def temperature_c(self) -> float:
+        try:
+            return float(_call(pynvml.nvmlDeviceGetTemperatureV, self._handle, pynvml.NVML_TEMPERATURE_GPU))
+        except Refused:  # drivers before 570 have the older call only
+            return float(_call(pynvml.nvmlDeviceGetTemperature, self._handle, pynvml.NVML_TEMPERATURE_GPU))
+
+    def power_limit_w(self) -> float:
+        return float(_call(pynvml.nvmlDeviceGetPowerManagementLimit, self._handle) / MW_PER_W)
+
+    def default_power_limit_w(self) -> float:
+        return float(_call(pynvml.nvmlDeviceGetPowerManagementDefaultLimit, self._handle) / MW_PER_W)
+
+    def power_limit_range_w(self) -> tuple[float, float]:
+        lowest_mw, highest_mw = _call(pynvml.nvmlDeviceGetPowerManagementLimitConstraints, self._handle)
+        return lowest_mw / MW_PER_W, highest_mw / MW_PER_W
+
+    def set_power_limit_w(self, limit_w: float) -> None:
+        """Raises ValueError outside power_limit_range_w."""
+        lowest_w, highest_w = self.power_limit_range_w()
+        if not lowest_w <= limit_w <= highest_w:
+            raise ValueError(f"limit_w = {limit_w:g}: allowed: {lowest_w:g} to {highest_w:g}")
+        _call(pynvml.nvmlDeviceSetPowerManagementLimit, self._handle, round(limit_w * MW_PER_W))
+
+    def lock_clocks_mhz(self, lowest_mhz: int, highest_mhz: int) -> None:
+        """Keeps the graphics clock within the range until reset_clocks or the driver's reload."""
+        _call(pynvml.nvmlDeviceSetGpuLockedClocks, self._handle, lowest_mhz, highest_mhz)
+
+    def reset_clocks(self) -> None:
+        _call(pynvml.nvmlDeviceResetGpuLockedClocks, self._handle)
+
+
+def _find(selector: str) -> Any:
+    if not selector.isdigit():
+        try:
+            return _call(pynvml.nvmlDeviceGetHandleByUUID, selector)
+        except GpuError as error:
+            raise type(error)(f"GPU {selector!r}: {error}") from error
+    count = _call(pynvml.nvmlDeviceGetCount)
+    if int(selector) >= count:
+        raise GpuError(f"GPU {selector}: this machine has {count}, counted from 0")
+    return _call(pynvml.nvmlDeviceGetHandleByIndex, int(selector))
