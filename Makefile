@@ -10,7 +10,7 @@ help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: $(READY) ## a compressed day through a fixed fleet and through minwatt; report in out/demo/
-	$(BIN)/python examples/demo/run.py
+	$(BIN)/python -m examples.demo.run
 
 test: $(READY) lint unit ## style, types, layers, and every test that needs no GPU
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,33 +66,65 @@ def entity_spans(
 ) -> list[EntitySpan]:
     """The entities of one text; `logits` is [tokens, labels] for the text's own tokens (padding cut off).
 
-    A word takes the tag with the highest mean probability over its pieces. Words join while the tag goes on
-    as I- of the same type; an I- that continues nothing opens an entity, as conlleval reads it.
+    A word's probabilities are the means over its pieces. The tags are the likeliest sequence of the text in
+    which each I- continues an entity of its type: a word's own best tag may continue nothing, and to read it
+    as an entity of its own costs some 3 points of F1 (UNER EWT, dev).
     """
+    words = _words(encoded.word_ids)
+    if not words:
+        return []
     probabilities = softmax(logits[: len(encoded)])
+    of_words = np.stack([probabilities[first:last].mean(axis=0) for first, last in words])
     spans: list[EntitySpan] = []
-    open_label, open_start, open_end = "", 0, 0
-    open_scores: list[float] = []
+    opened: list[int] = []  # the words of the entity that is being read
 
     def close() -> None:
-        if open_label:
-            score = sum(open_scores) / len(open_scores)
+        if opened:
+            score = float(np.mean([of_words[word, tags[word]] for word in opened]))
             if score >= min_score:
-                spans.append(EntitySpan(open_label, score, open_start, open_end))
+                start = encoded.offsets[words[opened[0]][0]][0]
+                end = encoded.offsets[words[opened[-1]][1] - 1][1]
+                spans.append(EntitySpan(labels[tags[opened[0]]][2:], score, start, end))
+            opened.clear()
 
-    for first, last in _words(encoded.word_ids):
-        word = probabilities[first:last].mean(axis=0)
-        index = int(word.argmax())
-        prefix, _, kind = labels[index].partition("-")
-        start, end = encoded.offsets[first][0], encoded.offsets[last - 1][1]
-        if prefix == "I" and kind == open_label:
-            open_scores.append(float(word[index]))
-            open_end = end
-            continue
-        close()
-        open_label, open_scores, open_start, open_end = kind, [float(word[index])], start, end
+    tags = likeliest_tags(of_words, labels)
+    for word, tag in enumerate(tags):
+        if labels[tag][0] != "I":
+            close()
+        if labels[tag] != "O":
+            opened.append(word)
     close()
     return spans
+
+
+def likeliest_tags(probabilities: Floats, labels: Sequence[str]) -> list[int]:
+    """The likeliest sequence of BIO tags; `probabilities` is [words, labels], at least one word.
+
+    Where each word's best tag makes a sequence without an I- that continues nothing, that is it; else Viterbi
+    (Forney, "The Viterbi algorithm", 1973) over the sequences that have none.
+    """
+    best: list[int] = probabilities.argmax(axis=1).tolist()
+    outside = labels.index("O")
+    if all(_may_follow(labels[left], labels[right]) for left, right in pairwise((outside, *best))):
+        return best
+    allowed = np.array([[_may_follow(left, right) for right in labels] for left in labels])
+    steps = np.where(allowed, 0.0, -np.inf)
+    logs = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
+    scores = steps[outside] + logs[0]
+    came_from = []
+    for word in logs[1:]:
+        through = scores[:, None] + steps
+        came_from.append(through.argmax(axis=0))
+        scores = through.max(axis=0) + word
+    tags = [int(scores.argmax())]
+    for previous in reversed(came_from):
+        tags.append(int(previous[tags[-1]]))
+    return tags[::-1]
+
+
+def _may_follow(left: str, right: str) -> bool:
+    """Whether the tag `right` may come after `left`: I-X only after B-X or I-X."""
+    return right[0] != "I" or (left != "O" and left[2:] == right[2:])
 
 
 def _words(word_ids: Sequence[int | None]) -> list[tuple[int, int]]:

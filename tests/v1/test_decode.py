@@ -1,13 +1,13 @@
 """Laws of decoding: probabilities, order, and spans that are always inside the text and never overlap."""
 
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minwatt.v1.decode import EncodedText, EntitySpan, entity_spans, softmax, top_labels
+from minwatt.v1.decode import EncodedText, EntitySpan, entity_spans, likeliest_tags, softmax, top_labels
 
 TAGS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
 
@@ -48,7 +48,18 @@ def test_labels_come_best_first_and_above_the_minimum(
     assert softmax(np.array(values, np.float32)).sum() == pytest.approx(1, abs=1e-5)
 
 
-@given(st.lists(st.tuples(st.integers(1, 4), st.sampled_from(TAGS)), max_size=12))
+@st.composite
+def tagged_words(draw: st.DrawFn) -> list[tuple[int, str]]:
+    """Words of so many pieces with tags in which every I- continues."""
+    words: list[tuple[int, str]] = []
+    for _ in range(draw(st.integers(0, 12))):
+        before = words[-1][1] if words else "O"
+        allowed = [tag for tag in TAGS if tag[0] != "I" or before[1:] == tag[1:]]
+        words.append((draw(st.integers(1, 4)), draw(st.sampled_from(allowed))))
+    return words
+
+
+@given(tagged_words())
 def test_spans_are_ordered_disjoint_and_cover_exactly_the_tagged_words(words: list[tuple[int, str]]) -> None:
     encoded = encode([pieces for pieces, _ in words])
     tags = [tag for _, tag in words]
@@ -67,14 +78,35 @@ def test_spans_are_ordered_disjoint_and_cover_exactly_the_tagged_words(words: li
     [
         (["B-PER", "I-PER", "O"], [("PER", 0, 5)]),
         (["B-PER", "B-PER", "O"], [("PER", 0, 2), ("PER", 3, 5)]),
-        (["O", "I-LOC", "I-LOC"], [("LOC", 3, 8)]),
-        (["B-PER", "I-LOC", "O"], [("PER", 0, 2), ("LOC", 3, 5)]),
+        (["O", "B-LOC", "I-LOC"], [("LOC", 3, 8)]),
+        (["B-PER", "B-LOC", "O"], [("PER", 0, 2), ("LOC", 3, 5)]),
     ],
 )
-def test_bio_is_read_as_conlleval_reads_it(tags: list[str], expected: list[tuple[str, int, int]]) -> None:
+def test_bio_is_read_as_it_was_written(tags: list[str], expected: list[tuple[str, int, int]]) -> None:
     encoded = encode([1, 1, 1])
     spans = entity_spans(logits_of(tags, encoded), encoded, TAGS, 0.0)
     assert [(span.label, span.start, span.end) for span in spans] == expected
+
+
+def sequence_probability(tags: tuple[int, ...], probabilities: np.ndarray) -> float:
+    return float(np.prod([probabilities[word, tag] for word, tag in enumerate(tags)]))
+
+
+def is_bio(tags: tuple[int, ...]) -> bool:
+    names = ["O", *(TAGS[tag] for tag in tags)]
+    return all(after[0] != "I" or before[1:] == after[1:] for before, after in pairwise(names))
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 4))
+def test_tags_are_the_likeliest_sequence_in_which_every_inside_continues(seed: int, words: int) -> None:
+    """Against all sequences, one by one."""
+    logits = np.random.default_rng(seed).normal(size=(words, len(TAGS))).astype(np.float32)
+    probabilities = softmax(logits)
+    tags = tuple(likeliest_tags(probabilities, TAGS))
+    assert is_bio(tags)
+    legal = filter(is_bio, product(range(len(TAGS)), repeat=words))
+    best = max(sequence_probability(other, probabilities) for other in legal)
+    assert sequence_probability(tags, probabilities) == pytest.approx(best, rel=1e-4)
 
 
 def test_padding_and_low_scores_are_left_out() -> None:

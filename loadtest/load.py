@@ -1,0 +1,160 @@
+"""From what the user asked for to a plan: the options of a load, checked, and the requests they mean.
+
+Owns the options' ranges, which of them go together, and their one-line errors. Leaves the drawing of
+arrivals to `arrivals` and `trace`. Called by `cli`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from loadtest.arrivals import POISSON_CV, Diurnal, diurnal, draw, flat
+from loadtest.plan import Payload, Plan, Task, build_plan, payload
+from loadtest.texts import packaged_texts, read_texts
+from loadtest.trace import Arrivals, Fit, arrivals, read_trace
+from minwatt.v1.errors import UsageError
+
+_DEFAULT_DURATION_S = 60.0
+_UNITS_S = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h)\s*", re.ASCII)
+
+
+class Shape(StrEnum):
+    CONSTANT = "constant"  # evenly spaced
+    POISSON = "poisson"
+    DIURNAL = "diurnal"
+
+
+class TaskMix(StrEnum):
+    CLASSIFY = "classify"
+    EXTRACT = "extract"
+    MIXED = "mixed"  # half of the requests each
+
+
+def parse_duration_s(value: object) -> object:
+    """`90s`, `50ms`, `1.5m` as seconds; what is no text is passed on. Raises ValueError: what is allowed."""
+    if not isinstance(value, str):
+        return value
+    match = _DURATION.fullmatch(value)
+    if match is None or float(match[1]) == 0:
+        raise ValueError("allowed: a duration such as 50ms, 90s, 5m or 1h")
+    return float(match[1]) * _UNITS_S[match[2]]
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration_s), Field(gt=0, allow_inf_nan=False)]
+_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+def flag(name: str) -> str:
+    """The command's spelling of a field, so that errors name what was typed."""
+    return "--" + name.removesuffix("_s").replace("_", "-")
+
+
+class LoadOptions(BaseModel):
+    """What to send and when. Exactly one of `trace` and `generate`; None is "not given"."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=flag, populate_by_name=True)
+
+    trace: Path | None = None
+    generate: Shape | None = None
+    duration_s: Duration | None = None
+    peak_rps: _Positive | None = None
+    rate_scale: _Positive | None = None
+    time_scale: _Positive | None = None
+    arrivals_cv: float | None = Field(default=None, ge=0, le=20)
+    trough: float | None = Field(default=None, ge=0, le=1)
+    flash_crowds: int | None = Field(default=None, ge=0, le=24)
+    flash_factor: float | None = Field(default=None, ge=1, le=100)
+    seed: int = Field(default=0, ge=0)
+    texts: Path | None = None
+    task: TaskMix = TaskMix.MIXED
+
+    def given(self) -> dict[str, str]:
+        """What was asked for, for the record."""
+        values = self.model_dump(exclude_none=True, mode="json", by_alias=False)
+        return {
+            name.removesuffix("_s").replace("_", " "): f"{value:g} s" if name.endswith("_s") else str(value)
+            for name, value in values.items()
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """A plan and what to know about it."""
+
+    plan: Plan
+    gap_s: float  # of the trace without data, hence without arrivals
+
+
+def make_load(options: LoadOptions) -> Load:
+    """Reads the files, draws the arrivals. Same options, same load. Raises UsageError."""
+    _check_together(options)
+    rng = np.random.default_rng(options.seed)
+    found = _from_trace(options, rng) if options.trace else _generated(options, rng)
+    if not len(found.planned_s):
+        raise UsageError(f"no request falls into the {found.duration_s:g} s of the run: nothing to send")
+    return Load(build_plan(found.planned_s, found.duration_s, payloads(options), rng), found.gap_s)
+
+
+def payloads(options: LoadOptions) -> list[list[Payload]]:
+    """One group a task, one text a request."""
+    tasks = [Task(options.task.value)] if options.task is not TaskMix.MIXED else list(Task)
+    own = read_texts(options.texts) if options.texts else None
+    return [[payload(task, [text]) for text in own or packaged_texts(task)] for task in tasks]
+
+
+def _from_trace(options: LoadOptions, rng: np.random.Generator) -> Arrivals:
+    assert options.trace is not None  # noqa: S101 - the caller's condition, for the type checker
+    fit = Fit(
+        time_scale=options.time_scale or 1.0,
+        rate_scale=options.rate_scale,
+        peak_rps=options.peak_rps,
+        duration_s=options.duration_s,
+        cv=options.arrivals_cv,
+    )
+    return arrivals(read_trace(options.trace), fit, rng)
+
+
+def _generated(options: LoadOptions, rng: np.random.Generator) -> Arrivals:
+    duration_s = options.duration_s or _DEFAULT_DURATION_S
+    peak_rps = options.peak_rps or 0.0
+    if options.generate is Shape.CONSTANT:
+        return Arrivals(draw(flat(peak_rps, duration_s), rng, cv=0.0), duration_s)
+    if options.generate is Shape.POISSON:
+        return Arrivals(draw(flat(peak_rps, duration_s), rng), duration_s)
+    chosen: dict[str, Any] = {
+        "trough_fraction": options.trough,
+        "flash_crowds": options.flash_crowds,
+        "flash_factor": options.flash_factor,
+    }
+    shape = Diurnal(
+        duration_s, peak_rps, **{key: value for key, value in chosen.items() if value is not None}
+    )
+    cv = POISSON_CV if options.arrivals_cv is None else options.arrivals_cv
+    return Arrivals(draw(diurnal(shape, rng), rng, cv), duration_s)
+
+
+def _check_together(options: LoadOptions) -> None:
+    """Options that have no effect, or fight one another, are mistakes, not silence."""
+    if (options.trace is None) == (options.generate is None):
+        raise UsageError(f"give either --trace FILE or --generate {'|'.join(Shape)}")
+    if options.rate_scale is not None and options.peak_rps is not None:
+        raise UsageError("give either --rate-scale or --peak-rps")
+    if options.generate is not None and options.peak_rps is None:
+        raise UsageError(f"--generate {options.generate} needs --peak-rps, its highest requests per second")
+    only_trace = {"rate_scale", "time_scale"}
+    only_diurnal = {"trough", "flash_crowds", "flash_factor"}
+    useless = only_diurnal if options.trace else only_trace
+    if options.generate in {Shape.CONSTANT, Shape.POISSON}:
+        useless = only_trace | only_diurnal | {"arrivals_cv"}
+    for name in sorted(useless):
+        if getattr(options, name) is not None:
+            load = "--trace" if options.trace else f"--generate {options.generate}"
+            raise UsageError(f"{flag(name)} = {getattr(options, name)!r}: does not go with {load}")

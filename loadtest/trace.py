@@ -1,0 +1,236 @@
+"""Recorded traffic: reading a trace file, fitting it to a run, and drawing its arrivals.
+
+Two forms, both with a header: `t_s,count` (requests from t_s until the next bin; an empty count means
+that no data was collected) and `t_s[,…]` (one row a request). Times count from the first row. Owns their
+errors (file, line, field, value, allowed). The arithmetic is pure; `read_trace` alone touches the disk.
+Leaves drawing inside bins to `arrivals`. Called by `cli`.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from loadtest.arrivals import POISSON_CV, Floats, RateCurve, draw, place_counts
+from minwatt.v1.errors import UsageError
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_MOST_BINS = 10_000_000
+_REBIN_S = 1.0  # one row a request becomes bins of this width when its rate is scaled
+
+
+@dataclass(frozen=True, slots=True)
+class BinnedTrace:
+    """`counts[i]` requests from i × `bin_s` on; NaN where no data was collected."""
+
+    bin_s: float
+    counts: Floats  # [bins]
+
+    @property
+    def duration_s(self) -> float:
+        return self.bin_s * len(self.counts)
+
+    @property
+    def gap_s(self) -> float:
+        """Seconds without data."""
+        return self.bin_s * int(np.isnan(self.counts).sum())
+
+    def first(self, duration_s: float) -> BinnedTrace:
+        """The bins that begin within `duration_s`."""
+        return BinnedTrace(self.bin_s, self.counts[: max(1, math.ceil(duration_s / self.bin_s))])
+
+    def edges_s(self) -> Floats:
+        return np.arange(len(self.counts) + 1, dtype=np.float64) * self.bin_s
+
+    def curve(self) -> RateCurve:
+        return RateCurve(self.edges_s(), np.nan_to_num(self.counts, nan=0.0) / self.bin_s)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestTrace:
+    """The time of every request, sorted, from 0."""
+
+    t_s: Floats
+
+    @property
+    def duration_s(self) -> float:
+        """To the last request, and one mean gap more: as long as its rate is true."""
+        last_s = float(self.t_s[-1])
+        return last_s + last_s / max(1, len(self.t_s) - 1) if last_s > 0 else 1.0
+
+    def binned(self, bin_s: float) -> BinnedTrace:
+        bins = max(1, math.ceil(self.duration_s / bin_s))
+        counts = np.bincount(np.minimum((self.t_s / bin_s).astype(np.int64), bins - 1), minlength=bins)
+        return BinnedTrace(bin_s, counts.astype(np.float64))
+
+
+Trace = BinnedTrace | RequestTrace
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """How a trace becomes a run. Nothing is thinned: a scaled rate is drawn anew, as bursty as asked for.
+
+    Give `rate_scale` or `peak_rps` (what the busiest bin is scaled to), not both; neither leaves the rate be.
+    """
+
+    time_scale: float = 1.0  # 60 plays an hour in a minute, and 60 times the rate
+    rate_scale: float | None = None
+    peak_rps: float | None = None
+    duration_s: float | None = None  # the run's first seconds, after time was scaled
+    cv: float | None = None  # of the gaps inside bins; None: the counts as they are, or Poisson when scaled
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """A run's arrivals and what to know about them."""
+
+    planned_s: Floats
+    duration_s: float
+    gap_s: float = 0.0  # of the run without data, hence without arrivals
+
+
+def arrivals(trace: Trace, fit: Fit, rng: np.random.Generator) -> Arrivals:
+    """The trace's own arrivals, or arrivals drawn from its scaled rate."""
+    compressed = _compress(trace, fit.time_scale)
+    scaled = fit.rate_scale is not None or fit.peak_rps is not None or fit.cv is not None
+    duration_s = min(compressed.duration_s, fit.duration_s or math.inf)
+    if isinstance(compressed, RequestTrace) and not scaled:
+        planned_s = compressed.t_s
+        return Arrivals(planned_s[planned_s < duration_s], duration_s)
+    whole = (
+        compressed.binned(_REBIN_S / fit.time_scale) if isinstance(compressed, RequestTrace) else compressed
+    )
+    binned = whole.first(duration_s)
+    gap_s = _gap_before(binned, duration_s)
+    if scaled:
+        curve = binned.curve().scaled(_rate_scale(whole, fit)).first(duration_s)
+        return Arrivals(draw(curve, rng, POISSON_CV if fit.cv is None else fit.cv), duration_s, gap_s)
+    planned_s = place_counts(binned.edges_s(), np.nan_to_num(binned.counts, nan=0.0).astype(np.int64), rng)
+    return Arrivals(planned_s[planned_s < duration_s], duration_s, gap_s)
+
+
+def _compress(trace: Trace, time_scale: float) -> Trace:
+    if isinstance(trace, RequestTrace):
+        return RequestTrace(trace.t_s / time_scale)
+    return BinnedTrace(trace.bin_s / time_scale, trace.counts)
+
+
+def _rate_scale(trace: BinnedTrace, fit: Fit) -> float:
+    if fit.peak_rps is None:
+        return 1.0 if fit.rate_scale is None else fit.rate_scale
+    highest_rps = float(trace.curve().rates_rps.max())
+    return fit.peak_rps / highest_rps if highest_rps > 0 else 1.0
+
+
+def _gap_before(trace: BinnedTrace, duration_s: float) -> float:
+    edges_s = np.minimum(trace.edges_s(), duration_s)
+    return float(np.diff(edges_s)[np.isnan(trace.counts)].sum())
+
+
+def read_trace(path: Path) -> Trace:
+    """Reads either form, gzip or plain by content. Raises UsageError: file, line, field, value, allowed."""
+    try:
+        data = path.read_bytes()
+        text = (gzip.decompress(data) if data.startswith(_GZIP_MAGIC) else data).decode("utf-8-sig")
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not a readable trace: {error}") from error
+    return parse_trace(text, str(path))
+
+
+def parse_trace(text: str, where: str) -> Trace:
+    """As `read_trace`, of the file's text; `where` names it in errors."""
+    reader = csv.reader(io.StringIO(text))
+    header = [cell.strip() for cell in next(reader, [])]
+    if not header:
+        raise UsageError(f"{where}: empty file; expected a header `t_s,count` or `t_s,…` and rows")
+    if header[0] != "t_s":
+        raise UsageError(f"{where}:1: header = {','.join(header)!r}: the first column must be t_s (seconds)")
+    rows = _Rows(where, header, reader)
+    try:
+        return _binned(rows) if "count" in header else _requests(rows)
+    except csv.Error as error:
+        raise UsageError(f"{where}: not a readable trace: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Rows with their times checked: numbers, not negative, sorted."""
+
+    where: str
+    header: list[str]
+    reader: Iterator[list[str]]
+
+    def __iter__(self) -> Iterator[tuple[int, float, list[str]]]:
+        previous_s = 0.0
+        for line, row in enumerate(self.reader, start=2):
+            if not any(cell.strip() for cell in row):
+                continue
+            if len(row) != len(self.header):
+                raise self.error(line, "row", ",".join(row), f"expected {len(self.header)} columns")
+            t_s = self.number(line, "t_s", row[0])
+            if t_s < previous_s:
+                raise self.error(line, "t_s", row[0], f"times must not go back (last {previous_s:g})")
+            previous_s = t_s
+            yield line, t_s, row
+
+    def number(self, line: int, name: str, cell: str) -> float:
+        try:
+            value = float(cell)
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and value >= 0):
+            raise self.error(line, name, cell, "expected a number of 0 or more")
+        return value
+
+    def error(self, line: int, name: str, value: str, allowed: str) -> UsageError:
+        return UsageError(f"{self.where}:{line}: {name} = {value!r}: {allowed}")
+
+
+def _requests(rows: _Rows) -> RequestTrace:
+    t_s = np.array([time_s for _, time_s, _ in rows])
+    if not len(t_s):
+        raise UsageError(f"{rows.where}: no requests after the header")
+    return RequestTrace(t_s - t_s[0])
+
+
+def _binned(rows: _Rows) -> BinnedTrace:
+    column = rows.header.index("count")
+    found: list[tuple[int, float, float]] = []
+    for line, t_s, row in rows:
+        cell = row[column].strip()
+        count = rows.number(line, "count", cell) if cell else math.nan
+        if not math.isnan(count) and count != int(count):
+            raise rows.error(line, "count", cell, "expected a whole number, or nothing for no data")
+        found.append((line, t_s, count))
+    if len(found) < 2:
+        raise UsageError(f"{rows.where}: {len(found)} bins; at least 2 are needed to know how long a bin is")
+    return _fill(rows, found)
+
+
+def _fill(rows: _Rows, found: list[tuple[int, float, float]]) -> BinnedTrace:
+    """Bins at their places; rows left out are bins without data."""
+    start_s, bin_s = found[0][1], found[1][1] - found[0][1]
+    if bin_s <= 0:
+        raise rows.error(found[1][0], "t_s", f"{found[1][1]:g}", "two bins start at the same time")
+    places: list[int] = []
+    for line, t_s, _ in found:
+        place = round((t_s - start_s) / bin_s)
+        if abs(t_s - start_s - place * bin_s) > 1e-3 * bin_s:
+            allowed = f"expected a multiple of the first bin's width, {bin_s:g} s, after {start_s:g}"
+            raise rows.error(line, "t_s", f"{t_s:g}", allowed)
+        if places and place == places[-1]:
+            raise rows.error(line, "t_s", f"{t_s:g}", "two bins start at the same time")
+        places.append(place)
+    if places[-1] > _MOST_BINS:
+        raise rows.error(found[-1][0], "t_s", f"{found[-1][1]:g}", f"a trace has at most {_MOST_BINS} bins")
+    counts = np.full(places[-1] + 1, np.nan)
+    counts[places] = [count for _, _, count in found]
+    return BinnedTrace(bin_s, counts)

@@ -1,0 +1,1 @@
+"""Commands that join two components; the components themselves never import one another."""

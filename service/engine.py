@@ -1,0 +1,45 @@
+"""Computes a batch: collates it, runs the encoder once, reads each text's answer from its head.
+
+Runs on the engine's own thread, which `batcher` owns; nothing here is shared with another thread.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.collate import collate
+from service.request import ComputedBatch, TextJob
+
+
+class Encoder(Protocol):
+    """A resident model."""
+
+    def run(
+        self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]
+    ) -> Mapping[str, NDArray[np.float32]]:
+        """Logits by output name, for int64 [texts, tokens]."""
+        ...
+
+
+class Engine:
+    """An encoder and what it needs to be fed."""
+
+    def __init__(
+        self, encoder: Encoder, pad_token_id: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._encoder = encoder
+        self._pad_token_id = pad_token_id
+        self._clock = clock
+
+    def compute(self, jobs: Sequence[TextJob]) -> ComputedBatch:
+        """Raises whatever the encoder raises: then the whole batch has failed."""
+        started_s = self._clock()
+        input_ids, attention_mask = collate([job.encoded for job in jobs], self._pad_token_id)
+        logits = self._encoder.run(input_ids, attention_mask)
+        results = [job.read(logits[job.output][row]) for row, job in enumerate(jobs)]
+        return ComputedBatch(results, input_ids.size, started_s, self._clock() - started_s)

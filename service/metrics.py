@@ -1,0 +1,177 @@
+"""Prometheus: the only file that imports its client. Base units; watts and joules carry their `source`.
+
+Owns the registry and its HTTP server. Fed by `telemetry`; gauges are read from the replica at each scrape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from wsgiref.simple_server import WSGIServer
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from energy import Reading
+from minwatt.v1.errors import UsageError
+from minwatt.v1.fleet_pb2 import REPLICA_STATE_READY
+from service.counters import Counters
+from service.power import PowerBook
+from service.replica import Replica
+
+LATENCY_BUCKETS = (
+    0.001,
+    0.002,
+    0.005,
+    0.01,
+    0.02,
+    0.03,
+    0.04,
+    0.05,
+    0.075,
+    0.1,
+    0.15,
+    0.2,
+    0.3,
+    0.5,
+    1,
+    2,
+    5,
+    10,
+)
+SIZE_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+TOKEN_BUCKETS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where a scrape reads the present."""
+
+    replica: Replica
+    counters: Counters
+    power: PowerBook
+
+
+class Metrics:
+    """A replica's metrics and, once `serve` was called, their HTTP endpoint."""
+
+    def __init__(self, sources: Sources) -> None:
+        self.registry = CollectorRegistry()
+        self._server: WSGIServer | None = None
+
+        def histogram(
+            name: str, text: str, buckets: tuple[float, ...], labels: tuple[str, ...] = ()
+        ) -> Histogram:
+            return Histogram(name, text, labels, buckets=buckets, registry=self.registry)
+
+        self.requests = histogram(
+            "minwatt_request_duration_seconds",
+            "From the door to the reply, by method and gRPC status.",
+            LATENCY_BUCKETS,
+            ("method", "status"),
+        )
+        self.queue = histogram(
+            "minwatt_queue_seconds", "From the door to the start of compute.", LATENCY_BUCKETS
+        )
+        self.compute = histogram(
+            "minwatt_batch_compute_seconds", "Of a batch in the engine.", LATENCY_BUCKETS
+        )
+        self.batch_texts = histogram("minwatt_batch_texts", "Texts a batch.", SIZE_BUCKETS)
+        self.batch_tokens = histogram("minwatt_batch_padded_tokens", "Tokens a batch, padded.", TOKEN_BUCKETS)
+        self.tokens = Counter("minwatt_tokens", "Computed, without padding.", registry=self.registry)
+        self.padded_tokens = Counter(
+            "minwatt_padded_tokens", "Computed, with padding.", registry=self.registry
+        )
+        self.refusals = Counter(
+            "minwatt_refusals", "Requests without an answer.", ["reason"], registry=self.registry
+        )
+        self.registry.register(_Present(sources))
+
+    def serve(self, host: str, port: int) -> int:
+        """Serves `/metrics`; returns the port. Raises UsageError when it is taken."""
+        try:
+            self._server, _ = start_http_server(port, host, self.registry)
+        except OSError as error:
+            raise UsageError(
+                f"metrics-port = {port}: {host}:{port} can't be bound ({error.strerror}); 0 takes a free one"
+            ) from error
+        return self._server.server_port
+
+    def close(self) -> None:
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+
+
+class _Present(Collector):
+    """Gauges and the meter's counters, read when scraped."""
+
+    def __init__(self, sources: Sources) -> None:
+        self._sources = sources
+
+    def collect(self) -> Iterator[Metric]:
+        replica, counters = self._sources.replica, self._sources.counters
+        who = replica.identity
+        yield InfoMetricFamily(
+            "minwatt_replica",
+            "What this replica serves.",
+            {
+                "model": who.model,
+                "version": who.model_version,
+                "variant": who.variant,
+                "replica_id": who.replica_id,
+            },
+        )
+        for name, text, value in (
+            (
+                "minwatt_ready",
+                "1 while this replica takes requests.",
+                float(replica.state == REPLICA_STATE_READY),
+            ),
+            ("minwatt_start_up_seconds", "From process start to ready.", replica.start_up_s),
+            ("minwatt_queue_depth_texts", "Texts that wait.", float(replica.dispatcher.waiting_texts)),
+            ("minwatt_in_flight_requests", "Accepted and not yet answered.", float(counters.in_flight)),
+            (
+                "minwatt_max_batch_texts",
+                "Of the operating point.",
+                float(replica.dispatcher.limits.max_texts),
+            ),
+            ("minwatt_max_delay_seconds", "Of the operating point.", replica.dispatcher.limits.max_delay_s),
+            ("minwatt_operating_point_version", "In force.", float(replica.operating_point_version)),
+        ):
+            yield GaugeMetricFamily(name, text, value)
+        yield CounterMetricFamily(
+            "minwatt_arrivals", "Requests at the door, refused ones too.", counters.arrivals
+        )
+        yield CounterMetricFamily("minwatt_engine_busy_seconds", "Time the engine computed.", counters.busy_s)
+        yield from self._energy()
+
+    def _energy(self) -> Iterator[Metric]:
+        """Watts are left out while unknown: a missing sample is not zero."""
+        power = self._sources.power
+        known = GaugeMetricFamily("minwatt_meter_up", "1 while the meter gives watts.", labels=["source"])
+        known.add_metric([power.meter.source], float(isinstance(power.last, Reading)))
+        yield known
+        if not isinstance(power.last, Reading):
+            return
+        watts = GaugeMetricFamily(
+            "minwatt_power_watts", "Mean over the meter's last window.", labels=["source"]
+        )
+        watts.add_metric([power.last.source], power.last.watts)
+        yield watts
+        joules = CounterMetricFamily("minwatt_energy_joules", "Read from the meter.", labels=["source"])
+        joules.add_metric([power.last.source], power.last.joules_total)
+        yield joules
+        shared = CounterMetricFamily(
+            "minwatt_apportioned_joules", "Where the meter's joules went.", labels=["source", "part"]
+        )
+        totals = power.totals
+        for part, value in (
+            ("start_up", totals.start_up_j),
+            ("idle", totals.idle_j),
+            ("requests", totals.requests_j),
+            ("unpriced", totals.unpriced_j),
+        ):
+            shared.add_metric([power.last.source, part], value)
+        yield shared

@@ -1,0 +1,61 @@
+"""What this replica is and does now: identity, state, operating point.
+
+Moved by `server` (state) and `fleet` (operating point); read by `inference`, `metrics` and the reports.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from minwatt.v1.fleet_pb2 import REPLICA_STATE_STARTING, OperatingPoint, ReplicaState
+from service.dispatch import Dispatcher
+from service.queue import BatchLimits
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who reports; `replica_id` is unique for each start."""
+
+    replica_id: str
+    model: str
+    model_version: str
+    variant: str
+    host: str
+    pid: int
+
+
+class Replica:
+    """The present of one server process."""
+
+    def __init__(self, identity: Identity, dispatcher: Dispatcher, slo_s: float) -> None:
+        self.identity = identity
+        self.state: ReplicaState.ValueType = REPLICA_STATE_STARTING
+        self.closing = False  # draining, and about to shut the door: new requests go elsewhere
+        self.address = ""
+        self.start_up_s = 0.0  # from process start to ready; 0 while starting
+        self.slo_s = slo_s
+        self.operating_point_version = 0
+        self.dispatcher = dispatcher
+
+    def operate_at(self, point: OperatingPoint) -> str | None:
+        """Moves batching and SLO; a zero bound or SLO stays. Returns why, if it can't be followed."""
+        numbers = (point.max_delay_seconds, point.slo_latency_seconds)
+        if not all(0 <= number < math.inf for number in numbers):
+            return (
+                f"operating point {point.version}: delay and SLO = {numbers}: must be finite and not negative"
+            )
+        if point.variant not in {"", self.identity.variant}:
+            serves = self.identity.variant
+            return (
+                f"operating point {point.version}: variant {point.variant!r}: this replica serves {serves!r}"
+            )
+        limits = self.dispatcher.limits
+        self.dispatcher.limits = BatchLimits(
+            point.max_batch_texts or limits.max_texts,
+            point.max_batch_tokens or limits.max_padded_tokens,
+            point.max_delay_seconds,
+        )
+        self.slo_s = point.slo_latency_seconds or self.slo_s
+        self.operating_point_version = point.version
+        return None

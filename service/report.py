@@ -1,0 +1,44 @@
+"""The replica's report to the fleet.
+
+Pure but for taking the interval's sketch out of the counters. Called by `fleet` each second and on state
+changes.
+"""
+
+from __future__ import annotations
+
+from minwatt.v1.fleet_pb2 import Power, ReplicaReport
+from service.counters import Counters
+from service.replica import Replica
+
+
+def report(
+    replica: Replica, counters: Counters, power: Power, sequence: int, interval_s: float
+) -> ReplicaReport:
+    """Cumulative fields count from the start; the sketch is of the `interval_s` since the last report."""
+    who = replica.identity
+    return ReplicaReport(
+        replica_id=who.replica_id,
+        model=who.model,
+        model_version=who.model_version,
+        variant=who.variant,
+        state=replica.state,
+        interval_seconds=interval_s,
+        sequence=sequence,
+        arrivals_total=counters.arrivals,
+        completions_total=counters.completions,
+        refusals_total=dict(counters.refusals),
+        tokens_total=counters.tokens,
+        padded_tokens_total=counters.padded_tokens,
+        queue_depth=replica.dispatcher.waiting_texts,
+        in_flight=counters.in_flight,
+        latency_sketch=counters.take_latency_sketch(),
+        batch_sizes_total=dict(counters.batch_sizes),
+        busy_seconds_total=counters.busy_s,
+        texts_total=counters.texts,
+        power=power,
+        start_up_seconds=replica.start_up_s,
+        operating_point_version=replica.operating_point_version,
+        pid=who.pid,
+        host=who.host,
+        address=replica.address,
+    )

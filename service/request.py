@@ -1,0 +1,66 @@
+"""A request inside the server: its texts, what became of them, and what they cost.
+
+Pure data. Made by `inference`, filled by `dispatch`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minwatt.v1.decode import EncodedText
+from minwatt.v1.inference_pb2 import Classification, EntityList
+
+Floats = NDArray[np.float32]
+TextResult = Classification | EntityList
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TextJob:
+    """One text to compute: its tokens, the head that answers it, and how that head's logits are read."""
+
+    encoded: EncodedText
+    output: str  # the graph's output, e.g. intent_logits
+    read: Callable[[Floats], TextResult]  # of this text's row
+
+
+@dataclass(frozen=True, slots=True)
+class ComputedBatch:
+    """What the engine made of a batch: results in its order, and seconds from collating to reading."""
+
+    results: Sequence[TextResult]
+    padded_tokens: int
+    started_s: float
+    compute_s: float
+
+
+@dataclass(slots=True)
+class Cost:
+    """Of a request so far: tokens and joules are sums, times the longest, the batch the largest."""
+
+    tokens: int = 0
+    queue_s: float = 0.0
+    compute_s: float = 0.0
+    batch_texts: int = 0
+    energy_j: float | None = 0.0  # None once a batch's joules were unknown
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """Accepted and tokenised. Times are of the server's monotonic clock."""
+
+    jobs: Sequence[TextJob]
+    arrived_s: float
+    due_s: float
+    deadline_s: float = math.inf
+    cost: Cost = field(default_factory=Cost)
+    results: list[TextResult | None] = field(init=False)
+    unanswered: int = field(init=False)  # texts
+
+    def __post_init__(self) -> None:
+        self.results = [None] * len(self.jobs)
+        self.unanswered = len(self.jobs)

@@ -1,0 +1,234 @@
+"""One replica from start to exit: assemble, warm up, open the door, drain.
+
+The only place that knows all parts. Called by `cli`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import uuid
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+
+from energy.modelled import this_process
+from minwatt.v1.fleet_pb2 import REPLICA_STATE_DRAINING, REPLICA_STATE_READY
+from minwatt.v1.model_dir import ModelDirectory
+from service.admission import AdmissionLimits
+from service.batcher import Batcher
+from service.counters import Counters
+from service.dispatch import Dispatcher
+from service.door import Door, DoorOptions
+from service.engine import Engine
+from service.fleet import FleetMember
+from service.inference import Inference, RequestLimits
+from service.metrics import Metrics, Sources
+from service.power import PowerBook, meter_of
+from service.queue import BatchLimits
+from service.replica import Identity, Replica
+from service.rpc import RpcLimits, handlers
+from service.runtime.onnx import OnnxEncoder, RuntimeOptions
+from service.service_time import ServiceTimeEstimate
+from service.settings import ServeSettings
+from service.telemetry import Telemetry
+from service.tokenize import TextTokenizer
+from service.warm_up import warm_up
+
+LAST_CALLS_S = 0.005
+LAST_CALLS_FEW = 5  # so few arrivals in LAST_CALLS_S are no backlog
+LAST_CALLS_LOOKS = 20
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A replica put together, not yet serving."""
+
+    directory: ModelDirectory
+    engine: Engine
+    replica: Replica
+    counters: Counters
+    power: PowerBook
+    metrics: Metrics
+    batcher: Batcher
+    inference: Inference
+
+
+def assemble(settings: ServeSettings) -> Parts:
+    """Loads the model and opens the meter. Raises UsageError."""
+    directory = ModelDirectory.open(settings.model)
+    spec = directory.spec
+    variant = settings.variant or spec.default_variant
+    graph = directory.variant_file(variant)
+    tokenizer = TextTokenizer(directory.tokenizer_file(), spec.max_tokens)
+    runtime = RuntimeOptions(settings.provider, settings.engine_threads)
+    engine = Engine(OnnxEncoder(graph, [task.output for task in spec.tasks], runtime), spec.pad_token_id)
+    power = PowerBook(meter_of(settings.meter), settings.engine_threads)
+
+    limits = BatchLimits(settings.max_batch_texts, settings.max_batch_tokens, settings.max_delay)
+    dispatcher = Dispatcher(limits, ServiceTimeEstimate())
+    replica_id = settings.replica_id or f"{spec.name}-{uuid.uuid4().hex[:8]}"
+    identity = Identity(replica_id, spec.name, spec.version, variant, socket.gethostname(), os.getpid())
+    replica = Replica(identity, dispatcher, settings.slo)
+    counters = Counters()
+    metrics = Metrics(Sources(replica, counters, power))
+    telemetry = Telemetry(counters, metrics, power)
+    batcher = Batcher(dispatcher, engine, telemetry)
+    bounds = RequestLimits(
+        settings.max_texts,
+        settings.default_deadline,
+        AdmissionLimits(settings.max_in_flight, settings.max_queue_texts),
+    )
+    inference = Inference(spec, tokenizer, batcher, replica, telemetry, bounds)
+    return Parts(directory, engine, replica, counters, power, metrics, batcher, inference)
+
+
+async def run(settings: ServeSettings, on_ready: Callable[[str], None]) -> None:
+    """Serves until SIGTERM or SIGINT, then drains; `on_ready` is told where. Raises UsageError."""
+    stop = _stop_signal()
+    parts = assemble(settings)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(parts.power.close)
+        stack.callback(parts.inference.close)
+        metrics_port = parts.metrics.serve(settings.host, settings.metrics_port)
+        stack.callback(parts.metrics.close)
+        member = _joined(settings, parts, stack)
+        closing = asyncio.Event()
+        door = Door(_door_options(settings))
+        await door.set_serving(False)
+        handler = handlers(
+            parts.inference, RpcLimits(settings.max_message_bytes, settings.max_in_flight), closing
+        )
+
+        # A shared port gets connections as soon as it listens: there the door opens when the model is warm.
+        if not settings.reuse_port:
+            parts.replica.address = await door.open(handler)
+        loops = [_start(parts.power.keep_reading(), stack)]
+        await _warm(parts)
+        await parts.power.share()
+        loops.append(_start(parts.batcher.run(), stack))
+        if settings.reuse_port:
+            parts.replica.address = await door.open(handler)
+
+        parts.replica.state = REPLICA_STATE_READY
+        parts.replica.start_up_s = this_process().age_s
+        await door.set_serving(True)
+        if member is not None:
+            member.changed()
+        on_ready(_ready_line(parts, f"http://{settings.host}:{metrics_port}/metrics"))
+
+        await _until(stop, loops)
+        await _drain(settings, parts, door, closing, member)
+
+
+async def _drain(
+    settings: ServeSettings, parts: Parts, door: Door, closing: asyncio.Event, member: FleetMember | None
+) -> None:
+    """Readiness off, time for balancers to see it, GOAWAY, what is in flight finishes."""
+    log.info("draining: %d requests in flight", parts.counters.in_flight)
+    parts.replica.state = REPLICA_STATE_DRAINING
+    await door.set_serving(False)
+    if member is not None:
+        member.changed()
+    await asyncio.sleep(settings.drain_delay)
+    parts.replica.closing = True
+    closing.set()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(settings.drain_grace):
+            await _answered(parts.counters)
+    await door.close(settings.drain_grace)
+    await parts.power.read()  # for the last report
+
+
+async def _answered(counters: Counters) -> None:
+    """Until every accepted request is answered and those that came meanwhile are refused.
+
+    gRPC cancels what it has received and not yet handed over when it shuts down: that backlog is worked off
+    first, for a bounded time, as a client that knows of no other replica goes on sending.
+    """
+    looks = 0
+    while looks < LAST_CALLS_LOOKS:
+        arrivals = counters.arrivals
+        await asyncio.sleep(LAST_CALLS_S)
+        if counters.in_flight:
+            continue
+        if counters.arrivals - arrivals <= LAST_CALLS_FEW:
+            return
+        looks += 1
+
+
+async def _warm(parts: Parts) -> None:
+    """On another thread, so that health checks and reports go on meanwhile."""
+    dispatcher = parts.replica.dispatcher
+    spec = parts.directory.spec
+    outputs = [task.output for task in spec.tasks]
+    dispatcher.service_time = await asyncio.to_thread(
+        warm_up, parts.engine, outputs, dispatcher.limits, spec.max_tokens
+    )
+
+
+def _joined(settings: ServeSettings, parts: Parts, stack: contextlib.AsyncExitStack) -> FleetMember | None:
+    """Joins the fleet where there is a scaler; leaves it, with a last report, as the stack unwinds."""
+    if settings.scaler is None:
+        return None
+    member = FleetMember(settings.scaler, parts.replica, parts.counters, parts.power)
+    stack.push_async_callback(member.leave, asyncio.create_task(member.run()))
+    return member
+
+
+def _start(loop: Coroutine[None, None, None], stack: contextlib.AsyncExitStack) -> asyncio.Task[None]:
+    """Runs a loop as a task that ends with the stack."""
+    task = asyncio.create_task(loop)
+
+    async def end() -> None:
+        task.cancel()
+        await asyncio.wait({task})
+
+    stack.push_async_callback(end)
+    return task
+
+
+async def _until(stop: asyncio.Event, loops: list[asyncio.Task[None]]) -> None:
+    """Waits for the signal. A loop that breaks ends the replica: it must not stay up and hang."""
+    stopped = asyncio.create_task(stop.wait())
+    done, _ = await asyncio.wait({stopped, *loops}, return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        task.result()
+
+
+def _stop_signal() -> asyncio.Event:
+    """Set by the first SIGTERM or SIGINT; the second one ends the process at once."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: int) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    return stop
+
+
+def _door_options(settings: ServeSettings) -> DoorOptions:
+    return DoorOptions(
+        settings.host,
+        settings.port,
+        settings.reuse_port,
+        settings.max_message_bytes,
+        settings.max_connection_age,
+    )
+
+
+def _ready_line(parts: Parts, metrics_url: str) -> str:
+    who = parts.replica.identity
+    return (
+        f"ready: grpc {parts.replica.address} · metrics {metrics_url} · "
+        f"model {who.model} {who.model_version} {who.variant} · watts {parts.power.source}"
+    )

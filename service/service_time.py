@@ -1,0 +1,82 @@
+"""How long a batch will compute: α + β·padded tokens, fitted online to the batches that were computed.
+
+Pure. The queue asks it when a batch must leave, admission whether a deadline can be met and when to retry.
+Fed by `batcher` after each batch, and by the warm-up's batch shapes before the first request.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+MEMORY = 0.98  # weight kept per batch: the last ~50 batches decide
+MIN_SPREAD = 0.05  # of the mean batch: below it the batches are of one size and say nothing of the slope
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceTime:
+    """`alpha_s` + `beta_s_per_token` × padded tokens; `residual_fraction` is the usual error of that."""
+
+    alpha_s: float = 0.0
+    beta_s_per_token: float = 0.0
+    residual_fraction: float = 0.0
+
+    def batch_s(self, padded_tokens: float) -> float:
+        """Expected seconds of a batch of that many tokens, padding included."""
+        return self.alpha_s + self.beta_s_per_token * padded_tokens
+
+    def cautious_batch_s(self, padded_tokens: float) -> float:
+        """As `batch_s`, later by the usual error: for who must not be late."""
+        return self.batch_s(padded_tokens) * (1 + self.residual_fraction)
+
+    def tokens_within(self, span_s: float) -> float:
+        """The padded tokens of the largest batch that is cautiously expected to end within `span_s`."""
+        for_tokens_s = span_s / (1 + self.residual_fraction) - self.alpha_s
+        if self.beta_s_per_token == 0.0:
+            return math.inf if for_tokens_s >= 0 else 0.0
+        return for_tokens_s / self.beta_s_per_token
+
+    @property
+    def worth_padding_tokens(self) -> float:
+        """Padding that costs as much as another batch's start, α."""
+        return self.alpha_s / self.beta_s_per_token if self.beta_s_per_token else math.inf
+
+
+class ServiceTimeEstimate:
+    """Least squares of relative errors with exponential forgetting; neither part is ever negative."""
+
+    def __init__(self) -> None:
+        self._weight = self._x = self._y = self._xx = self._xy = 0.0
+        self._current = ServiceTime()
+
+    @property
+    def current(self) -> ServiceTime:
+        """All zero until the first batch."""
+        return self._current
+
+    def observe(self, padded_tokens: int, compute_s: float) -> None:
+        """Learns from one computed batch."""
+        expected_s = self._current.batch_s(padded_tokens)
+        error = min(1.0, abs(compute_s / expected_s - 1)) if expected_s else 0.0
+        weight = 1 / padded_tokens**2  # errors grow with the batch: without it the largest would decide alone
+        for name, value in (
+            ("_weight", weight),
+            ("_x", weight * padded_tokens),
+            ("_y", weight * compute_s),
+            ("_xx", weight * padded_tokens**2),
+            ("_xy", weight * padded_tokens * compute_s),
+        ):
+            setattr(self, name, MEMORY * getattr(self, name) + value)
+        alpha_s, beta = self._fit()
+        residual = MEMORY * self._current.residual_fraction + (1 - MEMORY) * error
+        self._current = ServiceTime(alpha_s, beta, residual)
+
+    def _fit(self) -> tuple[float, float]:
+        mean_x, mean_y = self._x / self._weight, self._y / self._weight
+        variance = self._xx / self._weight - mean_x**2
+        if variance > (MIN_SPREAD * mean_x) ** 2:
+            beta = (self._xy / self._weight - mean_x * mean_y) / variance
+        else:
+            beta = self._current.beta_s_per_token
+        beta = min(max(beta, 0.0), mean_y / mean_x)  # more would take alpha below zero
+        return max(0.0, mean_y - beta * mean_x), beta

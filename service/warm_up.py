@@ -1,0 +1,47 @@
+"""Batch shapes computed before readiness, so that the first request meets warm memory and a known service
+time.
+
+Called by `server`, on a thread of its own.
+"""
+
+from __future__ import annotations
+
+from minwatt.v1.decode import EncodedText
+from minwatt.v1.inference_pb2 import Classification
+from service.engine import Engine
+from service.queue import BatchLimits
+from service.request import Floats, TextJob
+from service.service_time import ServiceTimeEstimate
+
+TEXT_TOKENS = (8, 32, 128)
+
+
+def shapes(limits: BatchLimits, max_tokens: int) -> list[tuple[int, int]]:
+    """(texts, tokens) to compute, largest first: powers of four and the bound, over the usual lengths."""
+    lengths = sorted({min(length, max_tokens) for length in TEXT_TOKENS})
+    sizes = {limits.max_texts, *(4**power for power in range(7) if 4**power < limits.max_texts)}
+    fitting = [
+        (n, length) for n in sizes for length in lengths if n * length <= limits.max_padded_tokens or n == 1
+    ]
+    return sorted(fitting, key=lambda shape: shape[0] * shape[1], reverse=True)
+
+
+def warm_up(engine: Engine, outputs: list[str], limits: BatchLimits, max_tokens: int) -> ServiceTimeEstimate:
+    """Computes each shape; returns what was learned. The first batch, which grows the memory, runs twice."""
+    estimate = ServiceTimeEstimate()
+    to_compute = shapes(limits, max_tokens)
+    _compute(engine, outputs, *to_compute[0])
+    for texts, tokens in to_compute:
+        estimate.observe(*_compute(engine, outputs, texts, tokens))
+    return estimate
+
+
+def _compute(engine: Engine, outputs: list[str], texts: int, tokens: int) -> tuple[int, float]:
+    encoded = EncodedText([1] * tokens, [None] * tokens, [(0, 0)] * tokens)
+    jobs = [TextJob(encoded, outputs[index % len(outputs)], _ignore) for index in range(texts)]
+    computed = engine.compute(jobs)
+    return computed.padded_tokens, computed.compute_s
+
+
+def _ignore(_logits: Floats) -> Classification:
+    return Classification()

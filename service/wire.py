@@ -1,0 +1,84 @@
+"""Bytes to requests without trusting them: what can't be read becomes a value that says why.
+
+gRPC answers INTERNAL when a deserializer raises; here a frame that is too large, malformed or not UTF-8
+reaches the handler as `Unreadable`, which answers with a precise status. Called by gRPC for each message,
+through `inference`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Generic, TypeVar
+
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
+
+from service.statuses import Refusal, Violation, invalid, too_large
+
+M = TypeVar("M", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A message that could not be parsed, and the refusal it gets."""
+
+    refusal: Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Reader(Generic[M]):
+    """A deserializer for one message type that never raises."""
+
+    message: type[M]
+    max_bytes: int
+
+    def __call__(self, data: bytes) -> M | Unreadable:
+        if len(data) > self.max_bytes:
+            return Unreadable(too_large(len(data), self.max_bytes))
+        parse: Callable[[bytes], M] = self.message.FromString
+        try:
+            return parse(data)
+        except DecodeError:
+            return Unreadable(invalid(_why(self.message.DESCRIPTOR, data)))
+
+
+def _why(descriptor: Any, data: bytes) -> list[Violation]:
+    """Which string is not UTF-8; or that the frame is no such message at all."""
+    try:
+        raw = _bytes_twin(descriptor.full_name, descriptor.file.serialized_pb).FromString(data)
+    except DecodeError:
+        return [Violation("(message)", f"the bytes are not a {descriptor.full_name}")]
+    return _not_utf8(raw, "") or [Violation("(message)", f"the bytes are not a {descriptor.full_name}")]
+
+
+@cache
+def _bytes_twin(name: str, file: bytes) -> type[Any]:
+    """The message with `bytes` for each `string`: same on the wire, but it parses what is not UTF-8."""
+    twin = FileDescriptorProto.FromString(file)
+    for message in twin.message_type:
+        for field in message.field:
+            if field.type == FieldDescriptorProto.TYPE_STRING:
+                field.type = FieldDescriptorProto.TYPE_BYTES
+    pool = DescriptorPool()
+    pool.AddSerializedFile(twin.SerializeToString())
+    return GetMessageClass(pool.FindMessageTypeByName(name))
+
+
+def _not_utf8(message: Message, prefix: str) -> list[Violation]:
+    violations = []
+    for field, value in message.ListFields():
+        values = value if field.is_repeated else [value]
+        for index, item in enumerate(values):
+            path = f"{prefix}{field.name}" + (f"[{index}]" if field.is_repeated else "")
+            if isinstance(item, Message):
+                violations += _not_utf8(item, f"{path}.")
+            elif isinstance(item, bytes):
+                try:
+                    item.decode()
+                except UnicodeDecodeError as error:
+                    violations.append(Violation(path, f"not valid UTF-8 at byte {error.start}"))
+    return violations
