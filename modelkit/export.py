@@ -1,0 +1,62 @@
+"""Writes a trained network as one ONNX graph and fuses it for ONNX Runtime.
+
+Owns torch → ONNX and the fusions. Leaves precision to `quantize`. Called by `build`. Needs torch (the
+`train` extra).
+
+The fused attention reads the mask as a length: padding is on the right, as every caller here pads.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from onnxruntime.transformers.fusion_options import FusionOptions
+from onnxruntime.transformers.optimizer import optimize_model
+
+from modelkit.inference import INPUTS, OUTPUTS
+from modelkit.network import TwoHeadEncoder
+
+OPSET = 17
+DYNAMIC_AXES = {name: {0: "batch", 1: "tokens"} for name in (*INPUTS, OUTPUTS[1])}
+DYNAMIC_AXES[OUTPUTS[0]] = {0: "batch"}
+
+
+def export(network: TwoHeadEncoder, file: Path) -> None:
+    """Write `network` to `file`, float32 and fused.
+
+    The graph has `MultiHeadAttention` with three separate projections and not `Attention` with one packed
+    matrix: equally fast in float32, and its weights are plain `MatMul`s that can be quantized.
+    """
+    network.eval()
+    config = network.encoder.config
+    ids = torch.ones(2, 8, dtype=torch.long)
+    mask = torch.ones(2, 8, dtype=torch.long)
+    mask[1, 4:] = 0
+    with TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tracer warns of each Python branch it follows
+        traced = str(Path(folder) / "traced.onnx")
+        torch.onnx.export(
+            network,
+            (ids, mask),
+            traced,
+            input_names=list(INPUTS),
+            output_names=list(OUTPUTS),
+            dynamic_axes=DYNAMIC_AXES,
+            opset_version=OPSET,
+            dynamo=False,  # the graph of the newer exporter is not fused
+        )
+        options = FusionOptions("bert")
+        options.use_multi_head_attention = True
+        fused = optimize_model(
+            traced,
+            model_type="bert",
+            num_heads=config.num_attention_heads,
+            hidden_size=config.hidden_size,
+            opt_level=0,
+            optimization_options=options,
+        )
+        file.parent.mkdir(parents=True, exist_ok=True)
+        fused.save_model_to_file(str(file))

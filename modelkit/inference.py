@@ -1,0 +1,101 @@
+"""Runs a model's graph on texts, offline: no server, no torch, one thread of ONNX Runtime on the CPU.
+
+Owns tokenisation, padding and the session (the only file of `modelkit` that opens one). Leaves the
+meaning of logits to `minwatt.v1.decode` and scores to `evaluate`. Called by `evaluate`, `speed`, `build`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from minwatt.v1.decode import EncodedText
+
+Ids = NDArray[np.int64]
+Floats = NDArray[np.float32]
+
+INPUTS = ("input_ids", "attention_mask")
+OUTPUTS = ("intent_logits", "entity_logits")
+
+
+@dataclass(frozen=True)
+class Logits:
+    """What the model says of one text: intents [labels], and tags [tokens, labels] without padding."""
+
+    intents: Floats
+    tags: Floats
+
+
+def load_tokenizer(path: Path, max_tokens: int) -> Tokenizer:
+    """The tokenizer without padding; texts are cut at `max_tokens`, special tokens included."""
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(max_tokens)
+    return tokenizer
+
+
+def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[EncodedText]:
+    """Tokenise texts as the server does, one `EncodedText` each."""
+    return [
+        EncodedText(encoding.ids, encoding.word_ids, encoding.offsets, truncated=bool(encoding.overflowing))
+        for encoding in tokenizer.encode_batch(list(texts))
+    ]
+
+
+class Runner(Protocol):
+    """What answers a padded batch: a graph, or a network in training."""
+
+    def run(self, ids: Ids, mask: Ids) -> tuple[Floats, Floats]:
+        """Logits ([batch, intents], [batch, tokens, tags]) for ids and mask [batch, tokens]."""
+
+
+class Graph:
+    """One ONNX graph with an intent head and an entity head (the two `outputs`), on one CPU thread."""
+
+    def __init__(self, file: Path, outputs: tuple[str, str] = OUTPUTS) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        self.size_bytes = file.stat().st_size
+        self._outputs = list(outputs)
+        self._session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+
+    def run(self, ids: Ids, mask: Ids) -> tuple[Floats, Floats]:
+        """Logits ([batch, intents], [batch, tokens, tags]) for ids and mask [batch, tokens]."""
+        intents, tags = self._session.run(self._outputs, dict(zip(INPUTS, (ids, mask), strict=True)))
+        return intents, tags
+
+
+def run_batch(runner: Runner, batch: Sequence[EncodedText]) -> list[Logits]:
+    """One forward pass of texts padded to the longest of them."""
+    ids, mask = pad(batch)
+    intents, tags = runner.run(ids, mask)
+    return [Logits(intents[row], tags[row, : len(encoded)]) for row, encoded in enumerate(batch)]
+
+
+def run_all(
+    runner: Runner, encoded: Sequence[EncodedText], batch_size: int = 32
+) -> Iterator[tuple[int, Logits]]:
+    """(index, logits) of every text, in order of length so that little is padded."""
+    order = sorted(range(len(encoded)), key=lambda index: len(encoded[index]))
+    for first in range(0, len(order), batch_size):
+        indices = order[first : first + batch_size]
+        yield from zip(indices, run_batch(runner, [encoded[index] for index in indices]), strict=True)
+
+
+def pad(batch: Sequence[EncodedText]) -> tuple[Ids, Ids]:
+    """Ids and mask [batch, longest], padded on the right with id 0."""
+    longest = max(len(encoded) for encoded in batch)
+    ids = np.zeros((len(batch), longest), np.int64)
+    mask = np.zeros((len(batch), longest), np.int64)
+    for row, encoded in enumerate(batch):
+        ids[row, : len(encoded)] = encoded.ids
+        mask[row, : len(encoded)] = 1
+    return ids, mask

