@@ -1,0 +1,85 @@
+"""`minwatt up`, `minwatt scale` and `minwatt policy check`: parse, call, print."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from minwatt.resources import default_model_dir
+from scaler.inputs import read_inputs
+from scaler.local.up import UpOptions, run_up
+from scaler.policy import load_policy
+from scaler.scale import ScaleOptions, run_scale
+
+_Policy = Annotated[Path | None, typer.Option(help="PowerPolicy file. [default: the shipped one]")]
+_Profile = Annotated[Path | None, typer.Option(help="Profile file. [default: the shipped one]")]
+_Record = Annotated[Path | None, typer.Option(help="Directory for fleet.jsonl and decisions.jsonl.")]
+
+
+def up(
+    policy: _Policy = None,
+    profile: _Profile = None,
+    model: Annotated[Path | None, typer.Option(help="Model directory. [default: the shipped one]")] = None,
+    host: Annotated[str, typer.Option(help="Address to serve on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="gRPC port; 0: a free one.", min=0, max=65535)] = 8500,
+    metrics_port: Annotated[
+        int, typer.Option(help="Prometheus port of the scaler; 0: a free one.", min=0, max=65535)
+    ] = 9090,
+    record: _Record = None,
+    meter: Annotated[
+        str, typer.Option(help="Each replica's meter: auto, nvml, rapl, modelled or replayed:FILE.")
+    ] = "auto",
+    replicas: Annotated[
+        int | None, typer.Option(help="Always that many. [default: what the policy allows]")
+    ] = None,
+) -> None:
+    """The whole system on this machine: a scaler, and replicas as processes that share one port.
+
+    Example: minwatt up --policy examples/policy.yaml --port 8500 --record out/run
+    """
+    options = UpOptions(model or default_model_dir(), host, port, metrics_port, meter, record)
+    asyncio.run(run_up(read_inputs(policy, profile, replicas), options, _say))
+
+
+def scale(
+    policy: _Policy = None,
+    profile: _Profile = None,
+    listen: Annotated[str, typer.Option(help="HOST:PORT that replicas join.")] = "127.0.0.1:8600",
+    record: _Record = None,
+) -> None:
+    """The scaler alone, for replicas that join it: moves operating points, says how many there should be.
+
+    Example: minwatt scale --policy policy.yaml --listen 0.0.0.0:8600, and on each host
+    minwatt serve --scaler SCALER-HOST:8600
+    """
+    asyncio.run(run_scale(read_inputs(policy, profile), ScaleOptions(listen, record), _say))
+
+
+policy_app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Check a PowerPolicy. Example: minwatt policy check examples/policy.yaml",
+)
+
+
+@policy_app.callback()
+def _policy() -> None:
+    """Keeps `check` a subcommand: with one command alone, typer would drop its name."""
+
+
+@policy_app.command()
+def check(file: Annotated[Path, typer.Argument(help="PowerPolicy file.")]) -> None:
+    """What the policy asks for; or one line that names field, value and what is allowed, and exit code 2.
+
+    Example: minwatt policy check examples/policy.yaml
+    """
+    _say(load_policy(file).summary())
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)  # noqa: T201 - the command's own output

@@ -1,0 +1,74 @@
+"""Measured over predicted: service time, then latency and watts while the fleet is steady.
+
+Pure. A profile is of another hour and of an unshared machine; its errors last, so they are learnt slowly,
+and are bounded, so that one odd minute never bends the plan far. Called by `control` once a tick.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from scaler.plan import Candidate, Corrections
+from scaler.profile import Profile
+from scaler.signals import Signals
+
+_SERVICE_BOUNDS = (0.25, 4.0)
+_LATENCY_BOUNDS = (0.8, 2.0)
+_WATTS_BOUNDS = (0.5, 2.0)
+_GAIN_UP = 0.3  # of a ratio above the present one: too little capacity is worse than too much
+_GAIN_DOWN = 0.1
+_BATCHES = 20  # a mean of fewer is of a few odd texts
+_SAMPLES = 200  # a p99 of fewer is one or two requests
+_LOAD_RANGE = (0.2, 0.85)  # the queue model is coarse below, and above it the tail hangs on the exact rate
+
+
+def learn_service(before: Corrections, seen: Signals, profile: Profile) -> Corrections:
+    """The compute of a batch, held against the profile's line at just the tokens that the batches had."""
+    if seen.compute_s_per_batch is None or seen.batch_tokens is None or seen.batches < _BATCHES:
+        return before
+    line = profile.service_time
+    ratio = seen.compute_s_per_batch / (line.alpha_s + line.beta_s_per_token * seen.batch_tokens)
+    return replace(before, service=_towards(before.service, _bounded(ratio, _SERVICE_BOUNDS)))
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What is seen, and what was predicted for just those replicas, that point and load.
+
+    Of the corrections only that of the service time is in the prediction.
+    """
+
+    seen: Signals
+    predicted: Candidate
+    percentile: float
+    budget_w: float | None
+
+
+def learn_latency(before: Corrections, comparison: Comparison) -> Corrections:
+    """Call it only while the fleet has been steady for as long as the samples reach back."""
+    latencies, predicted = comparison.seen.latencies, comparison.predicted
+    if latencies is None or latencies.count < _SAMPLES:
+        return before
+    if not _LOAD_RANGE[0] <= predicted.load <= _LOAD_RANGE[1]:
+        return before
+    ratio = _bounded(latencies.quantile_s(comparison.percentile) / predicted.tail_s, _LATENCY_BOUNDS)
+    return replace(before, latency=_towards(before.latency, ratio))
+
+
+def learn_watts(before: Corrections, comparison: Comparison) -> Corrections:
+    """Unknown watts leave the profile's as they are. Watts over the budget are believed at once."""
+    watts, predicted_w = comparison.seen.power.watts, comparison.predicted.watts
+    if watts is None or predicted_w <= 0:
+        return replace(before, watts=1.0)
+    ratio = _bounded(watts / predicted_w, _WATTS_BOUNDS)
+    if comparison.budget_w is not None and watts > comparison.budget_w:
+        return replace(before, watts=max(before.watts, ratio))
+    return replace(before, watts=_towards(before.watts, ratio))
+
+
+def _bounded(ratio: float, bounds: tuple[float, float]) -> float:
+    return min(bounds[1], max(bounds[0], ratio))
+
+
+def _towards(before: float, ratio: float) -> float:
+    return before + (_GAIN_UP if ratio > before else _GAIN_DOWN) * (ratio - before)

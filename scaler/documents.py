@@ -1,0 +1,97 @@
+"""A YAML document read into a schema, every mistake as one line: file, field, value, what is allowed.
+
+Owns reading and wording, and is the scaler's only parser of YAML; the schemas are in `policy` and `profile`.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from minwatt.v1.errors import UsageError, one_line
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+_MERGE = "tag:yaml.org,2002:merge"  # `<<: *anchor`; keys beside it are meant to be there too
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """PyYAML keeps the last of two equal keys and says nothing: here that is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[Hashable] = set()
+        for key_node, _ in node.value:
+            if key_node.tag == _MERGE:
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, Hashable) and key in seen:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"field {key!r} is there twice", problem_mark=key_node.start_mark
+                )
+            if isinstance(key, Hashable):
+                seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def read_document(path: Path, schema: type[Model]) -> Model:
+    """The file's one YAML document as `schema`. Raises UsageError, one line."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{path}: can't be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: not UTF-8 text") from error
+    return parse_document(text, schema, str(path))
+
+
+def parse_document(text: str, schema: type[Model], where: str) -> Model:
+    """As `read_document`, from text; `where` begins the error's line."""
+    try:
+        document = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
+    except (yaml.YAMLError, RecursionError, ValueError) as error:  # ValueError: a date or number none can be
+        raise UsageError(f"{where}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(document, dict):
+        raise UsageError(f"{where}: a YAML mapping with {', '.join(_field_names(schema))} is expected")
+    try:
+        return schema.model_validate(document)
+    except ValidationError as error:
+        raise _with_allowed(error, schema, where) from error
+
+
+def _with_allowed(error: ValidationError, schema: type[BaseModel], where: str) -> UsageError:
+    """An unknown field comes first, with the fields there are: one that is missing is often it, misspelt."""
+    unknown = [one["loc"] for one in error.errors(include_url=False) if one["type"] == "extra_forbidden"]
+    parent = _schema_at(schema, unknown[0][:-1]) if unknown else None
+    if parent is None:
+        return one_line(error, where)
+    field = ".".join(str(part) for part in unknown[0])
+    return UsageError(f"{where}: {field}: unknown field; allowed: {', '.join(_field_names(parent))}")
+
+
+def _schema_at(schema: type[BaseModel], location: Sequence[int | str]) -> type[BaseModel] | None:
+    current: type[BaseModel] | None = schema
+    for part in location:
+        if current is None or isinstance(part, int):
+            return None
+        fields = {field.alias or name: field for name, field in current.model_fields.items()}
+        current = _model_in(fields[part].annotation) if part in fields else None
+    return current
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return next((found for part in typing.get_args(annotation) if (found := _model_in(part))), None)
+    return None
+
+
+def _field_names(schema: type[BaseModel]) -> list[str]:
+    return [field.alias or name for name, field in schema.model_fields.items()]

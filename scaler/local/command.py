@@ -1,0 +1,54 @@
+"""The command line of one local replica."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scaler.local import tethered
+from scaler.operating_point import OperatingPoint
+
+# A connection stays with the replica that accepted it. The age bounds how long a new replica waits for its
+# share of the clients: a flash crowd is over before the server's own default. Opening one anew costs about
+# a millisecond.
+_CONNECTION_AGE = "5s"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaCommand:
+    """`address` is the port all replicas share; `bus` where they join; `point` what they start at."""
+
+    model: Path
+    variant: str
+    provider: str
+    engine_threads: int
+    host: str
+    port: int
+    bus: str
+    meter: str
+    point: OperatingPoint
+    drain_grace_s: float
+
+    def arguments(self, replica_id: str) -> Sequence[str]:
+        point = self.point
+        flags = {
+            "--model": self.model,
+            "--variant": self.variant,
+            "--provider": self.provider,
+            "--engine-threads": self.engine_threads,
+            "--host": self.host,
+            "--port": self.port,
+            "--metrics-port": 0,
+            "--scaler": self.bus,
+            "--replica-id": replica_id,
+            "--meter": self.meter,
+            "--slo": f"{point.slo_latency_s * 1e3:g}ms",
+            "--max-batch-texts": point.max_batch_texts,
+            "--max-batch-tokens": point.max_batch_tokens,
+            "--max-delay": f"{point.max_delay_s * 1e3:g}ms",
+            "--max-connection-age": _CONNECTION_AGE,
+            "--drain-grace": f"{self.drain_grace_s:g}s",
+        }
+        pairs = [word for flag, value in flags.items() for word in (flag, str(value))]
+        return tethered.command(["serve", "--reuse-port", *pairs])

@@ -1,0 +1,165 @@
+"""The whole system on one machine: bus, loop, and replicas as processes that share a port.
+
+Assembles and disassembles; decides nothing. Called by `minwatt up`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from minwatt.v1.errors import UsageError
+from minwatt.v1.model_dir import ModelDirectory
+from scaler.control import Settings, first_point, start_fresh
+from scaler.decision import Decision
+from scaler.embedded_bus import EmbeddedBus
+from scaler.fleet_joules import FleetJoules
+from scaler.inputs import Inputs
+from scaler.local.command import ReplicaCommand
+from scaler.local.port import SharedPort
+from scaler.local.processes import LocalFleet, LocalRules
+from scaler.loop import ControlLoop, Surroundings, Watcher, beats
+from scaler.metrics import Metrics
+from scaler.profile import Profile
+from scaler.record import FleetRow, Record
+from scaler.terminal import Terminal
+
+_DRAIN_GRACE_S = 10.0
+_KILL_AFTER_S = _DRAIN_GRACE_S + 5.0  # a replica that keeps its word is gone before
+_BEAT_S = 1.0
+_LEAST_START_LIMIT_S = 120.0
+_SLOWEST_START = 10.0  # times the profile's: on a machine with much else to do
+
+
+@dataclass(frozen=True, slots=True)
+class UpOptions:
+    model: Path
+    host: str
+    port: int
+    metrics_port: int
+    meter: str
+    record: Path | None
+
+
+class _ReadyLine:
+    """Says once that the fleet has its fewest replicas."""
+
+    def __init__(self, say: Callable[[str], None], least: int, where: str) -> None:
+        self._say = say
+        self._least = least
+        self._where = where
+        self._said = False
+
+    def observed(self, row: FleetRow) -> None:
+        if not self._said and row.replicas_ready >= self._least:
+            self._said = True
+            self._say(f"ready: {self._where} · replicas {row.replicas_ready}")
+
+    def decided(self, decision: Decision, at_s: float) -> None:
+        """Decisions are for the terminal."""
+
+
+async def run_up(inputs: Inputs, options: UpOptions, say: Callable[[str], None]) -> None:
+    """Until SIGTERM or SIGINT; then the replicas drain. Raises UsageError."""
+    settings = inputs.settings
+    _check_model(settings, options.model)
+    say(inputs.profile_line)
+    async with AsyncExitStack() as stack:
+        port = stack.enter_context(SharedPort.reserve(options.host, options.port))
+        metrics = Metrics()
+        stack.callback(metrics.close)
+        where = f"grpc {port.address} · metrics {metrics.serve(options.host, options.metrics_port)}"
+        watchers: list[Watcher] = [
+            _ReadyLine(say, settings.limits.min_replicas, where),
+            Terminal(say),
+            metrics,
+        ]
+        if options.record is not None:
+            record = Record.into(options.record, say)
+            stack.callback(record.close)
+            watchers.append(record)
+        bus = await EmbeddedBus.listen()
+        stack.push_async_callback(bus.close)
+        await _run(settings, options, port, bus, watchers, say)
+
+
+async def _run(
+    settings: Settings,
+    options: UpOptions,
+    port: SharedPort,
+    bus: EmbeddedBus,
+    watchers: list[Watcher],
+    say: Callable[[str], None],
+) -> None:
+    clock = time.monotonic
+    point = first_point(settings)
+    profile = settings.profile
+    command = ReplicaCommand(
+        model=options.model,
+        variant=profile.variant,
+        provider=profile.replica.provider,
+        engine_threads=profile.replica.engine_threads,
+        host=port.host,
+        port=port.number,
+        bus=bus.address,
+        meter=options.meter,
+        point=point,
+        drain_grace_s=_DRAIN_GRACE_S,
+    )
+    fleet = LocalFleet(command.arguments, _local_rules(profile), clock=clock, say=say)
+    around = Surroundings(bus, fleet, watchers, time.time)
+    control = ControlLoop(settings, start_fresh(clock(), point), around, FleetJoules(owns_processes=True))
+    stopped = stop_on_signals(fleet.kill)
+    try:
+        await control.run(beats(min(_BEAT_S, settings.tick_s), clock, stopped))
+    finally:
+        await fleet.close()
+        await control.settle(clock())
+
+
+def _local_rules(profile: Profile) -> LocalRules:
+    return LocalRules(
+        drain_timeout_s=_KILL_AFTER_S,
+        start_timeout_s=max(_LEAST_START_LIMIT_S, _SLOWEST_START * profile.start_up.seconds),
+        max_starting=max(1, (os.cpu_count() or 1) // 2),
+    )
+
+
+def stop_on_signals(at_once: Callable[[], None]) -> asyncio.Event:
+    """Set by the first SIGTERM or SIGINT; a second one calls `at_once`."""
+    stopped = asyncio.Event()
+
+    def stop() -> None:
+        if stopped.is_set():
+            at_once()
+        stopped.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    return stopped
+
+
+def _check_model(settings: Settings, path: Path) -> None:
+    """The model is there, is the policy's, and is as accurate as the policy asks."""
+    model = ModelDirectory.open(path)
+    spec, profile = settings.policy.spec, settings.profile
+    if model.spec.name != spec.model:
+        raise UsageError(
+            f"--model = {str(path)!r}: it is {model.spec.name!r}, the policy asks for {spec.model!r}"
+        )
+    model.variant_file(profile.variant)
+    least = spec.variants.min_accuracy
+    if least is None:
+        return
+    metrics = model.spec.variants[profile.variant].metrics
+    accuracies = {name: value for name, value in metrics.items() if name.endswith("accuracy")}
+    low = [f"{name} {value:g}" for name, value in accuracies.items() if value < least]
+    if low or not accuracies:
+        known = ", ".join(low) or "no accuracy is known"
+        raise UsageError(f"spec.variants.minAccuracy = {least:g}: {spec.model} {profile.variant} has {known}")

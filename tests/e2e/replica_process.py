@@ -1,0 +1,91 @@
+"""A `minwatt serve` process for tests: started on free ports, ready when entered, gone when left."""
+
+from __future__ import annotations
+
+import queue
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+START_TIMEOUT_S = 60
+STOP_TIMEOUT_S = 30
+
+
+class ReplicaProcess:
+    """Flags as on the command line; the port is free unless one is given."""
+
+    def __init__(self, model: Path, *flags: str) -> None:
+        ports = () if "--port" in flags else ("--port", "0")
+        command = [
+            sys.executable,
+            "-m",
+            "minwatt",
+            "serve",
+            "--model",
+            str(model),
+            "--metrics-port",
+            "0",
+            *ports,
+            *flags,
+        ]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.target = ""
+        self._lines: queue.Queue[str] = queue.Queue()
+        self._errors: list[str] = []
+        self._readers = [
+            threading.Thread(target=self._read_out, daemon=True),
+            threading.Thread(target=self._read_err, daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def ready(self) -> Self:
+        """Waits for the ready line; at once if it has come."""
+        if self.target:
+            return self
+        line = self._lines.get(timeout=START_TIMEOUT_S)
+        match = re.fullmatch(r"ready: grpc (\S+) · metrics (\S+) · model (.+) · watts (\S+)\n", line)
+        assert match, f"not a ready line: {line!r}; stderr: {self.stderr}"
+        self.target, self.metrics_url, self.model, self.watts = match.groups()
+        return self
+
+    @property
+    def stderr(self) -> str:
+        return "".join(self._errors)
+
+    def terminate(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+
+    def wait(self) -> int:
+        code = self.process.wait(STOP_TIMEOUT_S)
+        for reader in self._readers:
+            reader.join(STOP_TIMEOUT_S)
+        return code
+
+    def __enter__(self) -> Self:
+        return self.ready()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.wait()
+        for pipe in (self.process.stdout, self.process.stderr):
+            assert pipe is not None
+            pipe.close()
+
+    def _read_out(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._lines.put(line)
+        self._lines.put("")  # whoever waits for a line learns that there will be none
+
+    def _read_err(self) -> None:
+        assert self.process.stderr is not None
+        self._errors.extend(self.process.stderr)

@@ -1,0 +1,217 @@
+"""`minwatt up` as a user runs it: real processes that share one port, scaled, killed and drained."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import psutil
+import pytest
+
+import minwatt
+from minwatt.v1.model_dir import ModelDirectory
+from scaler.local.processes import LocalFleet, LocalRules
+from scaler.profile import ServiceTime, save_profile
+from tests.scaler.fleet_model import profile
+
+WAIT_S = 30.0
+
+POLICY = """
+apiVersion: minwatt.dev/v1alpha1
+kind: PowerPolicy
+metadata: {name: tiny}
+spec:
+  model: tiny-text
+  slo: {latency: 200ms}
+  replicas: {min: 1, max: 2}
+  batching: {maxSize: 1, maxDelay: 0ms}
+  behavior: {tick: 500ms, scaleDown: {stabilizationWindow: 1s}}
+"""
+
+
+@pytest.fixture
+def inputs(tmp_path: Path, tiny_model: Path) -> list[str]:
+    """Flags of a fleet that plans with 40 ms a text: at 40 texts a second one replica is too few."""
+    spec = ModelDirectory.open(tiny_model).spec
+    slow = ServiceTime(alpha_s=0.04, beta_s_per_token=1e-6, residual_fraction=0.0)
+    made = profile(
+        model=spec.name, model_version=spec.version, variant=spec.default_variant, service_time=slow
+    )
+    save_profile(made, tmp_path / "profile.yaml")
+    (tmp_path / "policy.yaml").write_text(POLICY.replace("tiny-text", spec.name))
+    flags = {"--policy": "policy.yaml", "--profile": "profile.yaml", "--record": "record"}
+    paths = [word for flag, name in flags.items() for word in (flag, str(tmp_path / name))]
+    return [*paths, "--model", str(tiny_model), "--meter", "modelled", "--metrics-port", "0"]
+
+
+def up_command(*flags: str) -> list[str]:
+    return [sys.executable, "-m", "minwatt", "up", *flags]
+
+
+@contextmanager
+def running(*flags: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+    """The process, once it said that it is ready, and what it said before."""
+    process = subprocess.Popen(up_command(*flags), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    try:
+        said: list[str] = []
+        while not (said and said[-1].startswith("ready:")):
+            line = process.stdout.readline()
+            assert line, (said, process.stderr.read())
+            said.append(line)
+        yield process, said
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=WAIT_S)
+
+
+def rows(record: Path, name: str = "fleet") -> list[dict[str, Any]]:
+    lines = (record / f"{name}.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines if line.endswith("}")]
+
+
+async def until(holds: Callable[[], bool], what: str) -> None:
+    give_up_s = time.monotonic() + WAIT_S
+    while not holds():
+        assert time.monotonic() < give_up_s, what
+        await asyncio.sleep(0.05)
+
+
+class Sender:
+    """Requests at a steady rate, open loop; every one is answered or counted as lost."""
+
+    def __init__(self, target: str) -> None:
+        self._client = minwatt.AsyncClient(target, timeout_s=10.0)
+        self._requests: set[asyncio.Task[Any]] = set()
+        self.rate_rps = 5.0
+        self.answered = 0
+
+    async def run(self) -> None:
+        while True:
+            self._requests.add(asyncio.create_task(self._one()))
+            await asyncio.sleep(1 / self.rate_rps)
+
+    async def _one(self) -> None:
+        await self._client.classify(["where is my card?"])
+        self.answered += 1
+
+    async def finish(self) -> int:
+        """The number of requests that got no answer."""
+        outcomes = await asyncio.gather(*self._requests, return_exceptions=True)
+        await self._client.close()
+        return sum(outcome is not None for outcome in outcomes)
+
+
+async def test_up_scales_both_ways_replaces_a_killed_replica_and_loses_no_request(
+    inputs: list[str], tmp_path: Path
+) -> None:
+    record = tmp_path / "record"
+
+    def last() -> dict[str, Any]:
+        return rows(record)[-1]
+
+    with running(*inputs, "--port", "0") as (process, said):
+        target = said[-1].split()[2]
+        metrics_url = said[-1].split()[5]
+        sender = Sender(target)
+        sending = asyncio.create_task(sender.run())
+        await until(lambda: last()["arrivals_rps"], "traffic is seen")
+        sender.rate_rps = 40.0
+        await until(lambda: last()["replicas_ready"] == 2, "a second replica under load")
+        sender.rate_rps = 5.0
+        await until(lambda: last()["replicas_ready"] == 1 == last()["replicas_desired"], "one again")
+
+        await until(lambda: len(psutil.Process(process.pid).children()) == 1, "the other has drained")
+        (replica,) = psutil.Process(process.pid).children()
+        os.kill(replica.pid, signal.SIGKILL)
+        await until(lambda: not psutil.pid_exists(replica.pid), "the replica is gone")
+        await until(
+            lambda: [one.pid for one in psutil.Process(process.pid).children()] not in ([], [replica.pid]),
+            "another replica",
+        )
+        answered = sender.answered
+        await until(lambda: sender.answered > answered + 5, "answers again")
+        page = await asyncio.to_thread(lambda: urlopen(metrics_url, timeout=5).read().decode())
+        assert 'minwatt_scaler_decisions_total{action="up"}' in page
+
+        sending.cancel()
+        assert await sender.finish() == 0
+        children = psutil.Process(process.pid).children()
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(process.wait, WAIT_S) == 0
+        assert not any(child.is_running() for child in children)
+    joules = [row["joules_total"] for row in rows(record) if row["joules_total"] is not None]
+    assert joules == sorted(joules)
+    assert {row["watts_source"] for row in rows(record)[3:]} == {"modelled"}
+    actions = [row["action"] for row in rows(record, "decisions")]
+    assert {"up", "down"} <= set(actions)
+
+
+def test_replicas_do_not_outlive_a_scaler_that_is_killed(inputs: list[str]) -> None:
+    with running(*inputs, "--port", "0") as (process, _):
+        replicas = psutil.Process(process.pid).children()
+        assert replicas
+        process.kill()
+        _, alive = psutil.wait_procs(replicas, WAIT_S)
+    assert alive == []
+
+
+async def test_a_replica_that_can_not_start_or_never_gets_ready_is_given_up_and_tried_again() -> None:
+    said: list[str] = []
+    hangs = [sys.executable, "-c", "import time; time.sleep(60)"]
+    commands = iter([["/absent"], hangs, hangs])
+    rules = LocalRules(drain_timeout_s=1.0, start_timeout_s=0.3, max_starting=1)
+    fleet = LocalFleet(lambda _: next(commands), rules, clock=time.monotonic, say=said.append)
+
+    async def three_tries() -> None:
+        while len(said) < 3:
+            await fleet.scale_to(1, {})
+            await asyncio.sleep(0.05)
+
+    await asyncio.wait_for(three_tries(), WAIT_S)
+    await fleet.close()
+    assert said[0] == "replica-1 did not start, No such file or directory; next try in 0.5 s"
+    assert said[1] == "replica-2 is not ready after 0.3 s: killed"
+    assert said[2] == "replica-2 did not start, exit code -9: nothing on stderr; next try in 1 s"
+
+
+def test_a_port_that_is_taken_is_one_line(inputs: list[str]) -> None:
+    with socket.socket() as taken:
+        taken.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEPORT, 1
+        )  # as a replica that was left behind has it
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = subprocess.run(
+            up_command(*inputs, "--port", str(port)),
+            capture_output=True,
+            text=True,
+            timeout=WAIT_S,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith(f"minwatt up: --port = {port}: can't be had")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_mistake_that_every_replica_would_repeat_ends_it_with_that_line(inputs: list[str]) -> None:
+    bad = [word if word != "modelled" else "replayed:/absent.csv" for word in inputs]
+    done = subprocess.run(
+        up_command(*bad, "--port", "0"), capture_output=True, text=True, timeout=WAIT_S, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    assert "absent.csv" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr

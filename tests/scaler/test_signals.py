@@ -1,0 +1,177 @@
+"""Reports to signals: differences of counters, who is fresh, what is left out, what stays unknown."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+from ddsketch.pb.ddsketch_pb2 import DDSketch as DDSketchMessage
+from ddsketch.pb.ddsketch_pb2 import IndexMapping, Store
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scaler.bus import FleetView
+from scaler.latency_sketch import encode, merge
+from scaler.report import Metered, ReplicaState, Report, Unmetered
+from scaler.signals import Missing, SignalMemory, SignalRules, Signals, observe
+
+RULES = SignalRules(rate_window_s=0.9)
+READY, STARTING, DRAINING = ReplicaState.READY, ReplicaState.STARTING, ReplicaState.DRAINING
+
+
+def report(name: str, at_s: float, state: ReplicaState = READY, **fields: object) -> Report:
+    power = Metered("modelled", f"process:{name}", 10.0, 2.0)
+    return replace(Report(name, at_s, state, power, "host"), **fields)  # type: ignore[arg-type]
+
+
+def seen(*reports: Report, now_s: float, members: set[str] | None = None) -> Signals | Missing:
+    """All reports, second by second, and what is seen at the end."""
+    memory = SignalMemory()
+    names = {one.replica_id for one in reports}
+    result: Signals | Missing | None = None
+    for at_s in [*sorted({one.received_s for one in reports if one.received_s < now_s}), now_s]:
+        due = tuple(one for one in reports if one.received_s == at_s)
+        joined = names if at_s < now_s or members is None else members
+        memory, result = observe(memory, FleetView(frozenset(joined), due), at_s, RULES)
+    assert result is not None
+    return result
+
+
+def signals(*reports: Report, now_s: float) -> Signals:
+    result = seen(*reports, now_s=now_s)
+    assert isinstance(result, Signals)
+    return result
+
+
+def test_rates_are_differences_over_the_time_between_reports() -> None:
+    now = signals(
+        report(
+            "a",
+            0.0,
+            arrivals_total=100,
+            completions_total=90,
+            texts_total=180,
+            refusals_total={"queue_full": 1},
+        ),
+        report(
+            "a",
+            2.0,
+            arrivals_total=140,
+            completions_total=120,
+            texts_total=270,
+            refusals_total={"queue_full": 5},
+        ),
+        report("b", 0.5, arrivals_total=5),
+        report("b", 1.5, arrivals_total=15),
+        now_s=2.0,
+    )
+    assert now.arrivals_rps == pytest.approx(40 / 2 + 10 / 1)
+    assert now.completions_rps == pytest.approx(15)
+    assert now.overload_refusals_rps == pytest.approx(2)
+    assert now.texts_per_request == pytest.approx(3)
+
+
+def test_a_counter_that_went_back_counts_from_its_new_zero() -> None:
+    now = signals(report("a", 0.0, arrivals_total=1000), report("a", 1.0, arrivals_total=30), now_s=1.0)
+    assert now.arrivals_rps == pytest.approx(30)
+
+
+def test_what_a_draining_replica_turned_away_comes_again_elsewhere() -> None:
+    now = signals(
+        report("a", 0.0),
+        report("a", 1.0, arrivals_total=20),
+        report("b", 0.0, DRAINING),
+        report("b", 1.0, DRAINING, arrivals_total=12, refusals_total={"draining": 8}),
+        now_s=1.0,
+    )
+    assert now.arrivals_rps == pytest.approx(24)
+    assert (now.refusals_rps, now.ready, now.draining) == (0.0, 1, 1)
+
+
+def test_a_refusal_that_more_replicas_would_not_help_is_no_overload() -> None:
+    refusals = {"invalid": 7, "cancelled": 2, "deadline": 3}
+    now = signals(report("a", 0.0), report("a", 1.0, refusals_total=refusals), now_s=1.0)
+    assert (now.refusals_rps, now.overload_refusals_rps) == (pytest.approx(12), pytest.approx(3))
+
+
+def test_samples_of_a_warming_replica_are_left_out() -> None:
+    slow, quick = encode([0.9] * 50), encode([0.01] * 50)
+    now = signals(
+        report("a", 0.0, STARTING, latency_sketch=slow),
+        report("a", 1.0, latency_sketch=slow),  # its first ready report covers warming too
+        report("a", 2.0, latency_sketch=quick),
+        now_s=2.0,
+    )
+    assert now.latencies is not None
+    assert now.latencies.count == 50
+    assert now.latencies.quantile_s(99) == pytest.approx(0.01, rel=0.02)
+
+
+def test_recent_samples_are_those_of_the_rates_however_late_one_looks() -> None:
+    reports = [report("a", s, latency_sketch=encode([0.01 * (s + 1)] * 10)) for s in (0.0, 1.0, 2.0)]
+    recent = signals(*reports, now_s=2.95).recent_latencies
+    assert recent is not None
+    assert (recent.count, recent.quantile_s(50)) == (10, pytest.approx(0.03, rel=0.02))
+
+
+@pytest.mark.parametrize(
+    ("reports", "now_s", "reason"),
+    [
+        ([], 1.0, "no replica has joined"),
+        ([report("a", 0.0, STARTING), report("a", 1.0, STARTING)], 1.0, "none of 1 joined replicas is ready"),
+        ([report("a", 1.0)], 1.0, "no rate yet"),
+        ([report("a", 0.0), report("a", 1.0)], 9.0, "1 of 1 ready replicas are silent"),
+    ],
+)
+def test_too_little_is_missing_with_its_reason(reports: list[Report], now_s: float, reason: str) -> None:
+    result = seen(*reports, now_s=now_s)
+    assert isinstance(result, Missing)
+    assert reason in result.reason
+
+
+def test_a_silent_minority_is_taken_to_do_as_the_others() -> None:
+    chatty = [report(n, float(s), arrivals_total=10 * s) for n in "ab" for s in range(9)]
+    now = signals(*chatty, report("c", 0.0), now_s=8.0)
+    assert now.arrivals_rps == pytest.approx(3 * 10)
+    assert now.ready == 3
+
+
+def test_a_replica_that_left_is_forgotten() -> None:
+    both = [report(n, float(s), arrivals_total=10 * s, queue_depth=4) for n in "ab" for s in range(3)]
+    result = seen(*both, now_s=2.5, members={"a"})
+    assert isinstance(result, Signals)
+    assert (result.ready, result.queue_depth, result.arrivals_rps) == (1, 4, pytest.approx(10))
+
+
+def test_watts_of_one_device_count_once_and_unknown_watts_are_not_zero() -> None:
+    card = Metered("nvml", "GPU-1", 5.0, 100.0)
+    shared = [report(name, float(s), power=card) for name in "ab" for s in range(2)]
+    assert signals(*shared, now_s=1.0).power.watts == 100.0
+    broken = [report("c", float(s), power=Unmetered("GPU is lost")) for s in range(2)]
+    power = signals(*shared, *broken, now_s=1.0).power
+    assert (power.watts, power.source) == (None, "nvml")
+
+
+def test_damaged_or_empty_sketches_are_left_out() -> None:
+    merged = merge([b"", b"\xff\xff damaged", encode([]), encode([0.02] * 10), encode([0.04] * 10)])
+    assert merged is not None
+    assert merged.count == 20
+    assert merged.quantile_s(99) == pytest.approx(0.04, rel=0.02)
+    assert merge([b"", b"\x00"]) is None
+
+
+@given(
+    st.floats(), st.integers(-(2**31), 2**31 - 1), st.lists(st.floats(), min_size=1, max_size=3), st.floats()
+)
+def test_a_made_up_sketch_gives_finite_latencies_or_none(
+    gamma: float, first_bin: int, counts: list[float], zeros: float
+) -> None:
+    message = DDSketchMessage(
+        mapping=IndexMapping(gamma=gamma),
+        positiveValues=Store(contiguousBinIndexOffset=first_bin, contiguousBinCounts=counts),
+        zeroCount=zeros,
+    )
+    merged = merge([message.SerializeToString(), encode([0.02] * 10)])
+    assert merged is not None
+    assert math.isfinite(merged.quantile_s(99))
