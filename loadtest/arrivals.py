@@ -18,6 +18,7 @@ from minwatt.v1.errors import UsageError
 Floats = NDArray[np.float64]
 
 POISSON_CV = 1.0
+_EVEN_CV = 1e-3  # of the gaps: below, they are even to a thousandth, and the gamma's shape beyond any number
 MOST_ARRIVALS = 5_000_000  # of one run: what fits in memory beside its outcomes
 _STEPS_PER_DAY = 1440  # a diurnal curve is as fine as a day in minutes
 
@@ -136,7 +137,7 @@ def _unit_renewals(until: float, rng: np.random.Generator, cv: float) -> Floats:
 
 def _first_gap(rng: np.random.Generator, cv: float) -> float:
     """From any moment to the next event: a uniform part of a gap drawn in proportion to its length."""
-    if cv == 0:
+    if cv < _EVEN_CV:
         return float(rng.random())
     shape = cv**-2
     return float(rng.random() * rng.gamma(shape + 1, 1 / shape))
@@ -144,6 +145,6 @@ def _first_gap(rng: np.random.Generator, cv: float) -> float:
 
 def _gaps(count: int, rng: np.random.Generator, cv: float) -> Floats:
     """Gaps of mean 1 and standard deviation `cv`."""
-    if cv == 0:
+    if cv < _EVEN_CV:
         return np.ones(count)
     return rng.gamma(cv**-2, cv**2, size=count)

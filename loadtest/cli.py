@@ -13,7 +13,7 @@ from rich.console import Console
 from loadtest.load import LoadOptions, flag, make_load
 from loadtest.replay import RunOptions, run_load
 from loadtest.report import Report, RunReport, load_run, write_report
-from loadtest.runs import run_folders, write_run
+from loadtest.runs import make_folder, run_folders, write_run
 from loadtest.summary import summarise
 from loadtest.tables import headline, runs_table, warnings
 from minwatt.v1.errors import UsageError, one_line
@@ -74,7 +74,10 @@ def replay(
         return
     run_options = _checked(RunOptions, run_fields)
     load_options = _checked(LoadOptions, load_fields)
-    run = run_load(make_load(load_options), load_options.given(), run_options)
+    load = make_load(load_options)
+    if out is not None:
+        make_folder(out / run_options.name)
+    run = run_load(load, load_options.given(), run_options)
     if out is not None:
         write_run(out / run.record.name, run)
         report = _report(out)

@@ -12,14 +12,17 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from minwatt.v1.errors import UsageError, one_line
 
+Floats = NDArray[np.float64]
+
 # Rows come once a second: a span is covered when rows reach to within this of both of its ends.
 _COVERED_WITHIN_S = 1.5
 FLEET_FILES = ("fleet.jsonl", "decisions.jsonl")
-MOVES = frozenset({"up", "down", "retune"})
+_MOVES = frozenset({"up", "down", "retune"})
 
 
 class FleetRow(BaseModel):
@@ -45,6 +48,14 @@ class Reason(BaseModel):
     message: str
 
 
+class OperatingPoint(BaseModel):
+    """What the replicas are told to run at."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    version: int  # grows with each change
+
+
 class DecisionRow(BaseModel):
     """One tick of the scaler."""
 
@@ -54,7 +65,12 @@ class DecisionRow(BaseModel):
     action: str
     current_replicas: int | None = None
     desired_replicas: int | None = None
+    operating_point: OperatingPoint | None = None
     reasons: tuple[Reason, ...] = ()
+
+    @property
+    def wanted(self) -> tuple[int | None, OperatingPoint | None]:
+        return self.desired_replicas, self.operating_point
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +79,18 @@ class FleetLog:
 
     fleet: tuple[FleetRow, ...]
     decisions: tuple[DecisionRow, ...]
+
+    def moves(self) -> tuple[DecisionRow, ...]:
+        """The decisions that changed what is wanted.
+
+        While replicas that were asked for are still to start, each tick asks for them again: that is no move.
+        """
+        before = (None, *self.decisions)
+        return tuple(
+            row
+            for last, row in zip(before, self.decisions, strict=False)
+            if row.action in _MOVES and (last is None or row.wanted != last.wanted)
+        )
 
     def between(self, start_s: float, end_s: float) -> FleetLog:
         """The rows of a span, unix times, both ends included."""
@@ -79,15 +107,26 @@ class UnknownJoules:
     reason: str
 
 
+def joules_over_time(rows: Sequence[FleetRow]) -> tuple[Floats, Floats] | UnknownJoules:
+    """Unix times, and the fleet's joules until each."""
+    known = [(row.at_s, row.joules_total) for row in rows if row.joules_total is not None]
+    if len(known) < 2:
+        return UnknownJoules("the fleet log has no joules")
+    at_s, joules = (np.array(column) for column in zip(*known, strict=True))
+    if np.any(np.diff(at_s) < 0):
+        return UnknownJoules("the clock was set back while the fleet's log was written")
+    return at_s, joules
+
+
 def joules_between(rows: Sequence[FleetRow], start_s: float, end_s: float) -> float | UnknownJoules:
     """Joules from `start_s` to `end_s` (unix), linear between rows.
 
     Where the rows end up to 1.5 s inside the span, the rest counts at the span's mean power.
     """
-    known = [(row.at_s, row.joules_total) for row in rows if row.joules_total is not None]
-    if len(known) < 2:
-        return UnknownJoules("the fleet log has no joules")
-    at_s, joules = (np.array(column) for column in zip(*known, strict=True))
+    read = joules_over_time(rows)
+    if isinstance(read, UnknownJoules):
+        return read
+    at_s, joules = read
     first_s, last_s = max(start_s, float(at_s[0])), min(end_s, float(at_s[-1]))
     if first_s - start_s > _COVERED_WITHIN_S or end_s - last_s > _COVERED_WITHIN_S or last_s <= first_s:
         covered = f"{max(0.0, last_s - first_s):.1f} of {end_s - start_s:.1f} s"

@@ -10,6 +10,7 @@ import csv
 import dataclasses
 import gzip
 import io
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -73,7 +74,7 @@ def read_outcomes(path: Path) -> list[Outcome]:
     try:
         with gzip.open(path, "rt", newline="") as file:
             return _parse(file, path)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"{path}: not a readable results file: {error}") from error
 
 

@@ -53,6 +53,8 @@ def run_load(load: Load, given: dict[str, str], options: RunOptions) -> RunData:
 
     Ctrl-C ends the sending and keeps what was measured; a second one ends the process.
     """
+    if options.fleet_log:
+        read_fleet_log(options.fleet_log)  # that there is none should not be found out after the load
     result = asyncio.run(_send(load, options))
     record = RunRecord(
         name=options.name,
@@ -122,4 +124,7 @@ def _fleet_log(path: Path, record: RunRecord) -> FleetLog:
         log = read_fleet_log(path)
         if (log.fleet and log.fleet[-1].at_s >= end_s) or time.monotonic() >= give_up_s:
             return log.between(start_s - _LOG_MARGIN_S, end_s + _LOG_MARGIN_S)
-        time.sleep(_LOG_POLL_S)
+        try:
+            time.sleep(_LOG_POLL_S)
+        except KeyboardInterrupt:  # ends this wait: what was sent is measured, and is to be kept
+            give_up_s = 0.0

@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from loadtest.html import page
-from loadtest.runs import read_run
+from loadtest.runs import read_run, writing
 from loadtest.summary import RunReport, summarise
 
 __all__ = ["Report", "RunReport", "load_run", "write_report"]
@@ -32,9 +32,13 @@ def load_run(folder: Path) -> RunReport:
 
 
 def write_report(runs: Sequence[RunReport], out_dir: Path) -> Report:
-    """Writes `report.json` and `report.html` of the runs, in the order given; the first is the baseline."""
+    """Writes `report.json` and `report.html` of the runs, in the order given; the first is the baseline.
+
+    Raises UsageError where they can't be written.
+    """
     report = Report(runs=tuple(runs))
-    out_dir.mkdir(parents=True, exist_ok=True)
-    (out_dir / "report.json").write_text(report.model_dump_json(indent=2) + "\n")
-    (out_dir / "report.html").write_text(page(report.runs), encoding="utf-8")
+    with writing(out_dir):
+        out_dir.mkdir(parents=True, exist_ok=True)
+        (out_dir / "report.json").write_text(report.model_dump_json(indent=2) + "\n")
+        (out_dir / "report.html").write_text(page(report.runs), encoding="utf-8")
     return report

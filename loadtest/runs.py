@@ -7,6 +7,9 @@ Written by `cli`, read by `report`.
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -54,16 +57,33 @@ class RunData:
     fleet: FleetLog | None = None
 
 
+def make_folder(folder: Path) -> None:
+    """Creates the folder and tries to write there: before the load is sent, not after. Raises UsageError."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+
+
 def write_run(folder: Path, run: RunData) -> None:
-    """Writes the run's files; creates the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for left_over in (RUN_FILE, *FLEET_FILES):
-        (folder / left_over).unlink(missing_ok=True)
-    write_outcomes(folder / RESULTS_FILE, run.outcomes)
-    if run.fleet is not None:
-        write_fleet_log(folder, run.fleet)
-    # Last, so that a folder with a run.json is whole.
-    (folder / RUN_FILE).write_text(run.record.model_dump_json(indent=2) + "\n")
+    """Writes the run's files; creates the folder. Raises UsageError."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for left_over in (RUN_FILE, *FLEET_FILES):
+            (folder / left_over).unlink(missing_ok=True)
+        write_outcomes(folder / RESULTS_FILE, run.outcomes)
+        if run.fleet is not None:
+            write_fleet_log(folder, run.fleet)
+        # Last, so that a folder with a run.json is whole.
+        (folder / RUN_FILE).write_text(run.record.model_dump_json(indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Makes a disk's refusal the one line of a UsageError."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"--out: {error.filename or folder}: can't be written ({error.strerror})") from error
 
 
 def read_run(folder: Path) -> RunData:

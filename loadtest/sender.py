@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from loadtest.outcomes import Outcome, Result
 from loadtest.plan import Payload, Plan, Task
@@ -168,6 +169,11 @@ async def _request(run: _Run, index: int, planned_s: float, payload: Payload) ->
     except grpc.aio.AioRpcError as error:
         latency_s = run.now_s() - planned_s
         outcome = _not_completed(payload, planned_s, sent_s, latency_s, error)
+    except DecodeError as error:
+        latency_s = run.now_s() - planned_s
+        # As gRPC's own deserializer would say; other servers than minwatt's may answer at the target.
+        what, code, detail = payload.task.value, grpc.StatusCode.INTERNAL.name, f"no readable reply: {error}"
+        outcome = Outcome(planned_s, sent_s, latency_s, what, payload.texts, Result.FAILED, code, detail)
     run.outcomes[index] = outcome
     run.counts[outcome.result] += 1
     run.latencies_s.append(latency_s)

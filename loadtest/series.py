@@ -14,11 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtest.fleet_log import MOVES, DecisionRow, FleetLog, FleetRow
+from loadtest.fleet_log import DecisionRow, FleetLog, FleetRow, Floats, UnknownJoules, joules_over_time
 from loadtest.outcomes import Result
-from loadtest.runs import RunData
-
-Floats = NDArray[np.float64]
+from loadtest.runs import RunData, RunRecord
 
 _MOST_BUCKETS = 240
 _ENERGY_WINDOW_S = 5.0  # a meter's windows are seconds long: joules a request is a mean over this much
@@ -77,7 +75,7 @@ def series(run: RunData) -> Series:
         fleet_t_s=np.array([row.at_s - record.started_unix_s for row in rows]),
         replicas_ready=_column([row.replicas_ready for row in rows]),
         watts=_column([row.watts for row in rows]),
-        markers=_markers(log, record.started_unix_s),
+        markers=_markers(run.fleet, record),
     )
 
 
@@ -95,10 +93,10 @@ def _joules_per_request(
     """From the fleet's joules around each bucket, or from the replies' shares."""
     if run.fleet is None:
         return _bucket_means([outcome.energy_j for outcome in run.outcomes], place, buckets)
-    known = [(row.at_s, row.joules_total) for row in run.fleet.fleet if row.joules_total is not None]
-    if not known:
+    read = joules_over_time(run.fleet.fleet)
+    if isinstance(read, UnknownJoules):
         return np.full(buckets, np.nan)
-    at_s, joules = (np.array(column) for column in zip(*known, strict=True))
+    at_s, joules = read
     half_s = max(_ENERGY_WINDOW_S, bucket_s) / 2
     middle_s = (np.arange(buckets) + 0.5) * bucket_s
     first_s, last_s = middle_s - half_s, middle_s + half_s
@@ -110,10 +108,10 @@ def _joules_per_request(
     return np.where(inside, _ratio(used_j, counts), np.nan)
 
 
-def _markers(log: FleetLog | None, start_s: float) -> tuple[Marker, ...]:
-    if log is None:
-        return ()
-    return tuple(Marker(row.at_s - start_s, _describe(row)) for row in log.decisions if row.action in MOVES)
+def _markers(log: FleetLog | None, record: RunRecord) -> tuple[Marker, ...]:
+    rows = log.moves() if log else ()
+    placed = [(row.at_s - record.started_unix_s, row) for row in rows]
+    return tuple(Marker(t_s, _describe(row)) for t_s, row in placed if 0 <= t_s <= record.span_s)
 
 
 def _describe(row: DecisionRow) -> str:

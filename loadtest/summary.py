@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from loadtest.fleet_log import MOVES, FleetLog, UnknownJoules, joules_between
+from loadtest.fleet_log import FleetLog, UnknownJoules, joules_between
 from loadtest.outcomes import Outcome, Result
 from loadtest.runs import RunData, RunRecord
 from loadtest.series import Series, series
@@ -83,6 +83,7 @@ def summarise(run: RunData) -> RunReport:
     energy_j, source, basis = energy(run)
     log = None if run.fleet is None else _within(run.fleet, record)
     ready = [row.replicas_ready for row in log.fleet if row.replicas_ready is not None] if log else []
+    curves = series(run)
     return RunReport(
         name=record.name,
         started_at=datetime.fromtimestamp(record.started_unix_s, UTC),
@@ -108,11 +109,11 @@ def summarise(run: RunData) -> RunReport:
         joules_per_request=energy_j / len(completed) if energy_j is not None and completed else None,
         replicas_mean=float(np.mean(ready)) if ready else None,
         replicas_max=max(ready, default=None),
-        decisions=None if log is None else sum(row.action in MOVES for row in log.decisions),
+        decisions=None if run.fleet is None else len(curves.markers),
         sender=sender_lag(outcomes),
         gap_s=record.gap_s,
         stopped_at_s=record.stopped_at_s,
-        series=series(run),
+        series=curves,
     )
 
 

@@ -17,7 +17,8 @@ _UNKNOWN = "–"
 
 def rows(runs: Sequence[RunReport]) -> list[tuple[str, list[str]]]:
     """(title, one cell a run); rows that no run has a value for are left out."""
-    slo = f" (SLO {runs[0].slo_ms:g} ms)" if runs and runs[0].slo_ms is not None else ""
+    asked = [f"{slo_ms:g}" for slo_ms in sorted({run.slo_ms for run in runs if run.slo_ms is not None})]
+    slo = f" (SLO {' and '.join(asked)} ms)" if asked else ""
     table = [
         ("requests", [f"{run.requests:,}" for run in runs]),
         ("completed", [f"{run.completed:,}" for run in runs]),
@@ -55,7 +56,7 @@ def runs_table(runs: Sequence[RunReport]) -> Table:
 
 
 def headline(runs: Sequence[RunReport]) -> list[str]:
-    """One line for each run after the first whose energy can be compared with it."""
+    """One line for each run of the first one's load whose energy can be compared with it."""
     lines = []
     for run in runs[1:]:
         change = _energy_change(run, runs[0])
@@ -104,8 +105,9 @@ def _against(run: RunReport, first: RunReport) -> str:
 
 
 def _energy_change(run: RunReport, first: RunReport) -> float | None:
-    """Of the whole run's joules, as a fraction; only where both were measured alike and count the same."""
+    """Of the whole run's joules, as a fraction; only where load, meter and what is counted are the same."""
     alike = run.energy_basis == first.energy_basis and run.energy_source == first.energy_source
-    if not alike or run.energy_j is None or not first.energy_j:
+    same_load = run.load == first.load and run.duration_s == first.duration_s  # a stopped run's is shorter
+    if not (alike and same_load) or run.energy_j is None or not first.energy_j:
         return None
     return run.energy_j / first.energy_j - 1

@@ -12,6 +12,7 @@ import csv
 import gzip
 import io
 import math
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ from minwatt.v1.errors import UsageError
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _MOST_BINS = 10_000_000
+_MOST_A_BIN = 1_000_000_000
+_SHOWN_CHARACTERS = 80  # of a wrong value, in an error
 _REBIN_S = 1.0  # one row a request becomes bins of this width when its rate is scaled
 
 
@@ -66,6 +69,9 @@ class RequestTrace:
         return last_s + last_s / max(1, len(self.t_s) - 1) if last_s > 0 else 1.0
 
     def binned(self, bin_s: float) -> BinnedTrace:
+        if self.duration_s > _MOST_BINS * bin_s:
+            long_s = self.duration_s / bin_s * _REBIN_S
+            raise UsageError(f"the trace is {long_s:g} s long: at most {_MOST_BINS:,} s can be scaled")
         bins = max(1, math.ceil(self.duration_s / bin_s))
         counts = np.bincount(np.minimum((self.t_s / bin_s).astype(np.int64), bins - 1), minlength=bins)
         return BinnedTrace(bin_s, counts.astype(np.float64))
@@ -140,24 +146,28 @@ def read_trace(path: Path) -> Trace:
     try:
         data = path.read_bytes()
         text = (gzip.decompress(data) if data.startswith(_GZIP_MAGIC) else data).decode("utf-8-sig")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not a readable trace: {error}") from error
     return parse_trace(text, str(path))
 
 
 def parse_trace(text: str, where: str) -> Trace:
     """As `read_trace`, of the file's text; `where` names it in errors."""
-    reader = csv.reader(io.StringIO(text))
+    try:
+        return _parsed(csv.reader(io.StringIO(text)), where)
+    except csv.Error as error:
+        raise UsageError(f"{where}: not a readable trace: {error}") from error
+
+
+def _parsed(reader: Iterator[list[str]], where: str) -> Trace:
     header = [cell.strip() for cell in next(reader, [])]
     if not header:
         raise UsageError(f"{where}: empty file; expected a header `t_s,count` or `t_s,…` and rows")
     if header[0] != "t_s":
-        raise UsageError(f"{where}:1: header = {','.join(header)!r}: the first column must be t_s (seconds)")
+        shown = _shortened(",".join(header))
+        raise UsageError(f"{where}:1: header = {shown!r}: the first column must be t_s (seconds)")
     rows = _Rows(where, header, reader)
-    try:
-        return _binned(rows) if "count" in header else _requests(rows)
-    except csv.Error as error:
-        raise UsageError(f"{where}: not a readable trace: {error}") from error
+    return _binned(rows) if "count" in header else _requests(rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +201,11 @@ class _Rows:
         return value
 
     def error(self, line: int, name: str, value: str, allowed: str) -> UsageError:
-        return UsageError(f"{self.where}:{line}: {name} = {value!r}: {allowed}")
+        return UsageError(f"{self.where}:{line}: {name} = {_shortened(value)!r}: {allowed}")
+
+
+def _shortened(value: str) -> str:
+    return value if len(value) <= _SHOWN_CHARACTERS else value[:_SHOWN_CHARACTERS] + "…"
 
 
 def _requests(rows: _Rows) -> RequestTrace:
@@ -209,6 +223,8 @@ def _binned(rows: _Rows) -> BinnedTrace:
         count = rows.number(line, "count", cell) if cell else math.nan
         if not math.isnan(count) and count != int(count):
             raise rows.error(line, "count", cell, "expected a whole number, or nothing for no data")
+        if count > _MOST_A_BIN:
+            raise rows.error(line, "count", cell, f"a bin has at most {_MOST_A_BIN:,} requests")
         found.append((line, t_s, count))
     if len(found) < 2:
         raise UsageError(f"{rows.where}: {len(found)} bins; at least 2 are needed to know how long a bin is")
@@ -222,6 +238,8 @@ def _fill(rows: _Rows, found: list[tuple[int, float, float]]) -> BinnedTrace:
         raise rows.error(found[1][0], "t_s", f"{found[1][1]:g}", "two bins start at the same time")
     places: list[int] = []
     for line, t_s, _ in found:
+        if t_s - start_s > _MOST_BINS * bin_s:
+            raise rows.error(line, "t_s", f"{t_s:g}", f"a trace has at most {_MOST_BINS:,} bins")
         place = round((t_s - start_s) / bin_s)
         if abs(t_s - start_s - place * bin_s) > 1e-3 * bin_s:
             allowed = f"expected a multiple of the first bin's width, {bin_s:g} s, after {start_s:g}"
@@ -229,8 +247,6 @@ def _fill(rows: _Rows, found: list[tuple[int, float, float]]) -> BinnedTrace:
         if places and place == places[-1]:
             raise rows.error(line, "t_s", f"{t_s:g}", "two bins start at the same time")
         places.append(place)
-    if places[-1] > _MOST_BINS:
-        raise rows.error(found[-1][0], "t_s", f"{found[-1][1]:g}", f"a trace has at most {_MOST_BINS} bins")
     counts = np.full(places[-1] + 1, np.nan)
     counts[places] = [count for _, _, count in found]
     return BinnedTrace(bin_s, counts)

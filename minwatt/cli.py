@@ -1,6 +1,6 @@
 """The `minwatt` command: finds a subcommand's component by name and loads it only then.
 
-Owns no behaviour: each component has a `cli` module of its own. A UsageError becomes one line on stderr.
+Owns no behaviour: each component has a `cli` module of its own. A mistake becomes one line on stderr.
 Exit codes: 0 good, 1 the job ran and the answer is bad, 2 bad usage.
 """
 
@@ -10,6 +10,7 @@ import importlib
 import importlib.metadata
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 import typer
 
@@ -49,11 +50,20 @@ def _run(name: str, arguments: list[str]) -> None:
         app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
         app.command()(target)
         target = app
+    elif not arguments:
+        arguments = ["--help"]  # a group of commands
     try:
-        target(args=arguments, prog_name=f"minwatt {name}")
+        code = target(args=arguments, prog_name=f"minwatt {name}", standalone_mode=False)
     except UsageError as error:
-        print(f"minwatt {name}: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(2)
+        _mistake(name, str(error))
+    except typer.TyperException as error:
+        _mistake(name, error.format_message())
+    sys.exit(code or 0)
+
+
+def _mistake(name: str, line: str) -> NoReturn:
+    print(f"minwatt {name}: {line}", file=sys.stderr)  # noqa: T201
+    sys.exit(2)
 
 
 def _help() -> str:

@@ -15,7 +15,11 @@ from modelkit.recipe import BuildOptions, TrainingOptions
 from modelkit.report import report_table
 
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Build and evaluate models. Example: minwatt model evaluate models/support-text --data data",
 )
 DEFAULTS = TrainingOptions()
 VARIANT_HELP = "Variant to score; repeat for more. Default: all on disk."
@@ -40,7 +44,7 @@ def evaluate_command(
 ) -> None:
     """Score a model's variants: accuracy, entity F1, batch company, speed, size.
 
-    Example: minwatt model evaluate models/support-text --data ../shared/data
+    Example: minwatt model evaluate models/support-text --data data
     """
     console = Console(stderr=True)
     with console.status("opening the model") as status:
@@ -69,7 +73,7 @@ def build_command(
 ) -> None:
     """Train, export, quantize and score a model directory (about half an hour on two cores).
 
-    Example: minwatt model build --data ../shared/data --out models/support-text
+    Example: minwatt model build --data data --out models/support-text
     """
     try:
         from modelkit.build import Hearers, build

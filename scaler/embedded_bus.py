@@ -46,8 +46,10 @@ class EmbeddedBus:
         cls, address: str = "127.0.0.1:0", *, clock: Callable[[], float] = time.monotonic
     ) -> EmbeddedBus:
         """Starts to serve; port 0 is chosen by the OS. Raises UsageError when the address can't be had."""
-        if not re.fullmatch(r".+:\d{1,5}", address):
-            raise UsageError(f"--listen = {address!r}: allowed: HOST:PORT")
+        # gRPC takes a port over 65535, and listens on some other.
+        named = re.fullmatch(r".+:(\d{1,5})", address, re.ASCII)
+        if named is None or int(named[1]) > 65535:
+            raise UsageError(f"--listen = {address!r}: allowed: HOST:PORT, ports 0 to 65535")
         server = grpc.aio.server(options=_OPTIONS)
         members = _Members(clock)
         fleet_pb2_grpc.add_FleetServicer_to_server(members, server)

@@ -19,6 +19,12 @@ class Inputs:
     settings: Settings
     profile_line: str
 
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What to say before anything starts: the profile, and what of the policy has no effect."""
+        idle = self.settings.policy.not_acted_on()
+        return (self.profile_line, *(f"not acted on: {sentence}" for sentence in idle))
+
 
 def read_inputs(policy: Path | None, profile: Path | None, replicas: int | None = None) -> Inputs:
     """The shipped file for each that is None; a fixed fleet where `replicas` is given. Raises UsageError."""

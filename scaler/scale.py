@@ -33,7 +33,8 @@ class ScaleOptions:
 async def run_scale(inputs: Inputs, options: ScaleOptions, say: Callable[[str], None]) -> None:
     """Until SIGTERM or SIGINT; the replicas go on at their last operating point. Raises UsageError."""
     settings = inputs.settings
-    say(inputs.profile_line)
+    for line in inputs.lines:
+        say(line)
     async with AsyncExitStack() as stack:
         watchers: list[Watcher] = [Terminal(say)]
         if options.record is not None:

@@ -24,7 +24,7 @@ class Terminal:
         """Rows are for the record."""
 
     def decided(self, decision: Decision, at_s: float) -> None:  # noqa: ARG002 - lines carry no time
-        """A fleet that only wishes stays at the same change: said once. So are blindness and what can't be held."""
+        """A fleet that only wishes stays at the same change: once. So are blindness and broken promises."""
         blind = decision.action is Action.HOLD
         change = f"{decision.action} {decision.desired_replicas} {decision.operating_point}"
         broken = {reason.code for reason in decision.reasons} & _BROKEN_PROMISES

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from minwatt.v1 import fleet_pb2
 from scaler.operating_point import OperatingPoint
 from scaler.report import Metered, ReplicaState, Report, Unmetered
@@ -13,10 +11,12 @@ _STATES = {
     fleet_pb2.REPLICA_STATE_READY: ReplicaState.READY,
     fleet_pb2.REPLICA_STATE_DRAINING: ReplicaState.DRAINING,
 }
+_MOST = 1e15  # seconds, joules or watts: beyond what any replica has, and sums of it stay finite
+_MOST_VERSION = 2**63  # the next one is still to fit the message
 
 
 def report_from_proto(message: fleet_pb2.ReplicaReport, received_s: float) -> Report:
-    """Raises ValueError on a report that can't be meant: no id, no state, a time that is no number."""
+    """Raises ValueError on a report that can't be meant: no id, no state, a time or version out of bounds."""
     if not message.replica_id:
         raise ValueError("replica_id is empty")
     state = _STATES.get(message.state)
@@ -24,8 +24,11 @@ def report_from_proto(message: fleet_pb2.ReplicaReport, received_s: float) -> Re
         raise ValueError(f"state = {message.state}: allowed: 1 (STARTING), 2 (READY), 3 (DRAINING)")
     for name in ("busy_seconds_total", "start_up_seconds"):
         value = getattr(message, name)
-        if not (math.isfinite(value) and value >= 0):
-            raise ValueError(f"{name} = {value}: allowed: a finite number of seconds, 0 or more")
+        if not 0 <= value <= _MOST:
+            raise ValueError(f"{name} = {value}: allowed: 0 to {_MOST:g} seconds")
+    version = message.operating_point_version
+    if version > _MOST_VERSION:
+        raise ValueError(f"operating_point_version = {version}: allowed: 0 to {_MOST_VERSION}")
     batches = dict(message.batch_sizes_total)
     return Report(
         replica_id=message.replica_id,
@@ -70,7 +73,7 @@ def _power(message: fleet_pb2.ReplicaReport) -> Metered | Unmetered:
 
 
 def _measured(value: float) -> float | None:
-    return value if math.isfinite(value) and value >= 0 else None
+    return value if 0 <= value <= _MOST else None
 
 
 def point_to_proto(point: OperatingPoint) -> fleet_pb2.OperatingPoint:

@@ -18,12 +18,12 @@ HEADER = "# Exact versions that CI runs. Written by `make lock`; ranges are in p
 
 
 def resolve() -> list[str]:
-    """`name==version` of everything that `.[test,proto,train]` pulls in, sorted; nothing is installed."""
+    """`name==version` of everything that `.[test,proto,train,k8s,redis]` pulls in, sorted; nothing is installed."""
     with tempfile.TemporaryDirectory() as folder:
         venv.create(folder, with_pip=True)
         report = Path(folder) / "report.json"
         pip = [str(Path(folder) / "bin" / "pip"), "install", "--quiet", "--dry-run", "--ignore-installed"]
-        subprocess.run([*pip, "--report", str(report), f"{ROOT}[test,proto,train]"], check=True)  # noqa: S603
+        subprocess.run([*pip, "--report", str(report), f"{ROOT}[test,proto,train,k8s,redis]"], check=True)  # noqa: S603
         packages = json.loads(report.read_text())["install"]
     pins = {}
     for package in packages:

@@ -5,6 +5,7 @@ Called by `server`. Which requests are answered how is `rpc`'s and `inference`'s
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,11 @@ AGE_GRACE_S = 30.0  # a connection that has grown old may still finish what it c
 OVER_LIMIT = (
     4  # × the message limit: up to there a message is refused with details, beyond it by the transport
 )
+
+
+def authority(host: str, port: int) -> str:
+    """host:port as URLs have it: an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +58,30 @@ class Door:
         reflection.enable_server_reflection(names, self._server)
 
     async def open(self, handler: grpc.GenericRpcHandler) -> str:
-        """Listens; returns host:port. Raises UsageError when the port is taken."""
-        self._server.add_generic_rpc_handlers((handler,))
-        host = f"[{self._options.host}]" if ":" in self._options.host else self._options.host
+        """Listens; returns host:port. Raises UsageError where that can't be."""
+        asked = authority(self._options.host, self._options.port)
         try:
-            port = self._server.add_insecure_port(f"{host}:{self._options.port}")
-        except RuntimeError as error:
+            self._probe()
+            self._server.add_generic_rpc_handlers((handler,))
+            port = self._server.add_insecure_port(asked)
+        except (OSError, RuntimeError) as error:
+            why = getattr(error, "strerror", None) or "refused by gRPC"
             raise UsageError(
-                f"port = {self._options.port}: {host}:{self._options.port} can't be bound: taken, or the "
-                "host is not this machine's; 0 takes a free port, --reuse-port shares one"
+                f"port = {self._options.port}: {asked} can't be bound ({why}); 0 takes a free port, "
+                "--reuse-port shares one"
             ) from error
         await self._server.start()
-        return f"{host}:{port}"
+        return authority(self._options.host, port)
+
+    def _probe(self) -> None:
+        """Binds as gRPC will and lets go: gRPC tells its caller no reason, and logs lines of its own."""
+        options = self._options
+        address = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(address[0], socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if options.reuse_port:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            probe.bind(address[4])
 
     async def set_serving(self, serving: bool) -> None:
         """What grpc.health.v1 answers for the server and for the service."""

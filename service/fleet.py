@@ -72,6 +72,10 @@ class FleetMember:
                     why = error.code().name
                     log.warning("scaler %s is away (%s): serving on as told last", self._scaler, why)
                 await self._pause(backoff_s(failures, draw))
+            except Exception:  # a report that can't be made: serving goes on, and so do the tries
+                failures += 1
+                log.exception("no member of scaler %s's fleet", self._scaler)
+                await self._pause(backoff_s(failures, draw))
             else:
                 failures = 0
                 await self._pause(FIRST_BACKOFF_S)  # the scaler ended the stream: it restarts
@@ -127,10 +131,7 @@ class FleetMember:
             if problem is not None:
                 log.warning("%s: not followed", problem)
             else:
-                log.info(
-                    "operating point %d: batches of %d texts, delay %.1f ms",
-                    point.version, point.max_batch_texts, point.max_delay_seconds * 1000,
-                )  # fmt: skip
+                log.info("operating point %d: %s", point.version, self._replica.dispatcher.limits)
             self._changed.set()
 
     def _next_report(self) -> ReplicaReport:

@@ -173,7 +173,7 @@ class Inference:
         return encoded
 
     async def _batched(self, jobs: list[TextJob], arrival: Arrival) -> Request:
-        self._check_deadline(arrival, tokens=max(len(job.encoded) for job in jobs))
+        self._check_deadline(arrival, tokens=sum(len(job.encoded) for job in jobs))
         span_s = min(arrival.deadline_s - arrival.arrived_s, self._replica.slo_s)
         due_s = arrival.arrived_s + DUE_FRACTION * span_s
         request = Request(jobs, arrival.arrived_s, due_s, arrival.deadline_s)
@@ -198,7 +198,7 @@ class Inference:
             raise queue_full(full.message, full.retry_after_s)
 
     def _check_deadline(self, arrival: Arrival, tokens: int) -> None:
-        """The least that is still to come: the batch in the engine, and a batch of the longest text alone."""
+        """The least that is still to come: the batch in the engine, then this request as an unpadded one."""
         least_s = self._batcher.busy_s() + self._batcher.dispatcher.service_time.current.batch_s(tokens)
         left_s = arrival.deadline_s - self._clock()
         if left_s < least_s:

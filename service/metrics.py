@@ -5,6 +5,7 @@ Owns the registry and its HTTP server. Fed by `telemetry`; gauges are read from 
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from dataclasses import dataclass
 from wsgiref.simple_server import WSGIServer
@@ -19,6 +20,7 @@ from minwatt.v1.fleet_pb2 import REPLICA_STATE_READY
 from service.counters import Counters
 from service.power import PowerBook
 from service.replica import Replica
+from service.statuses import REASONS
 
 LATENCY_BUCKETS = (
     0.001,
@@ -86,6 +88,8 @@ class Metrics:
         self.refusals = Counter(
             "minwatt_refusals", "Requests without an answer.", ["reason"], registry=self.registry
         )
+        for reason in REASONS:
+            self.refusals.labels(reason)  # from the start at 0: a rate over the first refusal is then right
         self.registry.register(_Present(sources))
 
     def serve(self, host: str, port: int) -> int:
@@ -93,8 +97,9 @@ class Metrics:
         try:
             self._server, _ = start_http_server(port, host, self.registry)
         except OSError as error:
+            free = "; 0 takes a free one" if error.errno == errno.EADDRINUSE else ""
             raise UsageError(
-                f"metrics-port = {port}: {host}:{port} can't be bound ({error.strerror}); 0 takes a free one"
+                f"host = {host!r}, metrics-port = {port}: can't be bound ({error.strerror}){free}"
             ) from error
         return self._server.server_port
 

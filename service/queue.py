@@ -32,6 +32,10 @@ class WaitingText(Generic[P]):
     deadline_s: float  # after it the answer is worth nothing; infinity without a deadline
 
 
+MOST_TEXTS = 4096  # that a limit may be moved to: more would only cost memory
+MOST_PADDED_TOKENS = 1_000_000
+
+
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
     """What a batch may grow to and how long a text waits for company."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from minwatt.v1.fleet_pb2 import REPLICA_STATE_STARTING, OperatingPoint, ReplicaState
 from service.dispatch import Dispatcher
-from service.queue import BatchLimits
+from service.queue import MOST_PADDED_TOKENS, MOST_TEXTS, BatchLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +40,16 @@ class Replica:
 
     def operate_at(self, point: OperatingPoint) -> str | None:
         """Moves batching and SLO; a zero bound or SLO stays. Returns why, if it can't be followed."""
-        numbers = (point.max_delay_seconds, point.slo_latency_seconds)
-        if not all(0 <= number < math.inf for number in numbers):
+        if point.version < self.operating_point_version:
+            return f"operating point {point.version}: {self.operating_point_version} is in force and newer"
+        times_s = (point.max_delay_seconds, point.slo_latency_seconds)
+        if not all(0 <= time_s < math.inf for time_s in times_s):
             return (
-                f"operating point {point.version}: delay and SLO = {numbers}: must be finite and not negative"
+                f"operating point {point.version}: delay and SLO = {times_s}: must be finite and not negative"
             )
+        if point.max_batch_texts > MOST_TEXTS or point.max_batch_tokens > MOST_PADDED_TOKENS:
+            asked = f"{point.max_batch_texts} texts, {point.max_batch_tokens} tokens a batch"
+            return f"operating point {point.version}: {asked}: allowed: {MOST_TEXTS}, {MOST_PADDED_TOKENS}"
         if point.variant not in {"", self.identity.variant}:
             serves = self.identity.variant
             return (

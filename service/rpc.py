@@ -26,7 +26,7 @@ from minwatt.v1.inference_pb2 import (
     StreamError,
 )
 from service.inference import AnyRequest, AnyResponse, Inference
-from service.statuses import Refusal, Violation, invalid, unavailable
+from service.statuses import Refusal, Violation, invalid, shortened, unavailable
 from service.validation import check_timeout
 from service.wire import Reader, Unreadable
 
@@ -116,6 +116,18 @@ class _Stream:
         self._write = asyncio.Lock()
 
     async def run(self, max_in_flight: int) -> None:
+        broken = False
+        try:
+            await self._answer_all(max_in_flight)
+        except* grpc.aio.InternalError:  # a reply could not be written: the client is gone
+            broken = True
+        if broken:
+            raise asyncio.CancelledError  # as gRPC itself does, a moment later
+        if self._closing.is_set():
+            refusal = unavailable("draining", "this replica is draining; open the stream anew", 0.0)
+            await self._context.abort(refusal.code, refusal.message, refusal.trailing_metadata())
+
+    async def _answer_all(self, max_in_flight: int) -> None:
         room = asyncio.Semaphore(max_in_flight)
         async with asyncio.TaskGroup() as answers:
             while True:
@@ -124,9 +136,6 @@ class _Stream:
                 if item is None:
                     break
                 answers.create_task(self._answer(item)).add_done_callback(lambda _: room.release())
-        if self._closing.is_set():
-            refusal = unavailable("draining", "this replica is draining; open the stream anew", 0.0)
-            await self._context.abort(refusal.code, refusal.message, refusal.trailing_metadata())
 
     async def _read(self) -> StreamRequest | Unreadable | None:
         """The next item; None when the client has sent its last or the server is closing."""
@@ -149,8 +158,8 @@ class _Stream:
         if isinstance(item, Unreadable):
             return await self._outcome("", item, None)  # its id could not be read either
         if item.id in self._ids:
-            taken = Unreadable(invalid([Violation("id", f"{item.id!r} is in flight on this stream already")]))
-            return await self._outcome(item.id, taken, None)
+            taken = f"{shortened(item.id)!r} is in flight on this stream already"
+            return await self._outcome(item.id, Unreadable(invalid([Violation("id", taken)])), None)
         self._ids.add(item.id)
         try:
             check_timeout(item.timeout_seconds)

@@ -16,13 +16,14 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 
 from energy.modelled import this_process
+from minwatt.v1.errors import UsageError
 from minwatt.v1.fleet_pb2 import REPLICA_STATE_DRAINING, REPLICA_STATE_READY
 from minwatt.v1.model_dir import ModelDirectory
 from service.admission import AdmissionLimits
 from service.batcher import Batcher
 from service.counters import Counters
 from service.dispatch import Dispatcher
-from service.door import Door, DoorOptions
+from service.door import Door, DoorOptions, authority
 from service.engine import Engine
 from service.fleet import FleetMember
 from service.inference import Inference, RequestLimits
@@ -67,21 +68,22 @@ def assemble(settings: ServeSettings) -> Parts:
     graph = directory.variant_file(variant)
     tokenizer = TextTokenizer(directory.tokenizer_file(), spec.max_tokens)
     runtime = RuntimeOptions(settings.provider, settings.engine_threads)
-    engine = Engine(OnnxEncoder(graph, [task.output for task in spec.tasks], runtime), spec.pad_token_id)
+    heads = {task.output: len(task.labels) for task in spec.tasks}
+    engine = Engine(OnnxEncoder(graph, heads, runtime), spec.pad_token_id)
     power = PowerBook(meter_of(settings.meter), settings.engine_threads)
 
-    limits = BatchLimits(settings.max_batch_texts, settings.max_batch_tokens, settings.max_delay)
+    limits = BatchLimits(settings.max_batch_texts, settings.max_batch_tokens, settings.max_delay_s)
     dispatcher = Dispatcher(limits, ServiceTimeEstimate())
     replica_id = settings.replica_id or f"{spec.name}-{uuid.uuid4().hex[:8]}"
     identity = Identity(replica_id, spec.name, spec.version, variant, socket.gethostname(), os.getpid())
-    replica = Replica(identity, dispatcher, settings.slo)
+    replica = Replica(identity, dispatcher, settings.slo_s)
     counters = Counters()
     metrics = Metrics(Sources(replica, counters, power))
     telemetry = Telemetry(counters, metrics, power)
     batcher = Batcher(dispatcher, engine, telemetry)
     bounds = RequestLimits(
         settings.max_texts,
-        settings.default_deadline,
+        settings.default_deadline_s,
         AdmissionLimits(settings.max_in_flight, settings.max_queue_texts),
     )
     inference = Inference(spec, tokenizer, batcher, replica, telemetry, bounds)
@@ -100,6 +102,7 @@ async def run(settings: ServeSettings, on_ready: Callable[[str], None]) -> None:
         member = _joined(settings, parts, stack)
         closing = asyncio.Event()
         door = Door(_door_options(settings))
+        stack.push_async_callback(door.close, 0.0)
         await door.set_serving(False)
         handler = handlers(
             parts.inference, RpcLimits(settings.max_message_bytes, settings.max_in_flight), closing
@@ -120,7 +123,7 @@ async def run(settings: ServeSettings, on_ready: Callable[[str], None]) -> None:
         await door.set_serving(True)
         if member is not None:
             member.changed()
-        on_ready(_ready_line(parts, f"http://{settings.host}:{metrics_port}/metrics"))
+        on_ready(_ready_line(parts, f"http://{authority(settings.host, metrics_port)}/metrics"))
 
         await _until(stop, loops)
         await _drain(settings, parts, door, closing, member)
@@ -135,13 +138,13 @@ async def _drain(
     await door.set_serving(False)
     if member is not None:
         member.changed()
-    await asyncio.sleep(settings.drain_delay)
+    await asyncio.sleep(settings.drain_delay_s)
     parts.replica.closing = True
     closing.set()
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(settings.drain_grace):
+        async with asyncio.timeout(settings.drain_grace_s):
             await _answered(parts.counters)
-    await door.close(settings.drain_grace)
+    await door.close(settings.drain_grace_s)
     await parts.power.read()  # for the last report
 
 
@@ -163,13 +166,17 @@ async def _answered(counters: Counters) -> None:
 
 
 async def _warm(parts: Parts) -> None:
-    """On another thread, so that health checks and reports go on meanwhile."""
+    """On another thread, so that health checks and reports go on meanwhile. Raises UsageError."""
     dispatcher = parts.replica.dispatcher
     spec = parts.directory.spec
     outputs = [task.output for task in spec.tasks]
-    dispatcher.service_time = await asyncio.to_thread(
-        warm_up, parts.engine, outputs, dispatcher.limits, spec.max_tokens
-    )
+    try:
+        dispatcher.service_time = await asyncio.to_thread(
+            warm_up, parts.engine, outputs, dispatcher.limits, spec.max_tokens
+        )
+    except Exception as error:  # whatever the runtime raises: this model can't be served
+        why = " ".join(str(error).split())[:300]
+        raise UsageError(f"{parts.directory.path}: the model fails in warm-up: {why}") from error
 
 
 def _joined(settings: ServeSettings, parts: Parts, stack: contextlib.AsyncExitStack) -> FleetMember | None:
@@ -222,7 +229,7 @@ def _door_options(settings: ServeSettings) -> DoorOptions:
         settings.port,
         settings.reuse_port,
         settings.max_message_bytes,
-        settings.max_connection_age,
+        settings.max_connection_age_s,
     )
 
 

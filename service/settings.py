@@ -9,50 +9,42 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from minwatt.resources import default_model_dir
 from minwatt.v1.errors import one_line
+from minwatt.v1.quantities import in_range, parse_duration_s
+from service.queue import MOST_PADDED_TOKENS, MOST_TEXTS
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|m|h)")
-_UNIT_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-
-
-def parse_duration(value: object) -> float:
-    """Seconds of "5ms", "1.5s", "2m"; a bare 0 too. Raises ValueError."""
-    match = _DURATION.fullmatch(str(value).strip())
-    if match is None:
-        if str(value).strip() == "0":
-            return 0.0
-        raise ValueError("allowed: a number with a unit, e.g. 5ms, 1.5s, 2m")
-    return float(match[1]) * _UNIT_S[match[2]]
+_ADDRESS = re.compile(r"(?:\[[^\s\[\]]+\]|[^\s\[\]:]+):([0-9]{1,5})")  # an IPv6 host stands in brackets
+DAY_S = 86_400.0
 
 
-def parse_address(value: str) -> tuple[str, int]:
-    """HOST:PORT in its parts; an IPv6 host stands in brackets. Raises ValueError."""
-    host, colon, port = value.rpartition(":")
-    if not (colon and host and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+def _address(value: str) -> str:
+    match = _ADDRESS.fullmatch(value)
+    if match is None or not 0 < int(match[1]) < 65536:
         raise ValueError("allowed: HOST:PORT, e.g. 127.0.0.1:9000")
-    return host, int(port)
-
-
-def _address(value: str | None) -> str | None:
-    if value is not None:
-        parse_address(value)
     return value
 
 
 def _flag(field: str) -> str:
-    return field.replace("_", "-")
+    """The command's spelling of a field, so that errors name what was typed."""
+    return field.removesuffix("_s").replace("_", "-")
 
 
-Seconds = Annotated[float, BeforeValidator(parse_duration)]
+Latency = Annotated[float, in_range(parse_duration_s, 1e-3, 3600.0, "1ms to 1h")]
+Delay = Annotated[float, in_range(parse_duration_s, 0.0, 10.0, "0s to 10s")]
+Deadline = Annotated[float, in_range(parse_duration_s, 1e-3, DAY_S, "1ms to 24h")]
+Age = Annotated[float, in_range(parse_duration_s, 1.0, DAY_S, "1s to 24h")]
+Wait = Annotated[float, in_range(parse_duration_s, 0.0, DAY_S, "0s to 24h")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,252}$")]
+Address = Annotated[str, AfterValidator(_address)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Count = Annotated[int, Field(ge=1)]
 
 
 class ServeSettings(BaseModel):
-    """All flags of `minwatt serve`; durations are seconds here."""
+    """All flags of `minwatt serve`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=_flag)
 
@@ -65,23 +57,23 @@ class ServeSettings(BaseModel):
     port: Port = 8500
     reuse_port: bool = False
     metrics_port: Port = 9100
-    scaler: Annotated[str | None, BeforeValidator(_address)] = None
-    replica_id: str | None = None
+    scaler: Address | None = None
+    replica_id: Name | None = None
     meter: str = "auto"
 
-    slo: Annotated[Seconds, Field(gt=0)] = 0.05
-    max_batch_texts: Annotated[int, Field(ge=1, le=4096)] = 16
-    max_batch_tokens: Annotated[int, Field(ge=8, le=1_000_000)] = 2048
-    max_delay: Seconds = 0.005
+    slo_s: Latency = 0.05
+    max_batch_texts: Annotated[int, Field(ge=1, le=MOST_TEXTS)] = 16
+    max_batch_tokens: Annotated[int, Field(ge=8, le=MOST_PADDED_TOKENS)] = 2048
+    max_delay_s: Delay = 0.005
     max_in_flight: Count = 512
     max_queue_texts: Count = 1024
     max_texts: Count = 256
     max_message_bytes: Annotated[int, Field(ge=1024, le=256 * 1024 * 1024)] = 1024 * 1024
-    default_deadline: Annotated[Seconds, Field(gt=0)] = 30.0
+    default_deadline_s: Deadline = 30.0
 
-    max_connection_age: Annotated[Seconds, Field(ge=1)] = 30.0
-    drain_delay: Seconds = 0.0
-    drain_grace: Seconds = 10.0
+    max_connection_age_s: Age = 30.0
+    drain_delay_s: Wait = 0.0
+    drain_grace_s: Wait = 10.0
 
     @model_validator(mode="after")
     def _consistent(self) -> ServeSettings:

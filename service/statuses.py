@@ -6,8 +6,9 @@ calls, and into a reply's `error` on streams. `reason` is the label of the count
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import grpc
 from google.protobuf.any_pb2 import Any
@@ -17,6 +18,7 @@ from google.rpc.error_details_pb2 import BadRequest, ResourceInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 MAX_NAME = 80  # characters of a client's string that a reply repeats: it must fit into a trailer
+MAX_VIOLATIONS = 16  # that a reply names, for the same reason
 PUSHBACK_KEY = "grpc-retry-pushback-ms"  # gRFC A6
 DETAILS_KEY = "grpc-status-details-bin"
 REASONS = ("queue_full", "deadline", "draining", "starting", "invalid", "cancelled", "failed")
@@ -60,11 +62,14 @@ class Refusal(Exception):  # noqa: N818 - the client's request is at fault, or t
         return details
 
 
-def invalid(violations: Sequence[Violation]) -> Refusal:
-    """INVALID_ARGUMENT that names each field; the message is the first of them."""
-    fields = [BadRequest.FieldViolation(field=v.field, description=v.description) for v in violations]
-    more = f" (and {len(violations) - 1} more)" if len(violations) > 1 else ""
-    message = f"{violations[0].field}: {violations[0].description}{more}"
+def invalid(violations: Iterable[Violation]) -> Refusal:
+    """INVALID_ARGUMENT that names the first fields, at least one; the message is the very first."""
+    found = list(islice(violations, MAX_VIOLATIONS + 1))
+    named = found[:MAX_VIOLATIONS]
+    fields = [BadRequest.FieldViolation(field=v.field, description=v.description) for v in named]
+    at_least = "at least " if len(found) > len(named) else ""
+    more = f" (and {at_least}{len(found) - 1} more)" if len(found) > 1 else ""
+    message = f"{found[0].field}: {found[0].description}{more}"
     return Refusal(
         grpc.StatusCode.INVALID_ARGUMENT, "invalid", message, [BadRequest(field_violations=fields)]
     )
@@ -73,11 +78,16 @@ def invalid(violations: Sequence[Violation]) -> Refusal:
 def unknown_model(asked: str, available: Sequence[str]) -> Refusal:
     """NOT_FOUND that lists the models."""
     listed = f"available: {', '.join(available)}"
-    asked = asked if len(asked) <= MAX_NAME else asked[:MAX_NAME] + "…"
+    asked = shortened(asked)
     info = ResourceInfo(resource_type="model", resource_name=asked, description=listed)
     return Refusal(
         grpc.StatusCode.NOT_FOUND, "invalid", f"model {asked!r} is not served here; {listed}", [info]
     )
+
+
+def shortened(name: str) -> str:
+    """A client's string as far as a reply repeats it."""
+    return name if len(name) <= MAX_NAME else name[:MAX_NAME] + "…"
 
 
 def no_such_task(model: str, task: str, tasks: Sequence[str]) -> Refusal:

@@ -16,8 +16,6 @@ from minwatt.v1.inference_pb2 import LONG_TEXT_TRUNCATE, ClassifyRequest, Extrac
 from minwatt.v1.model_dir import ModelSpec, Task
 from service.statuses import Violation, invalid, no_such_task, unknown_model
 
-MAX_VIOLATIONS = 16  # a reply names no more: it must fit into a trailer
-
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -40,7 +38,7 @@ def check(
         raise no_such_task(spec.name, kind, [task.name for task in spec.tasks])
     violations = [*_texts(request.texts, max_texts), *_options(request, task)]
     if violations:
-        raise invalid(violations[:MAX_VIOLATIONS])
+        raise invalid(violations)
     top_k = request.options.top_k if isinstance(request, ClassifyRequest) else 0
     return task, Options(
         max(1, top_k), request.options.min_score, request.options.long_text == LONG_TEXT_TRUNCATE

@@ -17,13 +17,16 @@ TEXT_TOKENS = (8, 32, 128)
 
 
 def shapes(limits: BatchLimits, max_tokens: int) -> list[tuple[int, int]]:
-    """(texts, tokens) to compute, largest first: powers of four and the bound, over the usual lengths."""
+    """(texts, tokens) to compute, largest first: powers of four and the bound, over the usual lengths.
+
+    And one text of the greatest length, as a graph may take less than its model.yaml promises.
+    """
     lengths = sorted({min(length, max_tokens) for length in TEXT_TOKENS})
     sizes = {limits.max_texts, *(4**power for power in range(7) if 4**power < limits.max_texts)}
-    fitting = [
+    fitting = {
         (n, length) for n in sizes for length in lengths if n * length <= limits.max_padded_tokens or n == 1
-    ]
-    return sorted(fitting, key=lambda shape: shape[0] * shape[1], reverse=True)
+    }
+    return sorted(fitting | {(1, max_tokens)}, key=lambda shape: (shape[0] * shape[1], shape), reverse=True)
 
 
 def warm_up(engine: Engine, outputs: list[str], limits: BatchLimits, max_tokens: int) -> ServiceTimeEstimate:

@@ -7,7 +7,7 @@ through `inference`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Generic, TypeVar
@@ -46,13 +46,17 @@ class Reader(Generic[M]):
             return Unreadable(invalid(_why(self.message.DESCRIPTOR, data)))
 
 
-def _why(descriptor: Any, data: bytes) -> list[Violation]:
-    """Which string is not UTF-8; or that the frame is no such message at all."""
+def _why(descriptor: Any, data: bytes) -> Iterator[Violation]:
+    """Which strings are not UTF-8; or that the frame is no such message at all."""
+    malformed = Violation("(message)", f"the bytes are not a {descriptor.full_name}")
     try:
         raw = _bytes_twin(descriptor.full_name, descriptor.file.serialized_pb).FromString(data)
     except DecodeError:
-        return [Violation("(message)", f"the bytes are not a {descriptor.full_name}")]
-    return _not_utf8(raw, "") or [Violation("(message)", f"the bytes are not a {descriptor.full_name}")]
+        yield malformed
+        return
+    violations = _not_utf8(raw, "")
+    yield next(violations, malformed)
+    yield from violations
 
 
 @cache
@@ -68,17 +72,15 @@ def _bytes_twin(name: str, file: bytes) -> type[Any]:
     return GetMessageClass(pool.FindMessageTypeByName(name))
 
 
-def _not_utf8(message: Message, prefix: str) -> list[Violation]:
-    violations = []
+def _not_utf8(message: Message, prefix: str) -> Iterator[Violation]:
     for field, value in message.ListFields():
         values = value if field.is_repeated else [value]
         for index, item in enumerate(values):
             path = f"{prefix}{field.name}" + (f"[{index}]" if field.is_repeated else "")
             if isinstance(item, Message):
-                violations += _not_utf8(item, f"{path}.")
+                yield from _not_utf8(item, f"{path}.")
             elif isinstance(item, bytes):
                 try:
                     item.decode()
                 except UnicodeDecodeError as error:
-                    violations.append(Violation(path, f"not valid UTF-8 at byte {error.start}"))
-    return violations
+                    yield Violation(path, f"not valid UTF-8 at byte {error.start}")

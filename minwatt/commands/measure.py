@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -23,8 +22,10 @@ from loadtest.plan import Task, build_plan, payload
 from loadtest.sender import SendOptions, send
 from minwatt.client import AsyncClient
 from minwatt.commands.grid import Cell, Grid, TooFewReportsError, mean_watts, point_of, text_of
+from minwatt.failures import RequestFailed
 from minwatt.v1.errors import UsageError
 from scaler.embedded_bus import EmbeddedBus
+from scaler.local import tethered
 from scaler.operating_point import OperatingPoint
 from scaler.profile import Point, StartUp
 from scaler.report import Metered, ReplicaState, Report
@@ -32,7 +33,7 @@ from scaler.report import Metered, ReplicaState, Report
 START_LIMIT_S = 120.0
 STOP_LIMIT_S = 20.0
 WARM_UP_S = 1.0  # of each point, left out
-PROBE_S = 1.0
+PROBE_S = 2.0
 REPORT_WAIT_S = 10.0
 NO_SLACK_LIMIT_S = (
     60.0  # a profile shows what the batching rule does, without a latency bound that cuts it short
@@ -100,7 +101,10 @@ async def measure(setup: Setup, grid: Grid, on_point: Callable[[Point], None]) -
         rng = np.random.default_rng(setup.seed)
         for cell in grid.cells():
             await replica.set_point(cell)
-            capacity_rps = await closed_loop_rps(ready.address, cell)
+            try:
+                capacity_rps = await closed_loop_rps(ready.address, cell)
+            except RequestFailed as error:
+                raise UsageError(f"texts of {cell.text_tokens} tokens: the replica said {error}") from error
             for load in grid.loads:
                 points.append(
                     await _loaded_point(replica, ready.address, cell, load * capacity_rps, setup, rng)
@@ -200,7 +204,7 @@ async def _replica(setup: Setup) -> AsyncIterator[tuple[Replica, Report]]:
     flags: Sequence[str] = ("--port", "0", "--metrics-port", "0", "--scaler", bus.address, *setup.serve_flags)
     with tempfile.TemporaryFile() as log:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "minwatt", "serve", *flags, stdout=log, stderr=log
+            *tethered.command(["serve", *flags]), stdout=log, stderr=log
         )
         try:
             yield await _until_ready(Replica(bus, setup.max_batch_tokens), process, log)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import platform
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -20,8 +22,8 @@ from minwatt.commands.grid import Grid
 from minwatt.commands.measure import Measured, Setup, measure, source_of
 from minwatt.resources import default_model_dir
 from minwatt.v1.errors import UsageError
+from minwatt.v1.quantities import parse_duration_s
 from scaler.profile import MeterNote, Point, Profile, ReplicaSetup, Subject, fit, save_profile
-from scaler.quantities import parse_duration_s
 
 Number = TypeVar("Number", int, float)
 
@@ -39,8 +41,10 @@ def profile(
     meter: Annotated[str, typer.Option(help="Source of watts, as in `minwatt serve`.")] = "auto",
     batches: Annotated[str, typer.Option(help="Max batch sizes, texts.")] = "1,4,16",
     delays: Annotated[str, typer.Option(help="Max queue delays.")] = "0ms,10ms",
-    tokens: Annotated[str, typer.Option(help="Text lengths, tokens.")] = "8,16,64",
-    loads: Annotated[str, typer.Option(help="Offered load, fraction of the throughput.")] = "0.3,0.6,0.85",
+    tokens: Annotated[str, typer.Option(help="Text lengths, tokens.")] = "8,16,48",
+    loads: Annotated[
+        str, typer.Option(help="Offered loads, fractions of the throughput.")
+    ] = "0.3,0.6,0.85,1.2",
     point: Annotated[str, typer.Option(help="How long each point is measured.")] = "4s",
     slo: Annotated[str, typer.Option(help="Latency that the throughput is stated for.")] = "50ms",
     seed: Annotated[int, typer.Option(help="Seed of the arrivals.")] = 0,
@@ -59,15 +63,26 @@ def profile(
     flags += ["--engine-threads", str(ENGINE_THREADS), *(["--variant", variant] if variant else [])]
     setup = Setup(tuple(flags), MAX_BATCH_TOKENS, _duration("--point", point), IDLE_S, seed)
     slo_s = _duration("--slo", slo)
+    _check_writable(out)
     console = Console()
     measured = _measured(setup, grid, console)
     try:
         result = fit(_subject(measured, meter), measured.points, measured.start_up, slo_latency_s=slo_s)
     except ValueError as error:
         raise UsageError(f"the points can't be fitted: {error}") from error
-    out.parent.mkdir(parents=True, exist_ok=True)
     save_profile(result, out)
     _show(result, out, console)
+
+
+def _check_writable(out: Path) -> None:
+    """Found out now, and not after the measurement."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out.parent).close()
+    except OSError as error:
+        raise UsageError(f"--out = {str(out)!r}: can't be written ({error.strerror})") from error
+    if out.is_dir():
+        raise UsageError(f"--out = {str(out)!r}: is a directory; expected a file")
 
 
 def _measured(setup: Setup, grid: Grid, console: Console) -> Measured:
@@ -141,7 +156,7 @@ def _numbers(flag: str, text: str, number: type[Number]) -> tuple[Number, ...]:
         values = tuple(number(part) for part in text.split(","))
     except ValueError:
         values = ()
-    if not values or min(values) <= 0:
+    if not all(math.isfinite(value) and value > 0 for value in values) or not values:
         raise UsageError(f"{flag} = {text!r}: allowed: comma-separated numbers above 0")
     return values
 

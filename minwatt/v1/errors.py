@@ -18,10 +18,12 @@ def one_line(error: ValidationError, where: str) -> UsageError:
     """The first violation of a schema as one line; `where` is the file or flag the data came from."""
     violations = error.errors(include_url=False)
     first = violations[0]
-    field = ".".join(str(part) for part in first["loc"]) or "(document)"
-    value = "" if first["type"] in {"missing", "extra_forbidden"} else f" = {_shorten(first['input'])}"
     message = first["msg"].removeprefix("Value error, ")
     more = f" (and {len(violations) - 1} more)" if len(violations) > 1 else ""
+    if not first["loc"] and first["type"] == "value_error":  # of fields together: the message names them
+        return UsageError(f"{where}: {message}{more}")
+    field = ".".join(str(part) for part in first["loc"]) or "(document)"
+    value = "" if first["type"] in {"missing", "extra_forbidden"} else f" = {_shorten(first['input'])}"
     return UsageError(f"{where}: {field}{value}: {message}{more}")
 
 

@@ -145,7 +145,7 @@ class ReplicaReport(_message.Message):
     """where it serves, host:port"""
     @_builtins.property
     def refusals_total(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
-        """by reason: queue_full, deadline, draining, invalid, cancelled"""
+        """by reason: queue_full, deadline, draining, starting, invalid, cancelled, failed"""
 
     @_builtins.property
     def batch_sizes_total(self) -> _containers.ScalarMap[_builtins.int, _builtins.int]:

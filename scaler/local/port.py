@@ -36,6 +36,8 @@ class SharedPort:
             holder = socket.socket(family, socket.SOCK_STREAM)
             holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             holder.bind(address)
+        except UnicodeError as error:  # of a name that no host can have
+            raise UsageError(f"--host = {host!r}: allowed: a host's name or address") from error
         except OSError as error:
             raise UsageError(f"--port = {port}: can't be had on {host!r} ({error.strerror})") from error
         return cls(host, holder.getsockname()[1], holder)

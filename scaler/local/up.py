@@ -69,7 +69,8 @@ async def run_up(inputs: Inputs, options: UpOptions, say: Callable[[str], None])
     """Until SIGTERM or SIGINT; then the replicas drain. Raises UsageError."""
     settings = inputs.settings
     _check_model(settings, options.model)
-    say(inputs.profile_line)
+    for line in inputs.lines:
+        say(line)
     async with AsyncExitStack() as stack:
         port = stack.enter_context(SharedPort.reserve(options.host, options.port))
         metrics = Metrics()

@@ -21,6 +21,7 @@ PROVIDERS = {
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
+INPUTS = ("input_ids", "attention_mask")
 _WARNINGS_ARE_ERRORS_ONLY = (
     3  # ORT's severity scale: its warnings on graph details mean nothing to who serves
 )
@@ -37,8 +38,9 @@ class RuntimeOptions:
 class OnnxEncoder:
     """One graph resident on one device: `input_ids`, `attention_mask` -> one output a head."""
 
-    def __init__(self, graph: Path, outputs: Sequence[str], options: RuntimeOptions) -> None:
-        """Raises UsageError when the provider is missing, or the graph unreadable or lacking an output."""
+    def __init__(self, graph: Path, heads: Mapping[str, int], options: RuntimeOptions) -> None:
+        """`heads`: labels by output name. Raises UsageError when the provider is missing, or the graph is
+        unreadable or not of this shape."""
         provider = PROVIDERS[options.provider]
         available = onnxruntime.get_available_providers()
         if provider not in available:
@@ -61,25 +63,36 @@ class OnnxEncoder:
             ) from error
         if provider not in self._session.get_providers():
             raise _missing(options.provider, self._session.get_providers())
-        there = [output.name for output in self._session.get_outputs()]
-        missing = [name for name in outputs if name not in there]
-        if missing:
-            raise UsageError(
-                f"{graph}: output {missing[0]!r} of model.yaml is not in the graph; there: {', '.join(there)}"
-            )
-        self._outputs = tuple(outputs)
+        problem = _misfit(self._session, heads)
+        if problem is not None:
+            raise UsageError(f"{graph}: {problem}")
+        self._outputs = tuple(heads)
 
     def run(
         self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]
     ) -> Mapping[str, NDArray[np.float32]]:
         """The heads' logits of a batch by output name; inputs are int64 [texts, tokens]."""
         binding = self._session.io_binding()
-        binding.bind_cpu_input("input_ids", input_ids)
-        binding.bind_cpu_input("attention_mask", attention_mask)
+        for name, values in zip(INPUTS, (input_ids, attention_mask), strict=True):
+            binding.bind_cpu_input(name, values)
         for name in self._outputs:
             binding.bind_output(name)
         self._session.run_with_iobinding(binding)
         return dict(zip(self._outputs, binding.copy_outputs_to_cpu(), strict=True))
+
+
+def _misfit(session: onnxruntime.InferenceSession, heads: Mapping[str, int]) -> str | None:
+    """In what the graph differs from its model.yaml. A symbolic width is not known before the first batch."""
+    inputs = {entry.name for entry in session.get_inputs()}
+    if inputs != set(INPUTS):
+        return f"its inputs are {', '.join(sorted(inputs))}; allowed: {', '.join(INPUTS)}"
+    widths = {output.name: output.shape[-1] for output in session.get_outputs()}
+    for name, labels in heads.items():
+        if name not in widths:
+            return f"output {name!r} of model.yaml is not in the graph; there: {', '.join(widths)}"
+        if isinstance(widths[name], int) and widths[name] != labels:
+            return f"output {name!r} has {widths[name]} columns, model.yaml has {labels} labels for it"
+    return None
 
 
 def _with_fallbacks(provider: str) -> list[str]:

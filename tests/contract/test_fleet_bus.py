@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from minwatt.v1 import fleet_pb2, fleet_pb2_grpc
+from minwatt.v1.errors import UsageError
 from scaler.bus import FleetBus
 from scaler.embedded_bus import EmbeddedBus
 from scaler.operating_point import OperatingPoint
@@ -137,6 +138,8 @@ async def test_a_replica_that_joins_again_is_one_member(bus: FleetBus, join: Joi
         (fleet_pb2.ReplicaReport(state=fleet_pb2.REPLICA_STATE_READY), "replica_id"),
         (fleet_pb2.ReplicaReport(replica_id="x"), "state = 0"),
         (report(busy_seconds_total=float("nan")), "busy_seconds_total"),
+        (report(start_up_seconds=1e300), "start_up_seconds"),
+        (report(operating_point_version=2**64 - 1), "operating_point_version"),
     ],
 )
 async def test_a_report_that_can_not_be_meant_is_refused(
@@ -177,3 +180,9 @@ async def test_closing_ends_the_streams_in_good_order(bus: FleetBus, join: Join)
     code, _ = await replica.refusal()
     assert code is grpc.StatusCode.OK
     assert (await bus.collect()).members == frozenset()
+
+
+@pytest.mark.parametrize("address", ["nonsense", "127.0.0.1:", "127.0.0.1:99999", "127.0.0.1:٣"])
+async def test_an_address_to_listen_at_is_a_host_and_a_port(address: str) -> None:
+    with pytest.raises(UsageError, match="--listen = .*: allowed: HOST:PORT"):
+        await EmbeddedBus.listen(address)

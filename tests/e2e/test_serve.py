@@ -189,6 +189,17 @@ async def test_a_stream_carries_many_requests_and_goes_on_after_errors(replica: 
     assert Status.FromString(replies["2"].error.status_details).details
 
 
+async def test_a_refusal_repeats_no_more_of_a_request_than_fits(replica: ReplicaProcess) -> None:
+    """An id of any length comes back as the reply's id, but not once more in each text about it."""
+    item = pb.ClassifyStreamRequest(id="\x00" * 3000, request=pb.ClassifyRequest(texts=["hello"]))
+    async with grpc.aio.insecure_channel(replica.target) as channel:
+        call = TextInferenceStub(channel).ClassifyStream(iter([item, item, item]), timeout=10)
+        replies = [reply async for reply in call]
+    refused = [reply.error for reply in replies if reply.WhichOneof("outcome") == "error"]
+    assert refused, "the same id three times"
+    assert all(len(error.message) < 500 and len(error.status_details) < 1000 for error in refused)
+
+
 async def test_clients_that_leave_cost_nothing_more(replica: ReplicaProcess) -> None:
     async with grpc.aio.insecure_channel(replica.target) as channel:
         stub = TextInferenceStub(channel)
@@ -199,9 +210,15 @@ async def test_clients_that_leave_cost_nothing_more(replica: ReplicaProcess) -> 
         stream = stub.ClassifyStream(timeout=10)
         await stream.write(pb.ClassifyStreamRequest(id="1", request=pb.ClassifyRequest(texts=["hello"])))
         stream.cancel()
+        for _ in range(20):  # the transport breaks the stream while replies are being written
+            frames = channel.stream_stream("/minwatt.v1.TextInference/ClassifyStream")
+            hello = pb.ClassifyStreamRequest(request=pb.ClassifyRequest(texts=["hello"])).SerializeToString()
+            with pytest.raises(grpc.aio.AioRpcError):
+                [reply async for reply in frames(iter([hello, hello, bytes(100_000)]), timeout=10)]
         assert (await stub.Classify(pb.ClassifyRequest(texts=["hello"]), timeout=10)).results
     assert metric(replica, "minwatt_in_flight_requests") == 0
     assert metric(replica, "minwatt_queue_depth_texts") == 0
+    assert "Traceback" not in replica.stderr
 
 
 def test_health_and_reflection(channel: grpc.Channel) -> None:
@@ -264,7 +281,9 @@ def test_a_taken_port_is_a_mistake(
 ) -> None:
     port = replica.target.rpartition(":")[2]
     line = mistake(tiny_model, capsys, ["--port", port])
-    assert line.startswith(f"minwatt serve: port = {port}: 127.0.0.1:{port} can't be bound: taken")
+    assert line.startswith(
+        f"minwatt serve: port = {port}: 127.0.0.1:{port} can't be bound (Address already in use)"
+    )
 
 
 def mistake(model: Path, capsys: pytest.CaptureFixture[str], flags: list[str]) -> str:

@@ -11,7 +11,7 @@ from loadtest.arrivals import MOST_ARRIVALS, Diurnal, RateCurve, diurnal, draw, 
 from minwatt.v1.errors import UsageError
 
 seeds = st.integers(0, 2**32)
-cvs = st.sampled_from([0.0, 0.3, 1.0, 3.0])
+cvs = st.sampled_from([0.0, 1e-200, 0.3, 1.0, 3.0])
 rates = st.lists(st.one_of(st.just(0.0), st.floats(0.01, 50)), min_size=1, max_size=12)
 
 

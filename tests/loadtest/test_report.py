@@ -83,6 +83,14 @@ def test_joules_of_unlike_meters_are_not_compared() -> None:
     assert headline(reports(named("fixed", 100.0, "rapl"), shares)) == []
 
 
+def test_joules_of_unlike_loads_are_not_compared() -> None:
+    fixed, scaled = named("fixed", 100.0), named("minwatt", 60.0)
+    assert len(headline(reports(fixed, scaled))) == 1
+    for change in ({"load": {"generate": "constant"}}, {"stopped_at_s": 5.0}):
+        other = RunData(scaled.record.model_copy(update=change), scaled.outcomes, scaled.fleet)
+        assert headline(reports(fixed, other)) == []
+
+
 def test_the_table_never_prints_joules_without_their_source() -> None:
     console = Console(width=160, file=io.StringIO(), record=True)
     console.print(runs_table(reports(named("fixed", 100.0), named("minwatt", 60.0))))

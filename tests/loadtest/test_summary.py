@@ -9,7 +9,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from loadtest.fleet_log import DecisionRow, FleetLog, FleetRow, UnknownJoules, joules_between
+from loadtest.fleet_log import (
+    DecisionRow,
+    FleetLog,
+    FleetRow,
+    OperatingPoint,
+    UnknownJoules,
+    joules_between,
+)
 from loadtest.outcomes import Outcome, Result
 from loadtest.runs import read_run, write_run
 from loadtest.summary import summarise
@@ -146,11 +153,40 @@ def test_replicas_and_decisions_are_those_of_the_run() -> None:
         [float(value) for value in range(16)], [9, 9, 9, *[1] * 5, *[3] * 5, None, 9, 9], first_s=-3.0
     )
     actions = [(-1, "up"), (2, "up"), (3, "keep"), (4, "hold"), (5, "retune"), (6, "down"), (11, "down")]
-    decisions = tuple(DecisionRow(at_s=START_S + at_s, action=action) for at_s, action in actions)
+    decisions = tuple(
+        DecisionRow(at_s=START_S + at_s, action=action, desired_replicas=1 + index)
+        for index, (at_s, action) in enumerate(actions)
+    )
     report = summarise(run([completed(1.0, 0.01)], fleet=FleetLog(log.fleet, decisions)))
     assert report.replicas_mean == pytest.approx(2.0)
     assert report.replicas_max == 3
     assert report.decisions == 3
+
+
+def test_asking_again_for_replicas_that_are_still_to_start_is_no_decision() -> None:
+    wanted = [("up", 3, 1), ("up", 3, 1), ("up", 3, 2), ("keep", 3, 2), ("down", 2, 2), ("hold", 2, 2)]
+    decisions = tuple(
+        DecisionRow(
+            at_s=START_S + at_s,
+            action=action,
+            desired_replicas=replicas,
+            operating_point=OperatingPoint(version=version),
+        )
+        for at_s, (action, replicas, version) in enumerate(wanted, start=1)
+    )
+    report = summarise(run([completed(1.0, 0.01)], fleet=FleetLog(fleet([0.0] * 12).fleet, decisions)))
+    assert report.decisions == 3
+    assert [marker.t_s for marker in report.series.markers] == [1.0, 3.0, 5.0]
+
+
+def test_joules_are_unknown_where_the_clock_was_set_back() -> None:
+    rows = fleet([float(value) for value in range(12)]).fleet
+    jumped = tuple(
+        row.model_copy(update={"at_s": row.at_s - 4.0 * (index > 6)}) for index, row in enumerate(rows)
+    )
+    report = summarise(run([completed(1.0, 0.01)], duration_s=5.0, fleet=FleetLog(jumped, ())))
+    assert report.energy_j is None
+    assert "clock was set back" in report.energy_basis
 
 
 def test_a_sender_that_fell_behind_says_by_how_much() -> None:

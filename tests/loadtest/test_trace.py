@@ -116,6 +116,10 @@ def test_gzip_is_known_by_its_content(tmp_path: Path) -> None:
         ("t_s,count\n0,1\n", "trace.csv: 1 bins; at least 2 are needed"),
         ("t_s,count\n0,1\n60\n", "trace.csv:3: row = '60': expected 2 columns"),
         ("t_s,count\n0,1\n1e-3,1\n1e9,1\n", "trace.csv:4: t_s = '1e+09': a trace has at most"),
+        ("t_s,count\n0,1\n60,1e300\n", "trace.csv:3: count = '1e300': a bin has at most"),
+        ("t_s,count\n0,1\n1e-300,1\n1e300,1\n", "trace.csv:4: t_s = '1e+300': a trace has at most"),
+        ("x" * 200_000, "trace.csv: not a readable trace: field larger than"),
+        ("x" * 1000, "trace.csv:1: header = '" + "x" * 80 + "…': the first column"),
         ("t_s\nx\n", "trace.csv:2: t_s = 'x': expected a number of 0 or more"),
         ("t_s,tokens\n", "trace.csv: no requests after the header"),
     ],
@@ -126,10 +130,19 @@ def test_a_bad_trace_is_named_by_line_field_value_and_what_is_allowed(text: str,
     assert str(caught.value).startswith(message)
 
 
+def test_a_trace_too_long_to_scale_is_one_line() -> None:
+    trace = parse_trace("t_s\n0\n1e12\n", "trace.csv")
+    with pytest.raises(UsageError, match="at most 10,000,000 s can be scaled"):
+        arrivals(trace, Fit(time_scale=1e3, rate_scale=2.0), np.random.default_rng(0))
+
+
 def test_unreadable_files_are_one_line(tmp_path: Path) -> None:
     cut_off = tmp_path / "cut.gz"
     cut_off.write_bytes(gzip.compress(b"t_s,count\n" * 100)[:30])
-    for path in (tmp_path / "missing.csv", cut_off, tmp_path):
+    damaged = tmp_path / "damaged.gz"
+    packed = gzip.compress(b"t_s,count\n" * 100)
+    damaged.write_bytes(packed[:10] + b"\xff" * 10 + packed[20:])
+    for path in (tmp_path / "missing.csv", cut_off, damaged, tmp_path):
         with pytest.raises(UsageError, match="not a readable trace") as caught:
             read_trace(path)
         assert "\n" not in str(caught.value)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from minwatt.v1.errors import UsageError
 from scaler.inputs import read_inputs
 from scaler.local.command import ReplicaCommand
+from scaler.local.port import SharedPort
 from scaler.local.processes import Leaver, choose_leavers
 from scaler.operating_point import OperatingPoint
 from scaler.profile import save_profile
@@ -60,10 +61,25 @@ def written(tmp_path: Path, **changes: object) -> tuple[Path, Path]:
 def test_policy_and_profile_must_be_of_one_model_and_an_allowed_variant(tmp_path: Path) -> None:
     inputs = read_inputs(*written(tmp_path), 2)
     assert (inputs.settings.limits.min_replicas, inputs.settings.limits.max_replicas) == (2, 2)
-    assert "watts modelled" in inputs.profile_line
+    (line,) = inputs.lines
+    assert "watts modelled" in line
     with pytest.raises(UsageError, match=r"model = 'other': .* asks for 'tiny'"):
         read_inputs(*written(tmp_path, model="other"))
     with pytest.raises(UsageError, match=r"variants\.allow = \['int8'\]: the profile .* is of 'fp16'"):
         read_inputs(*written(tmp_path, variant="fp16"))
     with pytest.raises(UsageError, match="--replicas = 0: allowed: 1 to 10000"):
         read_inputs(*written(tmp_path), 0)
+
+
+def test_what_of_the_policy_has_no_effect_is_said_before_anything_starts(tmp_path: Path) -> None:
+    policy, profile_ = written(tmp_path)
+    policy.write_text(POLICY.replace("variants:", "gpu: {clocks: auto}, variants:"))
+    assert (
+        read_inputs(policy, profile_).lines[1]
+        == "not acted on: gpu.clocks = auto: the cards' clocks are left alone"
+    )
+
+
+def test_a_name_no_host_can_have_is_one_line() -> None:
+    with pytest.raises(UsageError, match=r"--host = 'a\.\.b': allowed: a host's name or address"):
+        SharedPort.reserve("a..b", 0)

@@ -135,9 +135,9 @@ async def test_a_joined_fleet_is_read_held_and_never_started() -> None:
 async def test_what_the_policy_asks_and_can_not_be_held_is_said_once() -> None:
     said: list[str] = []
     poor = Settings(policy(power={"budget": "1W"}), profile())
-    await loop(
-        RememberingBus(views(10, 30)), RememberingFleet(1), Terminal(said.append), settings=poor
-    ).run(ticks(10))
+    await loop(RememberingBus(views(10, 30)), RememberingFleet(1), Terminal(said.append), settings=poor).run(
+        ticks(10)
+    )
     assert len([line for line in said if "over the budget 1.0 W" in line]) == 1
 
 

@@ -47,7 +47,9 @@ class Model:
         spec = self.directory.spec
         self.intent, self.entity = spec.tasks
         self.tokenizer = TextTokenizer(self.directory.tokenizer_file(), spec.max_tokens)
-        encoder = OnnxEncoder(self.directory.variant_file("int8"), [t.output for t in spec.tasks], CPU)
+        encoder = OnnxEncoder(
+            self.directory.variant_file("int8"), {t.output: len(t.labels) for t in spec.tasks}, CPU
+        )
         self.engine = Engine(encoder, spec.pad_token_id)
 
     def entities(self, texts: list[str], truncate: bool = False) -> list[EntityList]:
@@ -148,20 +150,27 @@ def test_a_batch_is_padded_to_its_own_longest(model: Model) -> None:
 
 def test_a_missing_provider_names_those_there_are(model: Model) -> None:
     with pytest.raises(UsageError, match=r"provider = 'tensorrt': not available here; available: .*cpu"):
-        OnnxEncoder(model.directory.variant_file("int8"), ["intent_logits"], RuntimeOptions("tensorrt", 1))
+        OnnxEncoder(model.directory.variant_file("int8"), {"intent_logits": 2}, RuntimeOptions("tensorrt", 1))
 
 
 def test_a_graph_without_the_output_is_refused(model: Model) -> None:
     with pytest.raises(
         UsageError, match=r"output 'sentiment' of model\.yaml is not in the graph; there: intent_logits"
     ):
-        OnnxEncoder(model.directory.variant_file("int8"), ["sentiment"], CPU)
+        OnnxEncoder(model.directory.variant_file("int8"), {"sentiment": 2}, CPU)
+
+
+def test_a_graph_of_another_width_is_refused(model: Model) -> None:
+    with pytest.raises(
+        UsageError, match=r"output 'intent_logits' has \d+ columns, model\.yaml has 99 labels"
+    ):
+        OnnxEncoder(model.directory.variant_file("int8"), {"intent_logits": 99}, CPU)
 
 
 def test_files_that_are_no_model_are_refused(tmp_path: Path) -> None:
     junk = tmp_path / "junk"
     junk.write_text("{}")
     with pytest.raises(UsageError, match="ONNX Runtime can't load it"):
-        OnnxEncoder(junk, [], CPU)
+        OnnxEncoder(junk, {}, CPU)
     with pytest.raises(UsageError, match="not a tokenizers file"):
         TextTokenizer(junk, 64)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minwatt.v1.inference_pb2 import ClassifyOptions, ClassifyRequest, ClassifyStreamRequest
-from service.statuses import Refusal
+from service.statuses import MAX_VIOLATIONS, Refusal
 from service.wire import Reader, Unreadable
 
 LIMIT = 1000
@@ -47,6 +47,13 @@ def test_which_string_in_a_stream_item_is_not_utf8() -> None:
     data = item.SerializeToString().replace(b"wrong", b"wr\xffng")
     refusal = refused(Reader(ClassifyStreamRequest, LIMIT), data)
     assert violations(refusal) == {"request.model": "not valid UTF-8 at byte 2"}
+
+
+def test_a_reply_names_no_more_than_a_trailer_holds() -> None:
+    refusal = refused(read, b"\x12\x01\xff" * 300)
+    assert list(violations(refusal)) == [f"texts[{index}]" for index in range(MAX_VIOLATIONS)]
+    assert refusal.message == "texts[0]: not valid UTF-8 at byte 0 (and at least 16 more)"
+    assert sum(len(value) for _, value in refusal.trailing_metadata()) < 8192
 
 
 def test_a_malformed_frame() -> None:

@@ -1,0 +1,36 @@
+"""What is refused before compute is spent on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from minwatt.v1.fleet_pb2 import REPLICA_STATE_READY
+from minwatt.v1.inference_pb2 import ClassifyRequest
+from service.server import Parts, assemble
+from service.settings import ServeSettings
+from service.statuses import Refusal
+
+
+@pytest.fixture
+def parts(tiny_model: Path) -> Iterator[Parts]:
+    """A ready replica whose engine needs 10 ms a token; nothing feeds it."""
+    parts = assemble(ServeSettings.of_flags(model=tiny_model, meter="modelled"))
+    for tokens in (10, 100):
+        parts.replica.dispatcher.service_time.observe(tokens, tokens * 0.01)
+    parts.replica.state = REPLICA_STATE_READY
+    yield parts
+    parts.inference.close()
+    parts.power.close()
+
+
+async def test_a_request_needs_time_for_all_its_texts(parts: Parts) -> None:
+    request = ClassifyRequest(texts=["hello"] * 8)  # 24 tokens with [CLS] and [SEP]: 240 ms, one text 30 ms
+    with pytest.raises(Refusal, match=r"240\.0 ms are needed: nothing was computed") as raised:
+        await parts.inference.answer(request, parts.inference.arrival("Classify", 0.2))
+    assert raised.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert parts.counters.refusals == {"deadline": 1}
+    assert (parts.counters.arrivals, parts.counters.in_flight) == (1, 0)
