@@ -18,7 +18,7 @@ HEADER = "# Exact versions that CI runs. Written by `make lock`; ranges are in p
 
 
 def resolve() -> list[str]:
-    """`name==version` of everything that `.[test,proto,train,k8s,redis]` pulls in, sorted; nothing is installed."""
+    """`name==version` of everything that the extras pull in, sorted; nothing is installed."""
     with tempfile.TemporaryDirectory() as folder:
         venv.create(folder, with_pip=True)
         report = Path(folder) / "report.json"

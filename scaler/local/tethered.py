@@ -20,7 +20,8 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 def command(arguments: Sequence[str]) -> list[str]:
     """The words that run `minwatt ARGUMENTS` as a child of this process, tied to it."""
-    return [sys.executable, "-m", "scaler.local.tethered", str(os.getpid()), *arguments]
+    # -P: a folder `service` or `scaler` where the user stands is not ours.
+    return [sys.executable, "-P", "-m", "scaler.local.tethered", str(os.getpid()), *arguments]
 
 
 def _tie_to(parent_pid: int) -> None:

@@ -184,5 +184,5 @@ async def test_closing_ends_the_streams_in_good_order(bus: FleetBus, join: Join)
 
 @pytest.mark.parametrize("address", ["nonsense", "127.0.0.1:", "127.0.0.1:99999", "127.0.0.1:٣"])
 async def test_an_address_to_listen_at_is_a_host_and_a_port(address: str) -> None:
-    with pytest.raises(UsageError, match="--listen = .*: allowed: HOST:PORT"):
+    with pytest.raises(UsageError, match=r"--listen = .*: allowed: HOST:PORT"):
         await EmbeddedBus.listen(address)

@@ -159,6 +159,16 @@ async def test_up_scales_both_ways_replaces_a_killed_replica_and_loses_no_reques
     assert {"up", "down"} <= set(actions)
 
 
+def test_an_application_with_a_package_called_service_is_safe(
+    inputs: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "service").mkdir()
+    (tmp_path / "service" / "__init__.py").write_text("raise RuntimeError('not the one')")
+    monkeypatch.chdir(tmp_path)
+    with running(*inputs, "--port", "0") as (_, said):
+        assert said[-1].startswith("ready:")
+
+
 def test_replicas_do_not_outlive_a_scaler_that_is_killed(inputs: list[str]) -> None:
     with running(*inputs, "--port", "0") as (process, _):
         replicas = psutil.Process(process.pid).children()
