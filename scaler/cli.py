@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from json import dumps
 from pathlib import Path
 from typing import Annotated
 
@@ -73,12 +74,20 @@ def _policy() -> None:
 
 
 @policy_app.command()
-def check(file: Annotated[Path, typer.Argument(help="PowerPolicy file.")]) -> None:
+def check(
+    file: Annotated[Path, typer.Argument(help="PowerPolicy file.")],
+    json: Annotated[bool, typer.Option("--json", help="Print it as JSON, in SI units.")] = False,
+) -> None:
     """What the policy asks for; or one line that names field, value and what is allowed, and exit code 2.
 
     Example: minwatt policy check examples/policy.yaml
     """
-    _say(load_policy(file).summary())
+    policy = load_policy(file)
+    if json:
+        document = policy.model_dump(mode="json") | {"not_acted_on": policy.not_acted_on()}
+        _say(dumps(document, indent=2))
+    else:
+        _say(policy.summary())
 
 
 def _say(line: str) -> None:

@@ -48,6 +48,7 @@ def profile(
     point: Annotated[str, typer.Option(help="How long each point is measured.")] = "4s",
     slo: Annotated[str, typer.Option(help="Latency that the throughput is stated for.")] = "50ms",
     seed: Annotated[int, typer.Option(help="Seed of the arrivals.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="Print the profile as JSON too.")] = False,
 ) -> None:
     """Measure latency and watts of a model on this machine, over batch × delay × text length × load.
 
@@ -64,7 +65,7 @@ def profile(
     setup = Setup(tuple(flags), MAX_BATCH_TOKENS, _duration("--point", point), IDLE_S, seed)
     slo_s = _duration("--slo", slo)
     _check_writable(out)
-    console = Console()
+    console = Console(stderr=json)
     measured = _measured(setup, grid, console)
     try:
         result = fit(_subject(measured, meter), measured.points, measured.start_up, slo_latency_s=slo_s)
@@ -72,6 +73,8 @@ def profile(
         raise UsageError(f"the points can't be fitted: {error}") from error
     save_profile(result, out)
     _show(result, out, console)
+    if json:
+        print(result.model_dump_json(indent=2))  # noqa: T201 - the command's own output
 
 
 def _check_writable(out: Path) -> None:

@@ -1,0 +1,35 @@
+"""`minwatt policy check`: a summary, JSON for programs, one line for a mistake."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from minwatt import cli
+from minwatt.resources import default_policy
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["policy", "check", *arguments])
+    assert isinstance(exit_.value.code, int)
+    return exit_.value.code
+
+
+def test_json_says_the_same_in_si_units(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(str(default_policy()), "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["spec"]["slo"]["latency_s"] == pytest.approx(0.1)
+    assert document["spec"]["power"]["budget_w"] == 20.0
+    assert document["not_acted_on"] == []
+
+
+def test_a_mistake_is_one_line_with_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "policy.yaml"
+    file.write_text(default_policy().read_text().replace("min: 1, max: 2", "min: 3, max: 2"))
+    assert run(str(file)) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.count("\n") == 1
+    assert "spec.replicas.max = 2" in shown.err
+    assert "allowed: replicas.min (3) or more" in shown.err
