@@ -6,7 +6,6 @@ arrivals to `arrivals` and `trace`. Called by `cli`.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -20,10 +19,9 @@ from loadtest.plan import Payload, Plan, Task, build_plan, payload
 from loadtest.texts import packaged_texts, read_texts
 from loadtest.trace import Arrivals, Fit, arrivals, read_trace
 from minwatt.v1.errors import UsageError
+from minwatt.v1.quantities import parse_duration_s
 
 _DEFAULT_DURATION_S = 60.0
-_UNITS_S = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h)\s*", re.ASCII)
 
 
 class Shape(StrEnum):
@@ -38,17 +36,12 @@ class TaskMix(StrEnum):
     MIXED = "mixed"  # half of the requests each
 
 
-def parse_duration_s(value: object) -> object:
-    """`90s`, `50ms`, `1.5m` as seconds; what is no text is passed on. Raises ValueError: what is allowed."""
-    if not isinstance(value, str):
-        return value
-    match = _DURATION.fullmatch(value)
-    if match is None or float(match[1]) == 0:
-        raise ValueError("allowed: a duration such as 50ms, 90s, 5m or 1h")
-    return float(match[1]) * _UNITS_S[match[2]]
+def _seconds(value: object) -> object:
+    """A duration as typed; defaults are seconds already."""
+    return parse_duration_s(value) if isinstance(value, str) else value
 
 
-Duration = Annotated[float, BeforeValidator(parse_duration_s), Field(gt=0, allow_inf_nan=False)]
+Duration = Annotated[float, BeforeValidator(_seconds), Field(gt=0, allow_inf_nan=False)]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 

@@ -20,16 +20,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer
+from pydantic import TypeAdapter, ValidationError
 
 from minwatt.v1.decode import EncodedText
 from minwatt.v1.errors import UsageError
-from minwatt.v1.model_dir import ModelDirectory, ModelSpec, Task, TokenizerFile, Variant, sha256_of
+from minwatt.v1.model_dir import ModelDirectory, ModelSpec, Name, Task, TokenizerFile, Variant, sha256_of
 from modelkit.base import TOKENIZER, base_directory
 from modelkit.choice import choose
 from modelkit.data import read_labelled_texts, read_labels, read_tagged_sentences, read_tags
 from modelkit.evaluate import (
     BASELINE,
+    SPLITS,
     EvaluationReport,
     Say,
     entity_scores,
@@ -39,7 +40,7 @@ from modelkit.evaluate import (
 )
 from modelkit.examples import EvaluationSet, Source, Tasks, load_evaluation_set
 from modelkit.export import export
-from modelkit.inference import OUTPUTS, Graph, Ids, load_tokenizer, pad
+from modelkit.inference import OUTPUTS, Graph, Ids, load_tokenizer, pad, read_tokenizer
 from modelkit.network import HeadSizes, NetworkRunner, TwoHeadEncoder, load_base
 from modelkit.quantize import save
 from modelkit.recipe import BuildOptions
@@ -76,12 +77,16 @@ def build(options: BuildOptions, hearers: Hearers) -> BuildResult:
     """
     cache = options.out_dir / ".cache"
     tasks = read_tasks(options)
+    _refuse_late_mistakes(tasks, options)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"out = {str(options.out_dir)!r}: can't be written ({error.strerror})") from error
     base = base_directory(options.base, cache)
     write_tokenizer(base, options.out_dir)
     sizes = HeadSizes(len(tasks.intent.labels), len(tasks.entities.labels))
     torch.manual_seed(options.training.seed)
     network = _train(load_base(base, sizes, options.training.dropout), tasks, options, hearers)
-    cache.mkdir(exist_ok=True)
     torch.save(network.state_dict(), cache / "trained.pt")
     return package(network, tasks, options, hearers.say)
 
@@ -130,13 +135,25 @@ def read_tasks(options: BuildOptions) -> Tasks:
     )
 
 
+def _refuse_late_mistakes(tasks: Tasks, options: BuildOptions) -> None:
+    """Everything of the user's that is otherwise first read after half an hour of training."""
+    try:
+        TypeAdapter(Name).validate_python(options.name)
+    except ValidationError as error:
+        allowed = "a-z and 0-9, with . _ - between them"
+        raise UsageError(f"name = {options.name!r}: allowed: {allowed}") from error
+    if not options.version:
+        raise UsageError("version = '': allowed: any text that is not empty")
+    for split in SPLITS:
+        source = Source(options.data_dir, split, options.sets)
+        read_labelled_texts(source.folder(tasks.intent) / f"{split}.jsonl", tasks.intent.labels)
+        read_tagged_sentences(source.folder(tasks.entities) / f"{split}.conll", tasks.entities.labels)
+
+
 def write_tokenizer(base: Path, out_dir: Path) -> None:
     """The base tokenizer without padding and truncation (the base file pads every text to 128 tokens)."""
-    tokenizer = Tokenizer.from_file(str(base / TOKENIZER))
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
     out_dir.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(str(out_dir / TOKENIZER))
+    read_tokenizer(base / TOKENIZER).save(str(out_dir / TOKENIZER))
 
 
 def _train(network: TwoHeadEncoder, tasks: Tasks, options: BuildOptions, hearers: Hearers) -> TwoHeadEncoder:

@@ -90,10 +90,10 @@ def build_command(
         training=TrainingOptions(epochs=epochs, seed=seed, threads=threads),
     )
     with Progress(*Progress.get_default_columns(), TimeElapsedColumn(), console=console) as progress:
-        bar = progress.add_task("training", total=None)
+        bar = progress.add_task("training", total=None, visible=False)
 
         def advance(done: int, total: int) -> None:
-            progress.update(bar, completed=done, total=total)
+            progress.update(bar, completed=done, total=total, visible=True)
 
         result = build(options, Hearers(say=progress.console.print, advance=advance))
     output = Console()

@@ -104,8 +104,8 @@ def tags_of_pieces(
 def read_labels(path: Path) -> tuple[str, ...]:
     """The labels of a set, one a line, in the order that gives them their indices."""
     labels = tuple(line for _, line in _numbered_lines(path) if line)
-    if not labels:
-        raise DataError(f"{path}: no labels; expected one label a line")
+    if len(labels) < 2:
+        raise DataError(f"{path}: labels {_listed(labels) or 'none'}; expected two or more, one a line")
     repeated = {label for label in labels if labels.count(label) > 1}
     if repeated:
         raise DataError(f"{path}: label {min(repeated)!r} appears more than once; each label once")
@@ -117,7 +117,7 @@ def read_tags(path: Path) -> tuple[str, ...]:
     tags = read_labels(path)
     kinds = {tag[2:] for tag in tags if tag[:2] in ("B-", "I-")}
     allowed = {OUTSIDE, *(prefix + kind for kind in kinds for prefix in ("B-", "I-"))}
-    if tags[0] != OUTSIDE or set(tags) != allowed:
+    if tags[0] != OUTSIDE or set(tags) != allowed or "" in kinds:
         raise DataError(
             f"{path}: tags {', '.join(tags)}; expected O first, then B-X and I-X for each label X"
         )
@@ -133,13 +133,18 @@ def read_labelled_texts(path: Path, labels: Sequence[str]) -> tuple[LabelledText
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{path}:{number}: not JSON ({error.msg}): {_shown(line)}") from error
+        except (ValueError, RecursionError) as error:  # a JSONDecodeError, or past Python's limits
+            reason = getattr(error, "msg", "too long or too deep")
+            raise DataError(f"{path}:{number}: not JSON ({reason}): {_shown(line)}") from error
         if not isinstance(row, dict):
             raise DataError(f'{path}:{number}: {_shown(line)}; expected an object {{"text", "label"}}')
         text, label = row.get("text"), row.get("label")
         if not isinstance(text, str) or not text.strip():
             raise DataError(f"{path}:{number}: text {_shown(text)}; expected a text that is not empty")
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise DataError(
+                f"{path}:{number}: text {_shown(text)}; half of a surrogate pair is not a character"
+            )
         if not isinstance(label, str) or label not in index:
             raise DataError(f"{path}:{number}: label {_shown(label)}; allowed: {_listed(labels)}")
         examples.append(LabelledText(text, index[label]))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from minwatt.v1.decode import EncodedText
+from minwatt.v1.errors import UsageError
 
 Ids = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -33,10 +34,20 @@ class Logits:
     tags: Floats
 
 
+def read_tokenizer(path: Path) -> Tokenizer:
+    """The tokenizer without padding and truncation. Raises UsageError when the file is no tokenizer."""
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises bare Exception
+        raise UsageError(f"{path}: not a tokenizers file: {' '.join(str(error).split())[:200]}") from error
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
 def load_tokenizer(path: Path, max_tokens: int) -> Tokenizer:
     """The tokenizer without padding; texts are cut at `max_tokens`, special tokens included."""
-    tokenizer = Tokenizer.from_file(str(path))
-    tokenizer.no_padding()
+    tokenizer = read_tokenizer(path)
     tokenizer.enable_truncation(max_tokens)
     return tokenizer
 

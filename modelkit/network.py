@@ -16,6 +16,8 @@ from torch import nn
 from transformers import BertConfig, BertModel
 from transformers.utils import logging as transformers_logging
 
+from minwatt.v1.errors import UsageError
+
 Floats = NDArray[np.float32]
 
 
@@ -68,15 +70,29 @@ def load_base(directory: Path, sizes: HeadSizes, dropout: float) -> TwoHeadEncod
 
     Attention is the plain one: on short texts on a CPU it trains faster than the fused kernel, and its
     exported graph is the one that ONNX Runtime's optimizer recognises.
+
+    Raises UsageError when a file can't be read or weights are missing, which would start at random.
     """
     transformers_logging.set_verbosity_error()  # it reports the unused pooler of the base weights
     transformers_logging.disable_progress_bar()
-    config = BertConfig.from_pretrained(directory)
-    config.hidden_dropout_prob = dropout
-    config.attention_probs_dropout_prob = dropout
-    encoder = BertModel.from_pretrained(
-        directory, config=config, add_pooling_layer=False, attn_implementation="eager"
-    )
+    try:
+        config = BertConfig.from_pretrained(directory)
+        config.hidden_dropout_prob = dropout
+        config.attention_probs_dropout_prob = dropout
+        encoder, loading = BertModel.from_pretrained(
+            directory,
+            config=config,
+            add_pooling_layer=False,
+            attn_implementation="eager",
+            output_loading_info=True,
+        )
+    except Exception as error:  # OSError, SafetensorError, ValueError and more: of several libraries
+        reason = " ".join(str(error).split())[:200]
+        raise UsageError(f"base = {str(directory)!r}: not a BERT that can be read: {reason}") from error
+    if missing := sorted(loading["missing_keys"]):
+        raise UsageError(
+            f"base = {str(directory)!r}: {len(missing)} weights are missing, {missing[0]} the first"
+        )
     return TwoHeadEncoder(encoder, sizes)
 
 

@@ -89,7 +89,7 @@ def check(source: str, times_s: Sequence[float], outcomes: Sequence[Reading | Un
 
 @pytest.mark.parametrize("open_on", METERS, ids=lambda open_on: open_on.__name__)
 @given(steps=STEPS)
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_power_meter(
     open_on: Callable[[Device, Path], PowerMeter], steps: list[tuple[float, float]], tmp_path: Path
 ) -> None:

@@ -8,7 +8,7 @@ from fractions import Fraction
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from energy.apportion import NJ_PER_J, Ledger, Totals, split
@@ -35,7 +35,6 @@ def windows(draw: st.DrawFn) -> Told:
     return told
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10**15), weights)
 def test_split_is_exact_and_fair(whole: int, given_weights: list[int]) -> None:
     parts = split(whole, given_weights)
@@ -45,7 +44,6 @@ def test_split_is_exact_and_fair(whole: int, given_weights: list[int]) -> None:
     assert all(abs(part - share) < 1 for part, share in zip(parts, fair, strict=True))
 
 
-@settings(deadline=None)
 @given(watts, watts, st.none() | st.just(0.0), windows())
 def test_the_parts_sum_to_the_meter_after_every_step(
     idle_w: float | None, price_w: float | None, opening_j: float | None, told: Told
@@ -75,7 +73,6 @@ def check_sum(totals: Totals, metered_nj: int, charged_j: list[float]) -> None:
     assert min(totals.start_up_j, totals.idle_j, totals.requests_j, totals.unpriced_j) >= 0
 
 
-@settings(deadline=None)
 @given(st.floats(100, 600), st.lists(st.floats(0.2, 1), min_size=30, max_size=60))
 def test_at_a_steady_price_what_was_charged_wrongly_is_settled(
     first_price_w: float, computes_s: list[float]

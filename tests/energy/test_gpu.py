@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from energy.gpu import GpuError, GpuGone, GpuMeter, Refused
@@ -60,7 +60,6 @@ ERRORS = st.none() | st.sampled_from([GpuError("Timeout"), Refused("Not Supporte
 STEPS = st.lists(st.tuples(st.floats(0, 100), st.integers(0, 10**6), st.booleans(), ERRORS), max_size=30)
 
 
-@settings(deadline=None)
 @given(STEPS)
 def test_joules_are_those_the_counter_showed_whatever_fails(
     steps: list[tuple[float, int, bool, GpuError | None]],

@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from energy.modelled import ModelledMeter, PowerModel, ProcessTimes, this_process
 
 
-@settings(deadline=None)
 @given(st.floats(0, 500), st.floats(0, 50), st.floats(0.01, 1e6), st.floats(0.001, 1e6), st.floats(0, 64))
 def test_joules_are_idle_watts_and_busy_cores_over_the_process_s_life(
     idle_w: float, core_w: float, age_s: float, later_s: float, cores: float

@@ -6,7 +6,7 @@ import errno
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from energy.rapl import RaplMeter, advance_uj
@@ -24,7 +24,6 @@ def zone(root: Path, folder: str, name: str, energy_uj: int) -> Path:
     return path / "energy_uj"
 
 
-@settings(deadline=None)
 @given(st.integers(0, RANGE_UJ - 1), st.integers(0, RANGE_UJ - 1))
 def test_one_turn_of_the_counter_loses_nothing(before_uj: int, spent_uj: int) -> None:
     assert advance_uj(before_uj, (before_uj + spent_uj) % RANGE_UJ, RANGE_UJ) == spent_uj

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from energy.reading import MeterSpecError, Reading, Unknown
@@ -42,7 +42,6 @@ def test_watts_hold_until_the_next_row_and_gaps_are_unknown() -> None:
     ]
 
 
-@settings(deadline=None)
 @given(recordings, st.floats(0, 3000), st.floats(0, 3000))
 def test_joules_grow_no_faster_than_the_highest_watts(recording: Recording, a_s: float, b_s: float) -> None:
     since_s, until_s = sorted((a_s, b_s))
@@ -51,7 +50,6 @@ def test_joules_grow_no_faster_than_the_highest_watts(recording: Recording, a_s:
     assert -1e-6 <= joules <= highest_w * (until_s - since_s) + 1e-6
 
 
-@settings(deadline=None)
 @given(recordings)
 def test_written_and_parsed_again_it_is_the_same(recording: Recording) -> None:
     rows = zip(recording.times_s, recording.watts, strict=True)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from energy.window import MeanPower
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0.01, 4), st.floats(0, 1000)), min_size=1, max_size=40))
 def test_mean_is_over_the_shortest_span_that_covers_the_window(steps: list[tuple[float, float]]) -> None:
     mean = MeanPower(window_s=5.0, least_s=2.0)

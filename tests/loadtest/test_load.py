@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
-from loadtest.load import LoadOptions, Shape, TaskMix, make_load, parse_duration_s
+from loadtest.load import LoadOptions, Shape, TaskMix, make_load
 from loadtest.plan import Task
 from loadtest.texts import packaged_texts, read_texts
 from minwatt.v1.errors import UsageError
@@ -81,13 +82,18 @@ def test_options_that_do_not_go_together_are_one_line(given: dict[str, Any], mes
     ("text", "expected_s"), [("90s", 90.0), ("50ms", 0.05), ("1.5m", 90.0), ("2 h", 7200.0)]
 )
 def test_durations_have_units(text: str, expected_s: float) -> None:
-    assert parse_duration_s(text) == pytest.approx(expected_s)
+    assert options(duration_s=text).duration_s == pytest.approx(expected_s)
 
 
-@pytest.mark.parametrize("text", ["", "90", "-5s", "0s", "5 d", "1e3s", "s"])
+@pytest.mark.parametrize("text", ["", "90", "-5s", "5 d", "1e3s", "s"])
 def test_bad_durations_say_what_is_allowed(text: str) -> None:
-    with pytest.raises(ValueError, match="allowed: a duration such as"):
-        parse_duration_s(text)
+    with pytest.raises(ValidationError, match="allowed: a duration such as"):
+        options(duration_s=text)
+
+
+def test_a_run_of_no_length_is_refused() -> None:
+    with pytest.raises(ValidationError, match="greater than 0"):
+        options(duration_s="0s")
 
 
 def test_the_packaged_texts_are_many_and_of_mixed_lengths() -> None:

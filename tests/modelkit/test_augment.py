@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from modelkit.augment import hide_tokens, mentions_by_label, swap_mentions
@@ -15,7 +15,6 @@ PAIRS = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.sampled_from(TAGS)), 
 SENTENCES = PAIRS.map(lambda pairs: TaggedSentence(tuple(t for t, _ in pairs), tuple(g for _, g in pairs)))
 
 
-@settings(deadline=None)
 @given(st.lists(SENTENCES, min_size=1, max_size=4), st.floats(0, 1), st.integers())
 def test_swapping_keeps_outside_words_and_draws_known_mentions(
     sentences: list[TaggedSentence], probability: float, seed: int
@@ -34,14 +33,12 @@ def test_swapping_keeps_outside_words_and_draws_known_mentions(
         assert swapped == sentence
 
 
-@settings(deadline=None)
 @given(SENTENCES, st.integers())
 def test_swapping_keeps_the_order_of_labels(sentence: TaggedSentence, seed: int) -> None:
     swapped = swap_mentions(sentence, mentions_by_label([sentence]), 1.0, random.Random(seed))
     assert [span.label for span in swapped.spans] == [span.label for span in sentence.spans]
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(200, 300), st.booleans()), max_size=20), st.floats(0, 1), st.integers())
 def test_hiding_keeps_length_and_special_tokens(
     tokens: list[tuple[int, bool]], probability: float, seed: int

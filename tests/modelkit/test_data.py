@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from minwatt.v1.errors import UsageError
@@ -38,7 +38,6 @@ def offsets_of_tokens(sentence: TaggedSentence) -> list[tuple[int, int]]:
     return offsets
 
 
-@settings(deadline=None)
 @given(SENTENCES)
 def test_spans_are_ordered_disjoint_and_cut_out_whole_tokens(sentence: TaggedSentence) -> None:
     previous_end = 0
@@ -51,7 +50,6 @@ def test_spans_are_ordered_disjoint_and_cut_out_whole_tokens(sentence: TaggedSen
         previous_end = span.end
 
 
-@settings(deadline=None)
 @given(SENTENCES)
 def test_tags_to_spans_and_back_changes_only_how_an_entity_opens(sentence: TaggedSentence) -> None:
     tags = tags_of_offsets(sentence.spans, offsets_of_tokens(sentence))
@@ -67,7 +65,6 @@ def test_pieces_of_a_word_share_its_tag_and_special_tokens_have_none() -> None:
     assert tags_of_pieces(sentence, word_ids, offsets) == expected
 
 
-@settings(deadline=None)
 @given(st.lists(SENTENCES, min_size=1, max_size=4))
 def test_sentences_survive_their_file(
     tmp_path_factory: pytest.TempPathFactory, sentences: list[TaggedSentence]
@@ -78,7 +75,6 @@ def test_sentences_survive_their_file(
     assert read_tagged_sentences(file, TAGS) == tuple(sentences)
 
 
-@settings(deadline=None)
 @given(st.lists(st.builds(LabelledText, TOKEN.filter(str.strip), st.integers(0, 1)), min_size=1, max_size=5))
 def test_texts_survive_their_file(
     tmp_path_factory: pytest.TempPathFactory, texts: list[LabelledText]
@@ -101,6 +97,8 @@ def test_texts_survive_their_file(
         ('{"text": " ", "label": "refund"}', ":1: text ' '; expected a text that is not empty"),
         ("[1]", ":1: '[1]'; expected an object"),
         ("{nope", ":1: not JSON"),
+        ("[" * 100_000, ":1: not JSON (too long or too deep)"),
+        ('{"text": "\\ud83d", "label": "refund"}', ":1: text '\\ud83d'; half of a surrogate pair"),
         ("\n", ": no examples"),
     ],
 )
@@ -136,6 +134,9 @@ def test_bad_label_files_and_missing_files_are_named(tmp_path: Path) -> None:
         read_labels(file)
     file.write_text("a\nb\na\n")
     with pytest.raises(UsageError, match="'a' appears more than once"):
+        read_labels(file)
+    file.write_text("one\n")
+    with pytest.raises(UsageError, match="labels one; expected two or more"):
         read_labels(file)
     file.write_text("O\nB-LOC\n")
     with pytest.raises(UsageError, match="expected O first, then B-X and I-X"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -42,7 +42,6 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Graph, Graph]:
     )
 
 
-@settings(deadline=None)
 @given(MATRICES)
 def test_codes_are_within_half_a_step(weights: np.ndarray) -> None:
     for quantize in (quantize_weights, quantize_rows):
@@ -51,14 +50,12 @@ def test_codes_are_within_half_a_step(weights: np.ndarray) -> None:
         assert (np.abs(codes * scales - weights) <= scales * 0.5001 + 1e-6).all()
 
 
-@settings(deadline=None)
 @given(MATRICES)
 def test_two_neighbouring_products_fit_16_bits(weights: np.ndarray) -> None:
     codes = np.abs(quantize_weights(weights)[0].astype(int))
     assert ((codes[:-1] + codes[1:]) * HIGHEST < 2**15).all()
 
 
-@settings(deadline=None)
 @given(IDS)
 def test_the_rewrite_answers_like_float32(graphs: tuple[Graph, Graph], ids: np.ndarray) -> None:
     fp32, int8 = (graph.run(ids, np.ones_like(ids)) for graph in graphs)
@@ -66,7 +63,6 @@ def test_the_rewrite_answers_like_float32(graphs: tuple[Graph, Graph], ids: np.n
         assert np.abs(exact - close).max() < 0.05  # logits have a standard deviation near 1
 
 
-@settings(deadline=None)
 @given(IDS)
 def test_a_row_does_not_depend_on_its_batch(graphs: tuple[Graph, Graph], ids: np.ndarray) -> None:
     _, int8 = graphs

@@ -85,7 +85,7 @@ def test_it_knows_an_intent_and_names_with_their_code_points(
     ]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(TEXTS)
 def test_answers_do_not_depend_on_the_batch(
     graph: Graph, tokenizer: Tokenizer, tasks: Tasks, texts: list[str]

@@ -22,7 +22,7 @@ def changes(run: Run, since: int = 0) -> list[Action]:
     return [one.action for one in run.decisions[since:] if one.action in (Action.UP, Action.DOWN)]
 
 
-@settings(max_examples=10, deadline=None, phases=NO_SHRINKING)
+@settings(max_examples=10, phases=NO_SHRINKING)
 @given(
     st.lists(st.tuples(st.integers(1, 25), st.floats(0, 1500)), min_size=1, max_size=5),
     st.integers(0, 2**16),
@@ -36,7 +36,7 @@ def test_replicas_stay_within_bounds_whatever_comes(load: list[tuple[int, float]
     assert versions == sorted(versions)
 
 
-@settings(max_examples=8, deadline=None, phases=NO_SHRINKING)
+@settings(max_examples=8, phases=NO_SHRINKING)
 @given(st.floats(5, 600), st.integers(0, 2**16))
 def test_no_reversal_at_a_constant_load(rate: float, seed: int) -> None:
     run = new_run(SETTINGS, seed=seed).seconds(150, rate)
@@ -90,7 +90,7 @@ def test_a_restarted_scaler_moves_nothing_in_its_first_window() -> None:
     assert run.seconds(30, 10).replicas[-1] == 1
 
 
-@settings(max_examples=8, deadline=None, phases=NO_SHRINKING)
+@settings(max_examples=8, phases=NO_SHRINKING)
 @given(st.floats(3, 20), st.floats(10, 1500), st.integers(0, 2**16))
 def test_the_plan_stays_within_the_budget_or_runs_the_fewest(budget_w: float, rate: float, seed: int) -> None:
     run = new_run(Settings(policy(power={"budget": f"{budget_w:.3f}W"}), profile()), seed=seed)

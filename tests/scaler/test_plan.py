@@ -37,7 +37,7 @@ def every(planner: Planner, demand: Demand) -> list[Candidate]:
     ]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(limits, demands, corrections)
 def test_the_plan_is_the_best_of_all_candidates(bounds: Limits, demand: Demand, learnt: Corrections) -> None:
     planner = Planner(PROFILE, bounds, corrections=learnt)

@@ -132,7 +132,7 @@ limits = st.builds(
 truths = st.builds(ServiceTime, st.floats(0.0, 0.01), st.floats(1e-6, 2e-4))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(arrivals, max_size=40), limits, truths, st.frozensets(st.integers(0, 10), max_size=3))
 def test_every_request_ends_exactly_once(
     arrived: list[Arrival], limits: BatchLimits, truth: ServiceTime, breaks: frozenset[int]
@@ -160,7 +160,7 @@ def test_every_request_ends_exactly_once(
             assert replay.outcomes.get(request) is not Outcome.EXPIRED
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(arrivals, min_size=1, max_size=40), limits, truths)
 def test_nobody_starves(arrived: list[Arrival], limits: BatchLimits, truth: ServiceTime) -> None:
     """Of the texts that wait, the one that is due first rides in the next batch."""
@@ -179,7 +179,7 @@ def test_nobody_starves(arrived: list[Arrival], limits: BatchLimits, truth: Serv
 
 
 @given(st.lists(arrivals, min_size=1, max_size=20), limits, truths)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_an_idle_engine_waits_no_longer_than_the_delay(
     arrived: list[Arrival], limits: BatchLimits, truth: ServiceTime
 ) -> None:

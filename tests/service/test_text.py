@@ -78,7 +78,7 @@ def test_offsets_count_code_points_of_the_text_as_sent(model: Model) -> None:
     assert all(text[e.start : e.end] == e.text for e in found)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.lists(st.sampled_from(WORDS), min_size=1, max_size=12).map(" ".join), min_size=1, max_size=8)
 )
