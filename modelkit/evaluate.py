@@ -105,6 +105,8 @@ def evaluate(
         raise UsageError(f"{model_dir}: no variant is on disk; model.yaml lists {listed}")
     tasks = Tasks.of(directory.spec)
     graphs = {name: Graph(directory.variant_file(name), tasks.outputs) for name in chosen}
+    for name, graph in graphs.items():
+        _same_columns(f"{model_dir}: variant {name!r}", graph, tasks)
     tokenizer = load_tokenizer(directory.tokenizer_file(), directory.spec.max_tokens)
     examples = load_evaluation_set(tasks, tokenizer, Source(data_dir, split, sets))
     return EvaluationReport(
@@ -152,6 +154,16 @@ def score_graphs(
             )
         )
     return tuple(scores)
+
+
+def _same_columns(where: str, graph: Graph, tasks: Tasks) -> None:
+    """Raises UsageError when a head has not one column a label."""
+    for task in (tasks.intent, tasks.entities):
+        columns, labels = graph.columns[task.output], len(task.labels)
+        if isinstance(columns, int) and columns != labels:
+            raise UsageError(
+                f"{where}: output {task.output!r} has {columns} columns, model.yaml {labels} labels"
+            )
 
 
 def intent_accuracy(graph: Runner, examples: EvaluationSet) -> float:

@@ -68,7 +68,10 @@ class Runner(Protocol):
 
 
 class Graph:
-    """One ONNX graph with an intent head and an entity head (the two `outputs`), on one CPU thread."""
+    """One ONNX graph with an intent head and an entity head (the two `outputs`), on one CPU thread.
+
+    Raises UsageError when the file is no such graph.
+    """
 
     def __init__(self, file: Path, outputs: tuple[str, str] = OUTPUTS) -> None:
         options = onnxruntime.SessionOptions()
@@ -76,7 +79,17 @@ class Graph:
         options.inter_op_num_threads = 1
         self.size_bytes = file.stat().st_size
         self._outputs = list(outputs)
-        self._session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(file), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # ORT raises a dozen own types that share no public base
+            reason = " ".join(str(error).split())[:200]
+            raise UsageError(f"{file}: not a graph that ONNX Runtime runs: {reason}") from error
+        # Output name -> its columns, one a label; no number where the graph leaves them open.
+        self.columns = {output.name: output.shape[-1] for output in self._session.get_outputs()}
+        if missing := set(outputs).difference(self.columns):
+            raise UsageError(f"{file}: no output {min(missing)!r}; there: {', '.join(self.columns)}")
 
     def run(self, ids: Ids, mask: Ids) -> tuple[Floats, Floats]:
         """Logits ([batch, intents], [batch, tokens, tags]) for ids and mask [batch, tokens]."""

@@ -1,7 +1,7 @@
 """`make demo`: the same traffic through a fixed fleet and through minwatt's scaler, by real processes.
 
 Writes report.html and report.json under out/demo/. Exit code 1 when a request was lost or the scaled run
-missed the SLO, 2 when a process did not start.
+missed the SLO, 2 when a process failed, 130 when it was interrupted.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def main() -> int:
     options = _options()
     console = Console()
     policy = load_policy(POLICY)
-    shutil.rmtree(options.out, ignore_errors=True)
+    for earlier in ("probe", "fixed", "minwatt"):  # --out may hold other files too
+        shutil.rmtree(options.out / earlier, ignore_errors=True)
     try:
         peak_rps = options.peak_rps or _peak_rps(options.out, console)
         load = Load(options.duration, peak_rps, options.seed, policy.spec.slo.latency_s)
@@ -46,12 +47,15 @@ def main() -> int:
     except DemoError as error:
         console.print(f"[red]{error}[/red]")
         return 2
+    except KeyboardInterrupt:
+        console.print("stopped; its processes too")
+        return 130
     write_report([fixed, scaled], options.out)
     return _verdict(console, fixed, scaled, options.out)
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m examples.demo.run", description=__doc__)
     parser.add_argument("--duration", type=float, default=90.0, help="seconds of traffic a run")
     parser.add_argument("--peak-rps", type=float, help="of the flash crowd; default: by this machine's speed")
     parser.add_argument("--seed", type=int, default=7)

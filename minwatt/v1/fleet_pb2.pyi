@@ -40,7 +40,7 @@ Global___ReplicaState: _TypeAlias = ReplicaState  # noqa: Y015
 
 @_typing.final
 class ReplicaReport(_message.Message):
-    """Cumulative fields count from the replica's start, so that a lost report loses nothing."""
+    """Cumulative fields count from the replica's start: a lost report loses only its interval's latencies."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer
 
+from minwatt.v1.errors import UsageError
 from minwatt.v1.model_dir import ModelDirectory
 from tests.tiny_model import WORDS, write_tiny_model
 
@@ -91,3 +93,26 @@ def test_a_build_learns_quantizes_and_writes_a_model_directory(tmp_path: Path) -
     assert result.shipped_scheme != "dynamic"
     assert Tokenizer.from_file(str(out / "tokenizer.json")).padding is None
     assert steps == [(step, 120) for step in range(1, 121)]
+
+
+def test_mistakes_are_named_before_the_training(tmp_path: Path) -> None:
+    from modelkit.build import Hearers, build
+    from modelkit.recipe import BuildOptions
+
+    def told(options: BuildOptions) -> str:
+        with pytest.raises(UsageError) as caught:
+            build(options, Hearers(pytest.fail, lambda done, total: pytest.fail("it trained")))
+        return str(caught.value)
+
+    base = write_base(tmp_path / "base")
+    good = BuildOptions(data_dir=write_data(tmp_path / "data"), out_dir=tmp_path / "model", base=base)
+    (tmp_path / "file").write_text("")
+    assert told(replace(good, name="Bad Name")).startswith("name = 'Bad Name': allowed: a-z and 0-9")
+    assert told(replace(good, version="")).startswith("version = ''")
+    assert "can't be written (Not a directory)" in told(replace(good, out_dir=tmp_path / "file" / "model"))
+    (base / "model.safetensors").write_text("junk")
+    assert "not a BERT that can be read" in told(good)
+    (base / "tokenizer.json").write_text("junk")
+    assert "not a tokenizers file" in told(good)
+    (tmp_path / "data" / "banking77" / "test.jsonl").unlink()
+    assert told(good).endswith("test.jsonl: No such file or directory")

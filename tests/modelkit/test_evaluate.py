@@ -114,6 +114,29 @@ def test_unknown_variants_splits_and_missing_files_are_named(tiny_model: Path, d
         evaluate(tiny_model, data, split="dev", sets=SETS)
 
 
+def test_a_graph_that_does_not_fit_its_model_yaml_is_named(
+    tiny_model: Path, data: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model, model)
+    spec = ModelDirectory.open(model).spec
+    intent, entity = spec.tasks
+
+    def told(update: dict[str, object]) -> str:
+        changed = spec.model_copy(update={"tasks": (intent.model_copy(update=update), entity)})
+        ModelDirectory(model, changed).save()
+        with pytest.raises(UsageError) as caught:
+            evaluate(model, data, sets=SETS)
+        return str(caught.value)
+
+    assert "no output 'elsewhere'; there: " in told({"output": "elsewhere"})
+    fewer = len(INTENTS) - 1
+    assert f"has {len(INTENTS)} columns, model.yaml {fewer} labels" in told({"labels": intent.labels[:-1]})
+    (tmp_path / "junk.onnx").write_text("junk")
+    with pytest.raises(UsageError, match=r"junk\.onnx: not a graph that ONNX Runtime runs"):
+        Graph(tmp_path / "junk.onnx")
+
+
 def score_of(
     variant: str, accuracy: float, f1: float, speed: float, flips: int = 0, change: float = 0.0
 ) -> VariantScore:
