@@ -46,6 +46,10 @@ class JoinedReplica:
         code = await asyncio.wait_for(self._stream.code(), _WAIT_S)
         return code, await self._stream.details()
 
+    async def say_no_more(self) -> None:
+        """Ends the stream after what was said, in order."""
+        await self._stream.done_writing()
+
     async def leave(self) -> None:
         self._stream.cancel()
         await self._channel.close()
@@ -114,8 +118,7 @@ async def test_the_streams_end_means_gone_and_the_last_report_still_counts(bus: 
     await leaving.say(report("leaving", completions_total=5))
     await until(bus, lambda members, reports: members == {"staying", "leaving"})
     await leaving.say(report("leaving", completions_total=9))
-    await asyncio.sleep(0.05)
-    await leaving.leave()
+    await leaving.say_no_more()
     heard = await until(bus, lambda members, reports: members == {"staying"})
     assert [one.completions_total for one in heard if one.replica_id == "leaving"] == [9]
 
