@@ -23,7 +23,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "scale": ("scaler.cli", "scale", "the scaler alone, for replicas that join it"),
     "replay": ("loadtest.cli", "replay", "open-loop load from a trace or a generator, and its report"),
     "profile": ("minwatt.commands.profile", "profile", "measure a model's latency and watts on this machine"),
-    "model": ("modelkit.cli", "app", "build and evaluate models"),
+    "model": ("modelkit.cli", "app", "build, quantize and evaluate models"),
     "policy": ("scaler.cli", "policy_app", "check a PowerPolicy"),
 }
 TAGLINE = "Text classification and entity recognition over gRPC at minimum watts under a latency SLO."

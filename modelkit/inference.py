@@ -1,7 +1,8 @@
 """Runs a model's graph on texts, offline: no server, no torch, one thread of ONNX Runtime on the CPU.
 
 Owns tokenisation, padding and the session (the only file of `modelkit` that opens one). Leaves the
-meaning of logits to `minwatt.v1.decode` and scores to `evaluate`. Called by `evaluate`, `speed`, `build`.
+meaning of logits to `minwatt.v1.decode` and scores to `evaluate`. Called by `answers`,
+`evaluate`, `speed`, `package`, `build`.
 """
 
 from __future__ import annotations

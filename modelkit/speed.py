@@ -1,6 +1,6 @@
 """Times graphs against one another in one interleaved run, so that a busy machine slows all alike.
 
-Leaves what the graphs answer to `evaluate`. Called by `evaluate` and `build`.
+Leaves what the graphs answer to `evaluate`. Called by `evaluate`.
 """
 
 from __future__ import annotations

@@ -79,7 +79,8 @@ def test_a_build_learns_quantizes_and_writes_a_model_directory(tmp_path: Path) -
     directory = ModelDirectory.open(out)
     assert directory.present_variants() == ("int8", "fp32")
     assert directory.variant_file("int8").stat().st_size < directory.variant_file("fp32").stat().st_size
-    for score in result.test.variants:
+    assert result.shipped is not None
+    for score in result.shipped.test.variants:
         assert (score.accuracy, score.entity_f1) == (1.0, 1.0)
     assert directory.spec.variants["int8"].metrics == {"intent.accuracy": 1.0, "entities.f1": 1.0}
     schemes = json.loads((out / "quantization.json").read_text())["variants"]
@@ -90,7 +91,7 @@ def test_a_build_learns_quantizes_and_writes_a_model_directory(tmp_path: Path) -
         "weight_only",
         "dynamic",
     }
-    assert result.shipped_scheme != "dynamic"
+    assert result.shipped.scheme != "dynamic"
     assert Tokenizer.from_file(str(out / "tokenizer.json")).padding is None
     assert steps == [(step, 120) for step in range(1, 121)]
 

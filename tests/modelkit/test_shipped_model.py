@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from minwatt.v1.decode import entity_spans, softmax, top_labels
 from minwatt.v1.model_dir import ModelDirectory
-from modelkit.evaluate import entity_scores, intent_accuracy
+from modelkit.answers import answers_of, entity_scores, intent_accuracy
 from modelkit.examples import EvaluationSet, Source, Tasks, load_evaluation_set
 from modelkit.inference import Graph, encode, load_tokenizer, run_batch
 
@@ -115,5 +115,6 @@ def test_a_slice_of_the_test_split_scores_as_recorded(
     )
     recorded = directory.spec.variants["int8"].metrics
     # Three standard errors: 0.93 of 514 texts ± 0.034, 0.75 of about 360 entities ± 0.068.
-    assert intent_accuracy(graph, part) == pytest.approx(recorded["intent.accuracy"], abs=0.034)
-    assert entity_scores(graph, part)[2] == pytest.approx(recorded["entities.f1"], abs=0.068)
+    answers = answers_of(graph, part)
+    assert intent_accuracy(answers, part) == pytest.approx(recorded["intent.accuracy"], abs=0.034)
+    assert entity_scores(answers, part)[2] == pytest.approx(recorded["entities.f1"], abs=0.068)

@@ -13,16 +13,19 @@ CONTRIB = "com.microsoft"
 WORDS, WIDTH, INNER, INTENTS, TAGS = 50, 32, 48, 5, 7
 
 
-def tiny_graph(seed: int) -> onnx.ModelProto:
-    """Ids and mask [batch, tokens] to intent_logits [batch, 5] and entity_logits [batch, tokens, 7]."""
+def tiny_graph(seed: int, words: int = WORDS, places: int = 16) -> onnx.ModelProto:
+    """Ids and mask [batch, tokens] to intent_logits [batch, 5] and entity_logits [batch, tokens, 7].
+
+    `words` bounds an id, `places` the tokens of a text. Padding has a say in a text's intent.
+    """
     generator = np.random.default_rng(seed)
 
     def weights(*shape: int) -> NDArray[np.float32]:
         return generator.normal(0, 1 / np.sqrt(shape[0]), shape).astype(np.float32)
 
     constants = {
-        "words": generator.normal(0, 1, (WORDS, WIDTH)).astype(np.float32),
-        "places": generator.normal(0, 0.3, (16, WIDTH)).astype(np.float32),
+        "words": generator.normal(0, 1, (words, WIDTH)).astype(np.float32),
+        "places": generator.normal(0, 0.3, (places, WIDTH)).astype(np.float32),
         "types": weights(2, WIDTH),
         "gain": np.ones(WIDTH, np.float32),
         "shift": np.zeros(WIDTH, np.float32),

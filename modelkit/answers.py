@@ -1,0 +1,66 @@
+"""What a graph answers to an evaluation set, how right that is, and how often two graphs' answers differ.
+
+Pure but for running the graph. Leaves padding to `inference`, the meaning of logits to `minwatt.v1.decode`.
+Called by `evaluate` and `build`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from minwatt.v1.decode import EncodedText, entity_spans
+from modelkit.data import Span
+from modelkit.examples import EvaluationSet
+from modelkit.inference import Logits, Runner, run_all
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The best label (its column) of every text, and the entities of every sentence, in the set's order."""
+
+    labels: tuple[int, ...]
+    entities: tuple[frozenset[Span], ...]
+
+
+def answers_of(runner: Runner, examples: EvaluationSet) -> Answers:
+    """Answer the whole set, as it would be served."""
+    labels = {i: int(logits.intents.argmax()) for i, logits in run_all(runner, examples.encoded_texts)}
+    entities = {
+        i: spans_of(logits, examples.encoded_sentences[i], examples.tags)
+        for i, logits in run_all(runner, examples.encoded_sentences)
+    }
+    return Answers(
+        tuple(labels[i] for i in range(len(labels))), tuple(entities[i] for i in range(len(entities)))
+    )
+
+
+def spans_of(logits: Logits, encoded: EncodedText, tags: Sequence[str]) -> frozenset[Span]:
+    """The served entities of one text, of any score."""
+    spans = entity_spans(logits.tags, encoded, tags, min_score=0.0)
+    return frozenset(Span(span.start, span.end, span.label) for span in spans)
+
+
+def intent_accuracy(answers: Answers, examples: EvaluationSet) -> float:
+    """Share of texts whose best label is the right one."""
+    return 1.0 - changed_share(answers.labels, [text.label for text in examples.texts])
+
+
+def entity_scores(answers: Answers, examples: EvaluationSet) -> tuple[float, float, float]:
+    """Micro precision, recall and F1 of entities; one counts when start, end and label are all right."""
+    right = found = expected = 0
+    for answer, sentence in zip(answers.entities, examples.sentences, strict=True):
+        truth = frozenset(sentence.spans)
+        right += len(answer & truth)
+        found += len(answer)
+        expected += len(truth)
+    return (
+        right / found if found else 0.0,
+        right / expected if expected else 0.0,
+        2 * right / (found + expected) if found + expected else 0.0,
+    )
+
+
+def changed_share(answers: Sequence[object], others: Sequence[object]) -> float:
+    """Share of the answers to one set (never empty) that are not equal in both."""
+    return sum(one != other for one, other in zip(answers, others, strict=True)) / len(others)

@@ -1,0 +1,148 @@
+"""`minwatt model quantize` on a small graph: what it writes is scored and whole, or nothing is written."""
+
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+
+import onnx
+import pytest
+
+from minwatt.cli import main
+from minwatt.v1.decode import entity_spans
+from minwatt.v1.model_dir import ModelDirectory, sha256_of
+from modelkit.evaluate import evaluate
+from modelkit.inference import Graph, encode, load_tokenizer, run_batch
+from tests.modelkit.tiny_graph import saved, tiny_graph
+from tests.tiny_model import INTENTS, TAGS, WORDS, write_tiny_model
+
+SETS = {"intent": "questions", "entities": "people"}
+EVEN = [f"{WORDS[i]} {WORDS[i + 1]} {WORDS[i + 2]}" for i in range(len(WORDS) - 2)]  # nothing is ever padded
+UNEVEN = [" ".join(WORDS[: i + 1]) for i in range(len(WORDS))]  # padding has a say in `tiny_graph`'s answers
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A model directory with fp32 on disk, and an int8 that no quantization gives."""
+    path = write_tiny_model(tmp_path / "model")
+    directory = ModelDirectory.open(path)
+    vocabulary = load_tokenizer(directory.tokenizer_file(), directory.spec.max_tokens).get_vocab_size()
+    (path / "fp32").mkdir()
+    file = saved(tiny_graph(1, words=vocabulary, places=64), path / "fp32" / "model.onnx")
+    fp32 = directory.spec.variants["fp32"].model_copy(
+        update={"sha256": sha256_of(file), "size_bytes": file.stat().st_size}
+    )
+    intent, entities = directory.spec.tasks
+    changes = {
+        "tasks": (intent, entities.model_copy(update={"name": "entities"})),
+        "variants": {**directory.spec.variants, "fp32": fp32},
+        "default_variant": "fp32",
+    }
+    ModelDirectory(path, directory.spec.model_copy(update=changes)).save()
+    return path
+
+
+def write_data(path: Path, model: Path, texts: list[str]) -> Path:
+    """All three splits: `texts` with the answers that fp32 gives each of them alone."""
+    directory = ModelDirectory.open(model)
+    graph = Graph(directory.variant_file("fp32"))
+    encoded = encode(load_tokenizer(directory.tokenizer_file(), directory.spec.max_tokens), texts)
+    answers = [run_batch(graph, [one])[0] for one in encoded]
+    lines = [
+        json.dumps({"text": text, "label": INTENTS[answer.intents.argmax()]})
+        for text, answer in zip(texts, answers, strict=True)
+    ]
+    sentences = []
+    for text, one, answer in zip(texts, encoded, answers, strict=True):
+        spans = entity_spans(answer.tags, one, TAGS, 0.0)
+        rows, position = [], 0
+        for word in text.split(" "):
+            inside = next((span for span in spans if span.start <= position < span.end), None)
+            tag = "O" if inside is None else f"{'B' if inside.start == position else 'I'}-{inside.label}"
+            rows.append(f"{word}\t{tag}\n")
+            position += len(word) + 1
+        sentences.append("".join(rows))
+    for folder in SETS.values():
+        (path / folder).mkdir(parents=True)
+    (path / "questions" / "labels.txt").write_text("\n".join(INTENTS))
+    (path / "people" / "labels.txt").write_text("\n".join(TAGS))
+    for split in ("train", "dev", "test"):
+        (path / "questions" / f"{split}.jsonl").write_text("\n".join(lines))
+        (path / "people" / f"{split}.conll").write_text("\n".join(sentences))
+    return path
+
+
+def run(model: Path, data: Path) -> int:
+    """The command's exit code."""
+    sets = ["--intent-set", "questions", "--entity-set", "people"]
+    with pytest.raises(SystemExit) as caught:
+        main(["model", "quantize", str(model), "--data", str(data), *sets])
+    assert isinstance(caught.value.code, int)
+    return caught.value.code
+
+
+def contents(model: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(model)): path.read_bytes()
+        for path in model.rglob("*")
+        if path.is_file() and ".cache" not in path.parts
+    }
+
+
+def test_int8_is_chosen_on_dev_and_scored_on_test(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(model)
+    data = write_data(tmp_path / "data", model, EVEN)
+    assert run(model, data) == 0
+    assert "shipped as int8: " in capsys.readouterr().out
+    after = contents(model)
+    changed = {name for name in after if after[name] != before.get(name)}
+    assert changed == {"int8/model.onnx", "model.yaml", "quantization.json"}
+    assert set(before) <= set(after)
+    directory = ModelDirectory.open(model)
+    assert (directory.spec.default_variant, list(directory.spec.variants)) == ("int8", ["int8", "fp32"])
+    for score in evaluate(model, data, sets=SETS).variants:
+        recorded = directory.spec.variants[score.variant].metrics
+        expected = {"intent.accuracy": round(score.accuracy, 4), "entities.f1": round(score.entity_f1, 4)}
+        assert recorded == expected
+    schemes = json.loads((model / "quantization.json").read_text())
+    assert schemes["split"] == "dev"
+    assert schemes["variants"][0]["changed_labels"] == schemes["variants"][0]["changed_entities"] == 0
+    assert not (model / ".cache" / "new").exists()
+
+
+def test_where_no_scheme_passes_the_directory_stays_and_the_exit_code_is_1(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(model)
+    assert run(model, write_data(tmp_path / "data", model, UNEVEN)) == 1
+    printed = capsys.readouterr()
+    assert "per_token" in printed.out
+    [line] = printed.err.splitlines()
+    assert line.startswith("no scheme stays within 0.003 of fp32 on dev and answers alike in any batch")
+    assert contents(model) == before
+    assert (model / ".cache" / "new" / "quantization.json").is_file()
+
+
+def test_a_full_disk_is_one_line_and_the_directory_stays(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    data = write_data(tmp_path / "data", model, EVEN)
+    before = contents(model)
+    monkeypatch.setattr(onnx, "save", full)
+    assert run(model, data) == 2
+    assert capsys.readouterr().err == f"minwatt model: {model}: can't be written (No space left on device)\n"
+    assert contents(model) == before
+
+
+def test_a_directory_without_fp32_is_named(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tiny_model, tmp_path) == 2
+    expected = f"minwatt model: {tiny_model}: no fp32 graph on disk; `minwatt model build` writes one\n"
+    assert capsys.readouterr().err == expected
