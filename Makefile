@@ -1,10 +1,11 @@
 # `make demo` and `make test` set up everything they need, on a fresh machine too.
 PYTHON ?= python3
 BIN := .venv/bin
+TRACES ?= ../shared/traces
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit proto lock clean system
+.PHONY: help demo test leaderboard lint unit bench proto lock clean system
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -14,6 +15,9 @@ demo: $(READY) ## a compressed day through a fixed fleet and through minwatt; re
 
 test: $(READY) lint unit ## style, types, layers, and every test that needs no GPU
 
+leaderboard: $(READY) ## every autoscaler over the traces in TRACES=DIR; docs/leaderboard.md; hours, goes on where it stopped
+	$(BIN)/python -m scripts.leaderboard --traces $(TRACES) $(OPTIONS)
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -22,6 +26,9 @@ lint: $(READY)
 
 unit: $(READY)
 	$(BIN)/pytest
+
+bench: $(READY) ## what a beat of the scaler costs at 100 to 10,000 replicas
+	$(BIN)/python -m bench.signals
 
 proto: $(READY) ## write the stubs anew from proto/
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iproto --python_out=. --grpc_python_out=. \

@@ -1,7 +1,7 @@
 """One NVIDIA card through NVML: the only file that imports pynvml.
 
 Owns opening a card by index or UUID, the units of NVML's calls, and what its errors mean to a caller. Leaves
-which value to believe to energy.gpu. Called by opening.
+which value to believe to energy.gpu, and which clock to set to energy.clocks. Called by opening and clocks.
 
 NVML counts its initialisations, so that cards opened twice in a process are closed independently.
 """
@@ -9,7 +9,7 @@ NVML counts its initialisations, so that cards opened twice in a process are clo
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pynvml
@@ -142,12 +142,30 @@ class NvmlGpu:
             raise ValueError(f"limit_w = {limit_w:g}: allowed: {lowest_w:g} to {highest_w:g}")
         _call(pynvml.nvmlDeviceSetPowerManagementLimit, self._handle, round(limit_w * MW_PER_W))
 
+    def supported_clocks_mhz(self) -> tuple[int, ...]:
+        """What the graphics clock can be locked to beside the memory's highest clock, ascending."""
+        memory_mhz = _call(pynvml.nvmlDeviceGetSupportedMemoryClocks, self._handle)
+        if not memory_mhz:
+            return ()
+        return tuple(
+            sorted(_call(pynvml.nvmlDeviceGetSupportedGraphicsClocks, self._handle, max(memory_mhz)))
+        )
+
     def lock_clocks_mhz(self, lowest_mhz: int, highest_mhz: int) -> None:
         """Keeps the graphics clock within the range until reset_clocks or the driver's reload."""
         _call(pynvml.nvmlDeviceSetGpuLockedClocks, self._handle, lowest_mhz, highest_mhz)
 
     def reset_clocks(self) -> None:
         _call(pynvml.nvmlDeviceResetGpuLockedClocks, self._handle)
+
+
+def visible_gpu(environ: Mapping[str, str]) -> str | None:
+    """Index or UUID of the card that the runtime computes on; None where every card is hidden.
+
+    NVML knows nothing of CUDA_VISIBLE_DEVICES, and the runtime takes the first card named there.
+    """
+    visible = environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
+    return None if visible in {"", "-1"} else visible
 
 
 def _find(selector: str) -> Any:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from energy.gpu import GpuMeter
 from energy.modelled import ModelledMeter, PowerModel, this_process
-from energy.nvml import NvmlGpu
+from energy.nvml import NvmlGpu, visible_gpu
 from energy.rapl import POWERCAP_ROOT, RaplMeter
 from energy.reading import MeterSpecError, MeterUnavailable, PowerMeter
 from energy.replayed import ReplayedMeter, parse_recording
@@ -78,11 +78,10 @@ def _auto(machine: _Machine) -> PowerMeter:
 
 
 def _nvml(argument: str, machine: _Machine) -> GpuMeter:
-    # NVML knows nothing of CUDA_VISIBLE_DEVICES, and the runtime computes on the first card named there.
-    visible = machine.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
-    if not argument and visible in {"", "-1"}:
+    selector = argument or visible_gpu(machine.environ)
+    if selector is None:
         raise MeterUnavailable("meter = 'nvml': CUDA_VISIBLE_DEVICES hides every GPU")
-    return GpuMeter(NvmlGpu.open, argument or visible, machine.clock)
+    return GpuMeter(NvmlGpu.open, selector, machine.clock)
 
 
 def _power_model(spec: str, argument: str) -> PowerModel:

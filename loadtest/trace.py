@@ -25,6 +25,7 @@ from minwatt.v1.errors import UsageError
 _GZIP_MAGIC = b"\x1f\x8b"
 _MOST_BINS = 10_000_000
 _MOST_A_BIN = 1_000_000_000
+_REQUEST_COLUMNS = ("input_tokens", "output_tokens")
 _SHOWN_CHARACTERS = 80  # of a wrong value, in an error
 _REBIN_S = 1.0  # one row a request becomes bins of this width when its rate is scaled
 
@@ -141,33 +142,42 @@ def _gap_before(trace: BinnedTrace, duration_s: float) -> float:
     return float(np.diff(edges_s)[np.isnan(trace.counts)].sum())
 
 
-def read_trace(path: Path) -> Trace:
-    """Reads either form, gzip or plain by content. Raises UsageError: file, line, field, value, allowed."""
+def read_trace(path: Path, *, strict: bool = False) -> Trace:
+    """Reads either form, gzip or plain by content. Raises UsageError: file, line, field, value, allowed.
+
+    `strict`: no other columns than `t_s,count` or `t_s,input_tokens,output_tokens`, and a row for each bin,
+    its count empty where there is no data. Otherwise a row left out is a bin without data, and any columns
+    may stand beside `t_s`.
+    """
     try:
         data = path.read_bytes()
         text = (gzip.decompress(data) if data.startswith(_GZIP_MAGIC) else data).decode("utf-8-sig")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not a readable trace: {error}") from error
-    return parse_trace(text, str(path))
+    return parse_trace(text, str(path), strict=strict)
 
 
-def parse_trace(text: str, where: str) -> Trace:
+def parse_trace(text: str, where: str, *, strict: bool = False) -> Trace:
     """As `read_trace`, of the file's text; `where` names it in errors."""
     try:
-        return _parsed(csv.reader(io.StringIO(text)), where)
+        return _parsed(csv.reader(io.StringIO(text)), where, strict)
     except csv.Error as error:
         raise UsageError(f"{where}: not a readable trace: {error}") from error
 
 
-def _parsed(reader: Iterator[list[str]], where: str) -> Trace:
+def _parsed(reader: Iterator[list[str]], where: str, strict: bool) -> Trace:
     header = [cell.strip() for cell in next(reader, [])]
     if not header:
         raise UsageError(f"{where}: empty file; expected a header `t_s,count` or `t_s,…` and rows")
     if header[0] != "t_s":
         shown = _shortened(",".join(header))
         raise UsageError(f"{where}:1: header = {shown!r}: the first column must be t_s (seconds)")
+    if strict and header[1:] != ["count"] and not set(header[1:]) <= set(_REQUEST_COLUMNS):
+        shown, columns = _shortened(",".join(header)), ",".join(_REQUEST_COLUMNS)
+        allowed = f"allowed: t_s,count (bins) or t_s,{columns} (one row a request; t_s alone will do)"
+        raise UsageError(f"{where}:1: header = {shown!r}: {allowed}")
     rows = _Rows(where, header, reader)
-    return _binned(rows) if "count" in header else _requests(rows)
+    return _binned(rows, strict) if "count" in header else _requests(rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +225,7 @@ def _requests(rows: _Rows) -> RequestTrace:
     return RequestTrace(t_s - t_s[0])
 
 
-def _binned(rows: _Rows) -> BinnedTrace:
+def _binned(rows: _Rows, strict: bool) -> BinnedTrace:
     column = rows.header.index("count")
     found: list[tuple[int, float, float]] = []
     for line, t_s, row in rows:
@@ -228,10 +238,10 @@ def _binned(rows: _Rows) -> BinnedTrace:
         found.append((line, t_s, count))
     if len(found) < 2:
         raise UsageError(f"{rows.where}: {len(found)} bins; at least 2 are needed to know how long a bin is")
-    return _fill(rows, found)
+    return _fill(rows, found, strict)
 
 
-def _fill(rows: _Rows, found: list[tuple[int, float, float]]) -> BinnedTrace:
+def _fill(rows: _Rows, found: list[tuple[int, float, float]], strict: bool) -> BinnedTrace:
     """Bins at their places; rows left out are bins without data."""
     start_s, bin_s = found[0][1], found[1][1] - found[0][1]
     if bin_s <= 0:
@@ -246,6 +256,11 @@ def _fill(rows: _Rows, found: list[tuple[int, float, float]]) -> BinnedTrace:
             raise rows.error(line, "t_s", f"{t_s:g}", allowed)
         if places and place == places[-1]:
             raise rows.error(line, "t_s", f"{t_s:g}", "two bins start at the same time")
+        if strict and places and place != places[-1] + 1:
+            allowed = (
+                f"expected {start_s + bin_s * (places[-1] + 1):.10g}, the next bin; without data: no count"
+            )
+            raise rows.error(line, "t_s", f"{t_s:.10g}", allowed)
         places.append(place)
     counts = np.full(places[-1] + 1, np.nan)
     counts[places] = [count for _, _, count in found]

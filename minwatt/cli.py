@@ -22,7 +22,13 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "serve": ("service.cli", "serve", "one replica: serve a model over gRPC"),
     "scale": ("scaler.cli", "scale", "the scaler alone, for replicas that join it"),
     "replay": ("loadtest.cli", "replay", "open-loop load from a trace or a generator, and its report"),
-    "profile": ("minwatt.commands.profile", "profile", "measure a model's latency and watts on this machine"),
+    "profile": ("minwatt.commands.profile", "app", "measure a model's latency and watts; show a profile"),
+    "plan": ("minwatt.commands.plan", "plan", "the fleet that the planner chooses for a steady rate"),
+    "backtest": (
+        "minwatt.commands.backtest",
+        "backtest",
+        "a recorded trace through minwatt and other autoscalers, simulated",
+    ),
     "model": ("modelkit.cli", "app", "build, quantize and evaluate models"),
     "policy": ("scaler.cli", "policy_app", "check a PowerPolicy"),
 }
@@ -50,8 +56,8 @@ def _run(name: str, arguments: list[str]) -> None:
         app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
         app.command()(target)
         target = app
-    elif not arguments:
-        arguments = ["--help"]  # a group of commands
+    elif not arguments and not target.info.invoke_without_command:
+        arguments = ["--help"]  # a group of commands that does nothing by itself
     try:
         code = target(args=arguments, prog_name=f"minwatt {name}", standalone_mode=False)
     except UsageError as error:

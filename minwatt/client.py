@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import grpc
 
@@ -50,22 +50,36 @@ CHANNEL_OPTIONS: list[tuple[str, Any]] = [
 ]
 
 
+Priority = Literal["normal", "low"]
+_PRIORITIES = {"normal": pb.PRIORITY_NORMAL, "low": pb.PRIORITY_LOW}
+
+
 def _classify_request(
-    model: str, texts: Sequence[str], top_k: int, min_score: float, truncate: bool
+    model: str, texts: Sequence[str], top_k: int, min_score: float, truncate: bool, priority: Priority
 ) -> pb.ClassifyRequest:
-    options = pb.ClassifyOptions(top_k=top_k, min_score=min_score, long_text=_long_text(truncate))
+    options = pb.ClassifyOptions(
+        top_k=top_k, min_score=min_score, long_text=_long_text(truncate), priority=_priority(priority)
+    )
     return pb.ClassifyRequest(model=model, texts=_listed(texts), options=options)
 
 
 def _extract_request(
-    model: str, texts: Sequence[str], min_score: float, truncate: bool
+    model: str, texts: Sequence[str], min_score: float, truncate: bool, priority: Priority
 ) -> pb.ExtractEntitiesRequest:
-    options = pb.ExtractEntitiesOptions(min_score=min_score, long_text=_long_text(truncate))
+    options = pb.ExtractEntitiesOptions(
+        min_score=min_score, long_text=_long_text(truncate), priority=_priority(priority)
+    )
     return pb.ExtractEntitiesRequest(model=model, texts=_listed(texts), options=options)
 
 
 def _long_text(truncate: bool) -> pb.LongText.ValueType:
     return pb.LONG_TEXT_TRUNCATE if truncate else pb.LONG_TEXT_REFUSE
+
+
+def _priority(priority: str) -> pb.Priority.ValueType:
+    if priority not in _PRIORITIES:
+        raise ValueError(f"priority = {priority!r}: allowed: {', '.join(_PRIORITIES)}")
+    return _PRIORITIES[priority]
 
 
 def _listed(texts: Sequence[str]) -> Sequence[str]:
@@ -91,13 +105,15 @@ class Client:
         top_k: int = 1,
         min_score: float = 0.0,
         truncate: bool = False,
+        priority: Priority = "normal",
         timeout_s: float | None = None,
     ) -> Reply[Classification]:
         """The labels of each text, in order. `truncate` reads the first tokens of a text that is too long.
 
+        Requests of `low` priority are refused first (RESOURCE_EXHAUSTED) when watts are short.
         Raises RequestFailed.
         """
-        request = _classify_request(self._model, texts, top_k, min_score, truncate)
+        request = _classify_request(self._model, texts, top_k, min_score, truncate, priority)
         try:
             return classify_reply(self._stub.Classify(request, timeout=self._timeout(timeout_s)))
         except grpc.RpcError as error:
@@ -109,10 +125,11 @@ class Client:
         *,
         min_score: float = 0.0,
         truncate: bool = False,
+        priority: Priority = "normal",
         timeout_s: float | None = None,
     ) -> Reply[Extraction]:
         """The entities of each text, in order; offsets count code points. Raises RequestFailed."""
-        request = _extract_request(self._model, texts, min_score, truncate)
+        request = _extract_request(self._model, texts, min_score, truncate, priority)
         try:
             return extract_reply(self._stub.ExtractEntities(request, timeout=self._timeout(timeout_s)))
         except grpc.RpcError as error:
@@ -150,10 +167,11 @@ class AsyncClient:
         top_k: int = 1,
         min_score: float = 0.0,
         truncate: bool = False,
+        priority: Priority = "normal",
         timeout_s: float | None = None,
     ) -> Reply[Classification]:
         """As Client.classify."""
-        request = _classify_request(self._model, texts, top_k, min_score, truncate)
+        request = _classify_request(self._model, texts, top_k, min_score, truncate, priority)
         try:
             return classify_reply(await self._stub.Classify(request, timeout=self._timeout(timeout_s)))
         except grpc.RpcError as error:
@@ -165,10 +183,11 @@ class AsyncClient:
         *,
         min_score: float = 0.0,
         truncate: bool = False,
+        priority: Priority = "normal",
         timeout_s: float | None = None,
     ) -> Reply[Extraction]:
         """As Client.extract_entities."""
-        request = _extract_request(self._model, texts, min_score, truncate)
+        request = _extract_request(self._model, texts, min_score, truncate, priority)
         try:
             return extract_reply(await self._stub.ExtractEntities(request, timeout=self._timeout(timeout_s)))
         except grpc.RpcError as error:

@@ -8,52 +8,58 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from scaler import forecast as forecasting
 from scaler.bus import FleetView
-from scaler.corrections import Comparison, learn_latency, learn_service, learn_watts
+from scaler.corrections import Running, can_tell, learn_latency, learn_service, learn_watts
 from scaler.decision import Action, Decision, Reason, ReasonCode
 from scaler.explain import Outlook, explain, not_acted_on
 from scaler.forecast import Forecast, ForecastRules, ForecastState
+from scaler.levers import LeverTables, Limits, PlanRules
 from scaler.operating_point import OperatingPoint
-from scaler.plan import Candidate, Corrections, Demand, Limits, Planner, PlanRules
+from scaler.plan import Corrections, Demand, FleetCosts, Planner, Present
 from scaler.policy import Policy
 from scaler.profile import Profile
 from scaler.signals import SILENT_AFTER_S, Missing, SignalMemory, SignalRules, Signals, observe
-from scaler.stabilise import Needs, Stabilised, StabiliseRules, StabiliseState, break_even_s, stabilise
+from scaler.stabilise import (
+    Needs,
+    Stabilised,
+    StabiliseRules,
+    StabiliseState,
+    break_even_s,
+    stabilise,
+    start_cost_j,
+)
 from scaler.urgency import Urgency, judge
 
 _LEAST_TPS = 0.01  # not quite nothing, so that operating points still differ in load over capacity
-_CALM_RISE = (
-    1.05  # a smaller fleet must stand at least this, where the load is so high that it hardly scatters
-)
+_STEADY_SHARE = 0.25  # of the error budget, for the tail at a steady load; the rest for what no one foresaw
+_LEAST_MISS = 1e-6
+_MOST_BEATS = 600
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Settings:
     """A policy and a profile, and the rules that follow from them. Frozen while the scaler runs."""
 
     policy: Policy
     profile: Profile
     plan_rules: PlanRules = field(default_factory=PlanRules)
+    clock_set: str = ""  # of the profile; empty: its default
 
     @property
     def tick_s(self) -> float:
         return self.policy.spec.behavior.tick_s
 
-    @property
-    def scale_down_window_s(self) -> float:
-        window_s = self.policy.spec.behavior.scale_down.window_s
-        return break_even_s(self.profile) if window_s is None else window_s
-
-    @property
+    @cached_property
     def signal_rules(self) -> SignalRules:
         # Replicas report each second: 0.9 of a whole number of reports, so that jitter does not drop one.
         span_s = 0.9 * max(1.0, self.tick_s)
         fresh_s = min(SILENT_AFTER_S, self.policy.spec.telemetry.stale_after_s)
         return SignalRules(rate_window_s=span_s, fresh_s=fresh_s)
 
-    @property
+    @cached_property
     def limits(self) -> Limits:
         spec = self.policy.spec
         return Limits(
@@ -61,15 +67,41 @@ class Settings:
             max_replicas=spec.replicas.max,
             slo_latency_s=spec.slo.latency_s,
             percentile=spec.slo.percentile,
+            miss=max(_LEAST_MISS, _STEADY_SHARE * self._may_miss),
             budget_w=spec.power.budget_w,
             max_batch_texts=spec.batching.max_size,
             max_delay_s=spec.batching.max_delay_s,
+            clocks=spec.gpu.clocks == "auto",
+            variants=spec.variants.allow,
+            min_accuracy=spec.variants.min_accuracy,
+            when_over_budget=spec.power.when_over_budget,
         )
+
+    @cached_property
+    def tables(self) -> LeverTables:
+        return LeverTables(self.profile, self.limits, self.plan_rules, self.clock_set)
+
+    @cached_property
+    def stabilise_rules(self) -> StabiliseRules:
+        return StabiliseRules(start_cost_j(self.profile), self.policy.spec.behavior.scale_down.window_s)
+
+    @cached_property
+    def forecast_rules(self) -> ForecastRules:
+        miss = max(_LEAST_MISS, (1 - _STEADY_SHARE) * self._may_miss)
+        return ForecastRules(self.signal_rules.rate_window_s, miss)
+
+    @property
+    def _may_miss(self) -> float:
+        """Fraction of requests: the policy's percentile and its error budget, whichever is stricter."""
+        slo = self.policy.spec.slo
+        return min(1 - slo.percentile / 100, slo.error_budget)
 
     @property
     def first_window_s(self) -> float:
         """How long a scaler that found a fleet running moves nothing."""
-        return min(self.scale_down_window_s, self.policy.spec.telemetry.stale_after_s)
+        window_s = self.policy.spec.behavior.scale_down.window_s
+        own_s = break_even_s(self.profile) if window_s is None else window_s
+        return min(own_s, self.policy.spec.telemetry.stale_after_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +112,8 @@ class ControlState:
     found_running: bool
     memory: SignalMemory = field(default_factory=SignalMemory)
     forecast: ForecastState | None = None
+    beats_rps: tuple[float, ...] = ()  # arrivals of each beat since the last tick
+    devices: int = 0  # most replicas there ever were: the devices of those that left are parked
     stabilised: StabiliseState = field(default_factory=StabiliseState)
     corrections: Corrections = field(default_factory=Corrections)
     point: OperatingPoint | None = None
@@ -99,10 +133,12 @@ def start_fresh(now_s: float, point: OperatingPoint) -> ControlState:
 
 
 def first_point(settings: Settings) -> OperatingPoint:
-    """What a new fleet starts at: the best operating point for next to no load."""
-    planner = Planner(settings.profile, settings.limits, settings.plan_rules)
-    idle = Demand(1.0, settings.profile.text_tokens)
-    return replace(planner.at(settings.limits.min_replicas, idle).point, version=1)
+    """What a fleet runs at before its load is known: frugal at next to none, within the SLO at all loads."""
+    planner, replicas = Planner(settings.tables), max(1, settings.limits.min_replicas)
+    tokens = settings.profile.text_tokens
+    return replace(
+        planner.at(replicas, Demand(1.0, planner.most_tps(replicas, tokens), tokens)).point, version=1
+    )
 
 
 def observe_fleet(
@@ -110,7 +146,10 @@ def observe_fleet(
 ) -> tuple[ControlState, Signals | Missing]:
     """Takes in what the replicas reported."""
     memory, seen = observe(state.memory, view, now_s, settings.signal_rules)
-    return replace(state, memory=memory, was_ready=state.was_ready or seen.ready > 0), seen
+    beats = state.beats_rps
+    if isinstance(seen, Signals) and len(beats) < _MOST_BEATS:
+        beats = (*beats, seen.last_rps)
+    return replace(state, memory=memory, beats_rps=beats, was_ready=state.was_ready or seen.ready > 0), seen
 
 
 def decide(
@@ -119,21 +158,23 @@ def decide(
     """One tick. `current`: replicas that run or start now, read from the fleet."""
     if isinstance(seen, Missing):
         return _blind(state, seen, current, settings)
-    state = replace(state, missing_since_s=None)
+    state = replace(state, missing_since_s=None, devices=max(state.devices, current))
     state, ahead = _forecast(state, seen, settings)
     state = _learn(state, seen, settings)
     urgency = judge(seen, current, settings.limits, settings.policy.spec.slo.error_budget)
     planned = _plan(state, seen, ahead, current, urgency, settings)
     state, stable = _stabilise(state, planned, current, settings)
     first_window = _in_first_window(state, seen.at_s, settings)
-    outlook = Outlook(seen, ahead, planned.best, urgency, stable, settings.policy, first_window)
+    best = planned.costs.best
+    outlook = Outlook(seen, ahead, best, urgency, stable, settings.policy, first_window)
     bounds = settings.limits
     desired = current if first_window else min(bounds.max_replicas, max(bounds.min_replicas, stable.replicas))
     point = _point(state, seen, desired, planned)
     retuned = not first_window and point != state.point
     if retuned:
         state = replace(state, point=point)
-    will_be = planned.planner.at_p99().predict(max(1, desired), point, planned.demand)
+    planner, demand, replicas = planned.planner, planned.demand, max(1, desired)
+    p99_s = planner.tail_s(replicas, point, demand, 99.0)
     return state, Decision(
         at_s=seen.at_s,
         action=_action(current, desired, retuned, held=first_window),
@@ -141,8 +182,8 @@ def decide(
         desired_replicas=desired,
         operating_point=state.point,
         forecast_rps=ahead.upper_rps,
-        predicted_p99_s=will_be.tail_s if math.isfinite(will_be.tail_s) else None,
-        predicted_watts=will_be.watts,
+        predicted_p99_s=p99_s if math.isfinite(p99_s) else None,
+        predicted_watts=planner.predict(replicas, point, demand, planned.present).watts,
         watts_basis="profile" if seen.power.watts is None else "measured",
         reasons=explain(outlook, current, desired),
     )
@@ -152,41 +193,60 @@ def decide(
 class _Planned:
     planner: Planner
     demand: Demand
-    best: Candidate
+    present: Present
+    costs: FleetCosts
     needs: Needs
 
 
 def _forecast(state: ControlState, seen: Signals, settings: Settings) -> tuple[ControlState, Forecast]:
     start_up_s = seen.start_up_s or settings.profile.start_up.seconds
-    rules = ForecastRules(window_s=settings.signal_rules.rate_window_s)
-    updated = forecasting.update(state.forecast, seen.at_s, seen.arrivals_rps, rules)
+    rules = settings.forecast_rules
+    updated = forecasting.update(state.forecast, seen.at_s, seen.arrivals_rps, rules, state.beats_rps)
     remembered, ahead = forecasting.look_ahead(updated, start_up_s + settings.tick_s, rules)
-    return replace(state, forecast=remembered), ahead
+    return replace(state, forecast=remembered, beats_rps=()), ahead
 
 
 def _learn(state: ControlState, seen: Signals, settings: Settings) -> ControlState:
-    corrections = learn_service(state.corrections, seen, settings.profile)
-    state = replace(state, corrections=corrections)
     version = state.point.version if state.point else 0
-    if state.steady[1:] != (seen.ready, version) or seen.starting or seen.draining:
-        return replace(state, steady=(seen.at_s, seen.ready, version))
-    if state.point is None:
+    if state.point is not None:
+        corrections = learn_service(state.corrections, seen, _running(state.point, settings))
+        state = replace(state, corrections=corrections)
+    spec, watts = settings.policy.spec, seen.power.watts
+    steady = state.steady[1:] == (seen.ready, version) and not seen.starting and not seen.draining
+    if not steady:
+        state = replace(state, steady=(seen.at_s, seen.ready, version))
+    over_budget = watts is not None and spec.power.budget_w is not None and watts > spec.power.budget_w
+    if state.point is None or not (steady or over_budget):
         return state
-    service_alone = Corrections(service=corrections.service)
-    planner = Planner(settings.profile, settings.limits, settings.plan_rules, service_alone)
-    predicted = planner.predict(seen.ready, state.point, _demand(seen, seen.arrivals_rps, settings))
-    spec = settings.policy.spec
-    comparison = Comparison(seen, predicted, spec.slo.percentile, spec.power.budget_w)
-    corrections = learn_watts(corrections, comparison)
-    if seen.at_s - state.steady[0] >= settings.signal_rules.latency_window_s:
-        corrections = learn_latency(corrections, comparison)
+    service_alone = Corrections(service=state.corrections.service)
+    planner = Planner(settings.tables, service_alone)
+    demand = _demand(seen, seen.arrivals_rps, settings)
+    predicted = planner.predict(seen.ready, state.point, demand)
+    start_up = settings.profile.start_up
+    predicted_w = predicted.watts + seen.starting * start_up.joules / start_up.seconds
+    corrections = learn_watts(state.corrections, seen, predicted_w, spec.power.budget_w)
+    if (
+        steady
+        and seen.at_s - state.steady[0] >= settings.signal_rules.latency_window_s
+        and can_tell(seen, predicted)
+    ):
+        tail_s = planner.tail_s(seen.ready, state.point, demand, spec.slo.percentile)
+        corrections = learn_latency(corrections, seen, tail_s, spec.slo.percentile)
     return replace(state, corrections=corrections)
 
 
-def _demand(seen: Signals, arrivals_rps: float, settings: Settings) -> Demand:
+def _running(point: OperatingPoint, settings: Settings) -> Running:
+    steps = settings.profile.clock_steps(settings.clock_set)
+    slower = {step.sm_clock_mhz: step.time_factor for step in steps}.get(point.sm_clock_mhz, 1.0)
+    line = settings.profile.variant(point.variant).service_time
+    return Running(line, slower, point.reflex_sm_clock_mhz != point.sm_clock_mhz)
+
+
+def _demand(seen: Signals, arrivals_rps: float, settings: Settings, upper_rps: float | None = None) -> Demand:
     texts_per_request = seen.texts_per_request or 1.0
-    texts_per_s = max(_LEAST_TPS, arrivals_rps * texts_per_request)
-    return Demand(texts_per_s, seen.text_tokens or settings.profile.text_tokens)
+    expected_tps = max(_LEAST_TPS, arrivals_rps * texts_per_request)
+    upper_tps = max(expected_tps, (upper_rps or 0.0) * texts_per_request)
+    return Demand(expected_tps, upper_tps, seen.text_tokens or settings.profile.text_tokens)
 
 
 def _plan(
@@ -197,33 +257,38 @@ def _plan(
     urgency: Urgency,
     settings: Settings,
 ) -> _Planned:
-    planner = Planner(settings.profile, settings.limits, settings.plan_rules, state.corrections)
-    demand = _demand(seen, ahead.upper_rps, settings)
+    planner = Planner(settings.tables, state.corrections)
+    present = Present(ready=seen.ready, devices=state.devices)
+    demand = _demand(seen, ahead.expected_rps, settings, ahead.upper_rps)
     # Texts that wait beyond a batch of each replica are to be gone within a tick.
-    demand = replace(demand, texts_per_s=demand.texts_per_s + urgency.backlog_texts / settings.tick_s)
-    calm_tps = demand.texts_per_s * max(_CALM_RISE, ahead.calm_rps / max(ahead.upper_rps, 1e-9))
-    best = planner.best(demand, state.point)
-    # What a smaller fleet must stand is asked only where the fleet could shrink.
-    shrinks = best.replicas < current
-    calm = planner.best(replace(demand, texts_per_s=calm_tps), state.point) if shrinks else best
-    kept = planner.at(max(1, current), demand, state.point)
+    backlog_tps = urgency.backlog_texts / settings.tick_s
+    demand = replace(demand, upper_tps=demand.upper_tps + backlog_tps)
+    costs = planner.costs(demand, present)
+    required = costs.best.replicas
+    calm = required
+    if required < current and math.isinf(ahead.calm_rps):
+        calm = current
+    elif required < current:
+        calm_tps = demand.upper_tps * max(1.0, ahead.calm_rps / max(ahead.upper_rps, 1e-9))
+        calm = planner.required(replace(demand, upper_tps=calm_tps))
+    kept = planner.at(max(1, current), demand, present, state.point)
     urgent = min(urgency.at_least, settings.limits.max_replicas)
-    heard = urgent > best.replicas and planner.at(urgent, demand).within_budget
-    wanted = urgent if heard else best.replicas
+    if urgent > required and planner.at(urgent, demand, present).within_budget:
+        required = urgent
     needs = Needs(
         now_s=seen.at_s,
-        wanted=wanted,
-        wanted_calm=max(wanted, calm.replicas),
-        affordable=None if kept.within_budget else best.replicas,
+        watts=costs.watts,
+        required=required,
+        required_calm=max(required, calm),
+        affordable=None if kept.within_budget else costs.best.replicas,
     )
-    return _Planned(planner, demand, best, needs)
+    return _Planned(planner, demand, present, costs, needs)
 
 
 def _stabilise(
     state: ControlState, planned: _Planned, current: int, settings: Settings
 ) -> tuple[ControlState, Stabilised]:
-    rules = StabiliseRules(settings.scale_down_window_s)
-    stabilised, stable = stabilise(state.stabilised, planned.needs, current, rules)
+    stabilised, stable = stabilise(state.stabilised, planned.needs, current, settings.stabilise_rules)
     return replace(state, stabilised=stabilised), stable
 
 
@@ -233,10 +298,13 @@ def _point(state: ControlState, seen: Signals, desired: int, planned: _Planned) 
     It must be within the budget for those on their way, too.
     """
     answering = max(1, min(seen.ready, desired))
-    planner, demand = planned.planner, planned.demand
-    chosen = planner.at(answering, demand, state.point).point
-    if desired > answering and not planner.predict(desired, chosen, demand).within_budget:
-        chosen = planner.at(desired, demand, state.point).point
+    planner, demand, present = planned.planner, planned.demand, planned.present
+    if planned.costs.best.rungs:
+        chosen = planned.costs.best.point  # over the budget: what the ladder left
+    else:
+        chosen = planner.at(answering, demand, present, state.point).point
+        if desired > answering and not planner.predict(desired, chosen, demand, present).within_budget:
+            chosen = planner.at(desired, demand, present, state.point).point
     own = state.point.version if state.point else 0
     if (
         state.point is not None

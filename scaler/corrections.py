@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from scaler.plan import Candidate, Corrections
-from scaler.profile import Profile
+from scaler.profile import ServiceTime
 from scaler.signals import Signals
 
 _SERVICE_BOUNDS = (0.25, 4.0)
@@ -22,46 +22,58 @@ _SAMPLES = 200  # a p99 of fewer is one or two requests
 _LOAD_RANGE = (0.2, 0.85)  # the queue model is coarse below, and above it the tail hangs on the exact rate
 
 
-def learn_service(before: Corrections, seen: Signals, profile: Profile) -> Corrections:
-    """The compute of a batch, held against the profile's line at just the tokens that the batches had."""
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What the replicas were told to run at: the profile's line, times what the set clock is slower."""
+
+    line: ServiceTime
+    slower: float
+    may_be_raised: bool  # the reflex may have raised the clock of some batches
+
+
+def learn_service(before: Corrections, seen: Signals, running: Running) -> Corrections:
+    """The compute of a batch, held against the profile's line at just the tokens that the batches had.
+
+    Batches that a raised clock may have made faster than the line are not learnt from.
+    """
     if seen.compute_s_per_batch is None or seen.batch_tokens is None or seen.batches < _BATCHES:
         return before
-    line = profile.service_time
-    ratio = seen.compute_s_per_batch / (line.alpha_s + line.beta_s_per_token * seen.batch_tokens)
+    line = running.line
+    predicted_s = running.slower * (line.alpha_s + line.beta_s_per_token * seen.batch_tokens)
+    ratio = seen.compute_s_per_batch / predicted_s
+    if running.may_be_raised and ratio < 1:
+        return before
     return replace(before, service=_towards(before.service, _bounded(ratio, _SERVICE_BOUNDS)))
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """What is seen, and what was predicted for just those replicas, that point and load.
+def can_tell(seen: Signals, predicted: Candidate) -> bool:
+    """Whether the samples and the load allow to hold a tail against its prediction."""
+    samples = 0.0 if seen.latencies is None else seen.latencies.count
+    return samples >= _SAMPLES and _LOAD_RANGE[0] <= predicted.load <= _LOAD_RANGE[1]
+
+
+def learn_latency(
+    before: Corrections, seen: Signals, predicted_tail_s: float, percentile: float
+) -> Corrections:
+    """Call it only while the fleet has been steady for as long as the samples reach back, and `can_tell`.
 
     Of the corrections only that of the service time is in the prediction.
     """
-
-    seen: Signals
-    predicted: Candidate
-    percentile: float
-    budget_w: float | None
-
-
-def learn_latency(before: Corrections, comparison: Comparison) -> Corrections:
-    """Call it only while the fleet has been steady for as long as the samples reach back."""
-    latencies, predicted = comparison.seen.latencies, comparison.predicted
-    if latencies is None or latencies.count < _SAMPLES:
+    if seen.latencies is None:
         return before
-    if not _LOAD_RANGE[0] <= predicted.load <= _LOAD_RANGE[1]:
-        return before
-    ratio = _bounded(latencies.quantile_s(comparison.percentile) / predicted.tail_s, _LATENCY_BOUNDS)
+    ratio = _bounded(seen.latencies.quantile_s(percentile) / predicted_tail_s, _LATENCY_BOUNDS)
     return replace(before, latency=_towards(before.latency, ratio))
 
 
-def learn_watts(before: Corrections, comparison: Comparison) -> Corrections:
+def learn_watts(
+    before: Corrections, seen: Signals, predicted_w: float, budget_w: float | None
+) -> Corrections:
     """Unknown watts leave the profile's as they are. Watts over the budget are believed at once."""
-    watts, predicted_w = comparison.seen.power.watts, comparison.predicted.watts
+    watts = seen.power.watts
     if watts is None or predicted_w <= 0:
         return replace(before, watts=1.0)
     ratio = _bounded(watts / predicted_w, _WATTS_BOUNDS)
-    if comparison.budget_w is not None and watts > comparison.budget_w:
+    if budget_w is not None and watts > budget_w:
         return replace(before, watts=max(before.watts, ratio))
     return replace(before, watts=_towards(before.watts, ratio))
 

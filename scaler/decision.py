@@ -25,6 +25,9 @@ class ReasonCode(Enum):
     ERROR_BUDGET_SPENT = "error_budget_spent"
     SLO_UNREACHABLE = "slo_unreachable"
     OVER_BUDGET = "over_budget"
+    BUDGET_LADDER = "budget_ladder"  # what of whenOverBudget was done
+    SAVES_JOULES = "saves_joules"  # more replicas at a slower clock draw less
+    LEARNING = "learning"  # the traffic is too little known to shrink
     SURPLUS_LASTED = "surplus_lasted"
     SURPLUS_WAITS = "surplus_waits"
     STEP_LIMITED = "step_limited"
@@ -66,8 +69,13 @@ class Decision:
             else f"{self.current_replicas} replicas"
         )
         point = self.operating_point
-        tuned = f" · batch ≤ {point.max_batch_texts}, delay ≤ {point.max_delay_s * 1e3:g} ms" if point else ""
+        tuned = f" · {_tuned(point)}" if point else ""
         why = "; ".join(
             reason.message for reason in self.reasons if reason.code is not ReasonCode.NOT_ACTED_ON
         )
         return f"{self.action.value}: {change}{tuned} · {why}"
+
+
+def _tuned(point: OperatingPoint) -> str:
+    text = f"batch ≤ {point.max_batch_texts}, delay ≤ {point.max_delay_s * 1e3:g} ms"
+    return f"{text}, {point.sm_clock_mhz} MHz" if point.sm_clock_mhz else text

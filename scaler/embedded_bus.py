@@ -21,7 +21,8 @@ from scaler.operating_point import OperatingPoint
 from scaler.report import Report
 from scaler.wire import point_to_proto, report_from_proto
 
-_REPORTS_KEPT = 10_000  # if nobody collects; counters are cumulative, so only latency samples would be lost
+# If nobody collects: some seconds of the largest fleets. Counters are cumulative: only samples would be lost.
+_REPORTS_KEPT = 50_000
 _CLOSE_GRACE_S = 1.0
 _OPTIONS = (
     ("grpc.so_reuseport", 0),  # two buses on one port would each hear half of the fleet

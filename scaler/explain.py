@@ -5,6 +5,7 @@ Pure. Called by `control` with what it saw, forecast and planned.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from scaler.decision import Reason, ReasonCode
@@ -78,6 +79,9 @@ def _limits(outlook: Outlook) -> tuple[Reason, ...]:
         message = f"{drawn_w:.1f} W over the budget {budget_w:.1f} W"
         values: dict[str, float | int | str | None] = {"watts": drawn_w, "budget_w": budget_w}
         reasons.append(Reason(ReasonCode.OVER_BUDGET, message, values))
+    if best.rungs:
+        message = f"over the budget: {', '.join(best.rungs)}"
+        reasons.append(Reason(ReasonCode.BUDGET_LADDER, message, {"rungs": ", ".join(best.rungs)}))
     if not best.holds_slo:
         message = (
             f"no plan within bounds and budget holds p{spec.slo.percentile:g} {spec.slo.latency_s * 1e3:g} ms"
@@ -96,6 +100,11 @@ def _surplus(outlook: Outlook, current: int, desired: int) -> tuple[Reason, ...]
         word = "lasted" if lasted else "so far"
         message = f"surplus {word} {stable.surplus_for_s:.1f} s"
         reasons.append(Reason(code, message, {"surplus_for_s": stable.surplus_for_s}))
+    if stable.saves_joules and desired > current:
+        message = f"{stable.replicas} replicas at a slower clock draw less than {current}"
+        reasons.append(Reason(ReasonCode.SAVES_JOULES, message, {"replicas": stable.replicas}))
+    if outlook.best.replicas < current and math.isinf(outlook.ahead.calm_rps):
+        reasons.append(Reason(ReasonCode.LEARNING, "the traffic is too little known to shrink"))
     if stable.limited:
         message = f"one tick moves to {stable.replicas} replicas at most"
         reasons.append(Reason(ReasonCode.STEP_LIMITED, message, {"replicas": stable.replicas}))

@@ -1,50 +1,77 @@
-"""Arrivals to be ready for: level and trend of what came so far, plus what the forecast's own errors teach.
+"""Arrivals to be ready for: several simple forecasts, each with what its own errors taught.
 
-Pure. Holt's linear method (Holt 1957; Hyndman & Athanasopoulos, "Forecasting: Principles and Practice", 3rd
-ed., §8.2) on arrivals a second, looked ahead by the time until a decision made now has effect. Called by
-`control` once a tick.
+Pure. Called by `control` once a tick. Owns level, trend, season, record and the choice between them; the
+errors' memory is `forecast_errors`.
 
-Counting noise is not change: a constant Poisson load of rate r seen through a window of w seconds scatters by
-sqrt(r / w), and the queue model already plans for it. A trend counts only beyond that scatter, and so do
-errors.
+**Experts.** Each looks ahead by the time until a decision made now has effect: the last rate; exponentially
+smoothed ones (Holt 1957; Hyndman & Athanasopoulos, "Forecasting: Principles and Practice", 3rd ed., §8), with
+memories from half a minute to an hour; one with trend; one that moves as the same time of day moved before
+(from the second day on); the record of the last day. Beside each stands the histogram
+of observed / expected, weighted by requests: its upper quantile times the expectation is what all but a share
+`miss` of requests stayed under. Smooth traffic is foreseen best by the last rate with a small factor, traffic
+of short bursts by its record. The expert with the least quantile loss (Koenker & Bassett 1978) is heard, and
+those that a handful of bursts can't tell from it; of these the highest counts.
+
+**Both directions need evidence.** What is provided for (`upper_rps`) counts what was seen; what a fleet must
+stand before it shrinks (`calm_rps`) counts, too, what has not been seen yet and may come.
+
+**Counting noise is not change.** A constant Poisson load of rate r seen through a window of w seconds
+scatters by sqrt(r / w), and the queue model plans for it already: an error counts beyond three times that
+only.
+
+**A step is met in one tick**: the forecast is never below the rate just seen, less that noise. **A gap**
+teaches nothing: expectations that fell due in it are dropped, and long memories stay.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-_LEVEL_GAIN = 0.6  # of a new observation, at the smallest tick
-_TREND_GAIN = 0.3
-_ERRORS_KEPT = 60  # ticks; fewer teach nothing: one flash crowd would be a tenth of them
-_STEADY_KEPT = 60  # ticks
-_CHANGE_SIGMAS = 3.0  # a level this far from the steady mean is another load
-_CALM_SIGMAS = 4.5  # of the level, that a smaller fleet must stand: once in 100,000 ticks by chance
+from scaler.forecast_errors import Allowance, ErrorMemory
+from scaler.season import Season
+
+_SMOOTHED_OVER_S = (30.0, 300.0, 3600.0)  # memories of the smoothed experts
+_TREND_OVER_S = 60.0
+_RECORD_HALF_S = 43_200.0  # a record is of this half day or the last
+_NOISE_SIGMAS = 3.0
+_CALM_SIGMAS = 4.0  # of the level, that a smaller fleet must stand: by chance once in 30,000 ticks
+_CALM_OVER_S = 60.0  # memory of the mean that it must stand, too
+# Mean traffic that may come beyond the forecast before it is learnt from, times the horizon. Where a start
+# takes 2 s, a step is late for 2 s and no habit yet; where it takes 50 s, it has cost a day's error budget.
+_FORGIVEN_S2 = 6.0
+_YOUNG_HORIZONS = 12.0  # so long traffic is too little known to shrink
+_GAP_WINDOWS = 3.0  # a silence longer than so many windows is a gap
 
 
 @dataclass(frozen=True, slots=True)
 class ForecastRules:
     window_s: float  # span of each observation
-    quantile: float = 0.9  # of its own errors
+    miss: float = 0.00075  # of requests that may come beyond the forecast
 
 
 @dataclass(frozen=True, slots=True)
 class ForecastState:
     """Before the first observation there is no state: None, not zeros."""
 
+    began_s: float
     at_s: float
-    level_rps: float
-    trend_rps2: float  # requests a second, a second
-    pending: tuple[tuple[float, float], ...] = ()  # (due at, expected): to be held against what comes
-    errors_rps: tuple[float, ...] = ()  # observed - expected, newest last
-    steady_rps: float = 0.0  # mean since the load last changed
-    steady_ticks: int = 0
+    last_rps: float
+    smoothed_rps: tuple[float, ...]  # by _SMOOTHED_OVER_S
+    calm_rps: float  # mean since the load last changed
+    record_rps: tuple[float, float]  # the highest rate of this half day and of the one before
+    trend_rps2: float = 0.0  # requests a second, a second
+    season: Season = field(default_factory=Season)
+    # (due at, each expert's expectation, each expert's upper bound)
+    pending: tuple[tuple[float, tuple[float, ...], tuple[float, ...]], ...] = ()
+    errors: ErrorMemory = field(default_factory=ErrorMemory)
 
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """`upper_rps` is what to have capacity for. A fleet may shrink only to one that stands `calm_rps` too:
-    at a constant load, chance alone does not bring back a replica that was let go.
+    """`expected_rps` is what to count joules for, `upper_rps` what to have capacity for. A fleet may shrink
+    only to one that stands `calm_rps` too: at a constant load, chance alone does not bring back a replica
+    that was let go. It is infinite while the traffic is too little known to let one go.
     """
 
     expected_rps: float
@@ -54,70 +81,119 @@ class Forecast:
 
 
 def update(
-    state: ForecastState | None, now_s: float, observed_rps: float, rules: ForecastRules
+    state: ForecastState | None,
+    now_s: float,
+    observed_rps: float,
+    rules: ForecastRules,
+    beats_rps: tuple[float, ...] = (),
 ) -> ForecastState:
-    """Takes in one observation."""
-    if state is None or now_s <= state.at_s:
-        return state or ForecastState(now_s, observed_rps, 0.0, steady_rps=observed_rps, steady_ticks=1)
+    """Takes in one observation; `beats_rps` are the rates of the seconds within its window, if known."""
+    if state is None:
+        smoothed = (observed_rps,) * len(_SMOOTHED_OVER_S)
+        season = Season().after(now_s, observed_rps, rules.window_s)
+        return ForecastState(
+            now_s, now_s, observed_rps, smoothed, observed_rps, (observed_rps, 0.0), season=season
+        )
     elapsed_s = now_s - state.at_s
-    predicted = max(0.0, state.level_rps + state.trend_rps2 * elapsed_s)
-    level = predicted + _LEVEL_GAIN * (observed_rps - predicted)
-    slope = (level - state.level_rps) / elapsed_s
-    trend = state.trend_rps2 + _TREND_GAIN * (slope - state.trend_rps2)
-    due = [expected for due_s, expected in state.pending if due_s <= now_s]
-    errors = state.errors_rps + tuple(observed_rps - expected for expected in due[-1:])
-    steady, ticks = _steady(state, level, observed_rps, rules)
+    if elapsed_s <= 0:
+        return state
+    gap = elapsed_s > _GAP_WINDOWS * rules.window_s + 1.0
+    step_s = rules.window_s if gap else elapsed_s
+    known_s = now_s - state.began_s
+    slope = 0.0 if gap else (observed_rps - state.last_rps) / elapsed_s
+    due = [entry for entry in state.pending if now_s - step_s < entry[0] + 1e-6 <= now_s + 2e-6]
+    errors = state.errors
+    if due:
+        _, expected, upper = due[-1]
+        seen = _beyond_noise(expected, observed_rps, beats_rps, rules)
+        errors = errors.after(expected, upper, seen, rules.miss)
     return ForecastState(
+        began_s=state.began_s,
         at_s=now_s,
-        level_rps=level,
-        trend_rps2=trend,
-        pending=tuple(entry for entry in state.pending if entry[0] > now_s),
-        errors_rps=errors[-_ERRORS_KEPT:],
-        steady_rps=steady,
-        steady_ticks=ticks,
+        last_rps=observed_rps,
+        smoothed_rps=tuple(
+            _towards(level, observed_rps, step_s, min(over_s, known_s))
+            for level, over_s in zip(state.smoothed_rps, _SMOOTHED_OVER_S, strict=True)
+        ),
+        calm_rps=_calm_mean(state, observed_rps, step_s, rules),
+        record_rps=_record(state, now_s, max((observed_rps, *beats_rps)), rules),
+        trend_rps2=0.0 if gap else _towards(state.trend_rps2, slope, elapsed_s, _TREND_OVER_S),
+        season=state.season.after(now_s, observed_rps, rules.window_s),
+        pending=tuple(entry for entry in state.pending if entry[0] > now_s + 1e-6),
+        errors=errors,
     )
-
-
-def _steady(
-    state: ForecastState, level_rps: float, observed_rps: float, rules: ForecastRules
-) -> tuple[float, int]:
-    """The mean goes on while the level stays near it, and begins anew there when the load has changed."""
-    if abs(level_rps - state.steady_rps) > _CHANGE_SIGMAS * _level_scatter(state.steady_rps, rules):
-        return level_rps, 1
-    ticks = min(state.steady_ticks + 1, _STEADY_KEPT)
-    return state.steady_rps + (observed_rps - state.steady_rps) / ticks, ticks
-
-
-def _scatter(rate_rps: float, rules: ForecastRules) -> float:
-    return math.sqrt(max(rate_rps, 1.0) / rules.window_s)
-
-
-def _level_scatter(rate_rps: float, rules: ForecastRules) -> float:
-    """Of the exponentially smoothed level: variance times gain / (2 - gain)."""
-    return _scatter(rate_rps, rules) * math.sqrt(_LEVEL_GAIN / (2 - _LEVEL_GAIN))
 
 
 def look_ahead(
     state: ForecastState, horizon_s: float, rules: ForecastRules
 ) -> tuple[ForecastState, Forecast]:
-    """The forecast `horizon_s` from now; the state remembers it, to learn from its error.
+    """The forecast `horizon_s` from now; the state remembers it, to learn from its error."""
+    expected = _expected(state, horizon_s)
+    heard = state.errors.heard
+    allowance = Allowance(rules.miss, horizon_s, _FORGIVEN_S2 / horizon_s / rules.window_s)
+    factors = state.errors.upper_factors(allowance)
+    uppers = tuple(one * factor for one, factor in zip(expected, factors, strict=True))
+    least_rps = max(0.0, state.last_rps - _NOISE_SIGMAS * _scatter(state.last_rps, rules.window_s))
+    # Beside the best, what others fear counts up to what has ever come.
+    feared_rps = min(max(uppers[expert] for expert in heard), max(state.record_rps))
+    best = heard[0]
+    upper_rps = max(least_rps, uppers[best], feared_rps)
+    level_rps = max(expected[best], state.calm_rps)
+    calm_rps = max(upper_rps, level_rps * state.errors.calm_factor(best, allowance))
+    calm_rps += _CALM_SIGMAS * _level_scatter(best, level_rps, rules.window_s)
+    if state.at_s - state.began_s < _YOUNG_HORIZONS * horizon_s:
+        calm_rps = math.inf
+    pending = (*state.pending, (state.at_s + horizon_s, expected, uppers))
+    return replace(state, pending=pending), Forecast(state.smoothed_rps[0], upper_rps, calm_rps, horizon_s)
 
-    A falling trend is not believed: scaling down waits for the surplus to be there.
-    """
-    scatter = _scatter(state.level_rps, rules)
-    rise = max(0.0, state.trend_rps2 * horizon_s - 1.5 * scatter)
-    expected = state.level_rps + rise
-    excess = max(0.0, _quantile(state.errors_rps, rules.quantile) - 2 * scatter)
-    upper = expected + excess
-    calm = max(upper, state.steady_rps) + _CALM_SIGMAS * _level_scatter(state.level_rps, rules)
-    pending = (*state.pending, (state.at_s + horizon_s, expected))
-    forecast = Forecast(expected, upper, calm, horizon_s)
-    return replace(state, pending=pending), forecast
+
+def _expected(state: ForecastState, horizon_s: float) -> tuple[float, ...]:
+    """By expert. A falling trend is not believed: scaling down waits for the surplus to be there."""
+    rising = state.last_rps + max(0.0, state.trend_rps2) * horizon_s
+    seasonal = state.last_rps * state.season.growth(state.at_s, horizon_s)
+    return (state.last_rps, *state.smoothed_rps, rising, seasonal, max(state.record_rps))
 
 
-def _quantile(values: tuple[float, ...], quantile: float) -> float:
-    """0 until enough errors are known."""
-    if len(values) < _ERRORS_KEPT:
-        return 0.0
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, math.ceil(quantile * len(ordered)) - 1)]
+def _beyond_noise(
+    expected: tuple[float, ...], observed_rps: float, beats_rps: tuple[float, ...], rules: ForecastRules
+) -> tuple[tuple[float, ...], ...]:
+    """By expert: the rates seen, less what counting noise explains of their excess."""
+    seen = beats_rps or (observed_rps,)
+    span_s = rules.window_s / len(seen)
+    result = []
+    for one in expected:
+        noise = _NOISE_SIGMAS * _scatter(one, span_s)
+        result.append(tuple(max(min(rate, one), rate - noise) for rate in seen))
+    return tuple(result)
+
+
+def _record(
+    state: ForecastState, now_s: float, highest_rps: float, rules: ForecastRules
+) -> tuple[float, float]:
+    highest_rps -= _NOISE_SIGMAS * _scatter(highest_rps, min(1.0, rules.window_s))
+    half, half_before = (int((at_s - state.began_s) // _RECORD_HALF_S) for at_s in (now_s, state.at_s))
+    this_rps, before_rps = state.record_rps if half == half_before else (0.0, state.record_rps[0])
+    return max(this_rps, highest_rps), before_rps
+
+
+def _calm_mean(state: ForecastState, observed_rps: float, step_s: float, rules: ForecastRules) -> float:
+    """The mean goes on while the load stays near it, and begins anew where it has changed beyond noise."""
+    if abs(observed_rps - state.calm_rps) > _CALM_SIGMAS * _scatter(state.calm_rps, rules.window_s):
+        return observed_rps
+    return _towards(state.calm_rps, observed_rps, step_s, _CALM_OVER_S)
+
+
+def _scatter(rate_rps: float, window_s: float) -> float:
+    return math.sqrt(max(rate_rps, 1.0 / window_s) / window_s)
+
+
+def _level_scatter(expert: int, rate_rps: float, window_s: float) -> float:
+    """Of a smoothed level: variance times gain / (2 - gain)."""
+    if not 1 <= expert <= len(_SMOOTHED_OVER_S):
+        return _scatter(rate_rps, window_s)
+    gain = -math.expm1(-window_s / _SMOOTHED_OVER_S[expert - 1])
+    return _scatter(rate_rps, window_s) * math.sqrt(gain / (2 - gain))
+
+
+def _towards(before: float, now: float, elapsed_s: float, over_s: float) -> float:
+    return before + (now - before) * -math.expm1(-elapsed_s / over_s)

@@ -6,8 +6,6 @@ metrics.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from scaler.signals import Missing, Signals
 
 
@@ -15,5 +13,5 @@ class JoinedFleet:
     def running(self, seen: Signals | Missing) -> int:
         return seen.ready + seen.starting
 
-    async def scale_to(self, desired: int, in_flight: Mapping[str, int]) -> None:
+    async def scale_to(self, desired: int, seen: Signals | Missing) -> None:
         """Starts and stops nothing: the decision itself is the wish."""

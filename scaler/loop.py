@@ -7,7 +7,7 @@ replicas is the fleet, carrying words is the bus. Time comes in through the tick
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,8 +27,8 @@ class Fleet(Protocol):
     def running(self, seen: Signals | Missing) -> int:
         """Replicas that run or start now, those that leave left out."""
 
-    async def scale_to(self, desired: int, in_flight: Mapping[str, int]) -> None:
-        """Starts or stops as many as it takes, and returns before they are done."""
+    async def scale_to(self, desired: int, seen: Signals | Missing) -> None:
+        """Starts or stops as many as it takes, and returns before they are done. Called each beat."""
 
 
 class Watcher(Protocol):
@@ -90,7 +90,7 @@ class ControlLoop:
             self._next_tick_s = max(self._next_tick_s + self._settings.tick_s, now_s)
             await self._tick(seen)
         if self._decision is not None:
-            await self._around.fleet.scale_to(self._decision.desired_replicas, seen.in_flight)
+            await self._around.fleet.scale_to(self._decision.desired_replicas, seen)
             self._tell(seen, self._decision.desired_replicas)
 
     async def _look(self, now_s: float) -> Signals | Missing:

@@ -11,6 +11,8 @@ from minwatt.v1.errors import UsageError
 from scaler.decision import Action, Decision
 from scaler.record import FleetRow
 
+_HZ_PER_MHZ = 1_000_000
+
 
 class Metrics:
     """Fed like a record; what is not known is NaN, never 0."""
@@ -34,6 +36,8 @@ class Metrics:
         self._joules = gauge("joules", "Joules of the fleet since the scaler's start.", ("source",))
         self._max_batch = gauge("max_batch_texts", "Operating point: texts a batch.")
         self._max_delay = gauge("max_delay_seconds", "Operating point: how long a text waits for company.")
+        self._sm_clock = gauge("sm_clock_hertz", "Operating point: of the cards; 0 leaves them alone.")
+        self._reflex = gauge("reflex_ratio", "Share of the replicas' time in which slack was short.")
         self._decisions = Counter(
             "minwatt_scaler_decisions", "Decisions by action.", ("action",), registry=self.registry
         )
@@ -57,6 +61,8 @@ class Metrics:
         self._joules.labels(row.watts_source).set(_known(row.joules_total))
         self._max_batch.set(_known(row.max_batch_texts))
         self._max_delay.set(_known(row.max_delay_s))
+        self._sm_clock.set(_HZ_PER_MHZ * _known(row.sm_clock_mhz))
+        self._reflex.set(_known(row.reflex_fraction))
 
     def decided(self, decision: Decision, at_s: float) -> None:  # noqa: ARG002 - Prometheus dates its scrapes
         self._decisions.labels(decision.action.value).inc()

@@ -1,38 +1,25 @@
-"""The fewest watts that hold the SLO: replicas × max batch × max delay over one profile.
+"""The fewest watts that hold the SLO: replicas × operating point over one profile.
 
-Pure. Owns the candidates, what each is predicted to do, and which is best. Called by `control` once a tick.
+Pure. Owns what each fleet size costs and carries, and the ladder when the budget can't be met. Called by
+`control` once a tick, and by `pools`.
 
-For one operating point, latency falls and watts rise with replicas; so the fewest replicas that hold the
-SLO are its best candidate, found by bisection, and the best of those over all operating points is the plan.
+Two rates decide. Watts are counted at the *expected* rate; the SLO must hold at the *upper* one, with the
+replicas' reflex: so headroom costs the idle watts of replicas, and no joules where a faster clock will do.
+For one fleet size the best lever is a look-up in `levers`; all sizes are costed at once.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Callable, Sequence
+import math
 from dataclasses import dataclass, replace
 
-from scaler.latency import BatchServer, steady_state
+import numpy as np
+
+from scaler.ladder import Load, climb, without_reflex
+from scaler.latency import BatchServer, Floats, tail_s
+from scaler.levers import Lever, LeverTable, LeverTables, Limits, PlanRules, TableKey, allowed_variants
 from scaler.operating_point import OperatingPoint
 from scaler.profile import Profile
-
-
-@dataclass(frozen=True, slots=True)
-class PlanRules:
-    """Margins of the plan, each with its reason."""
-
-    slo_share: float = 0.9  # of the SLO that a predicted tail may take: the fit's own residual is near 10%
-    # Load over capacity of the fullest replica. Above it small errors of the rate are large ones of the tail.
-    max_load: float = 0.85
-    # The fullest replica's arrivals over the mean. A connection stays with the replica that accepted it
-    # until it is opened anew, so that replicas that share one port are never loaded evenly.
-    imbalance: float = 1.25
-    no_worse: float = (
-        1.05  # a tail this close to that of all replicas allowed is as good, out of the SLO's reach
-    )
-    harm_within: float = 1.5  # out of the SLO's reach, tails this close are told apart by capacity alone
-    # Points this close to the fewest watts are as good: the present one stays, or the one with most to spare.
-    keep_within: float = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,21 +33,20 @@ class Corrections:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    texts_per_s: float
-    text_tokens: float  # padded tokens a text
+    """Texts a second of the fleet, and their mean padded length."""
+
+    expected_tps: float
+    upper_tps: float
+    text_tokens: float
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """What the policy allows."""
+class Present:
+    """What is there: replicas that answer, and devices that were ever in use (the parked ones are among
+    them)."""
 
-    min_replicas: int
-    max_replicas: int
-    slo_latency_s: float
-    percentile: float
-    budget_w: float | None
-    max_batch_texts: int
-    max_delay_s: float
+    ready: int = 0
+    devices: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,121 +54,235 @@ class Candidate:
     """Replicas at an operating point, and what they are predicted to do."""
 
     replicas: int
-    point: OperatingPoint  # of version 0: a plan does not number
-    tail_s: float  # at the policy's percentile; infinite when overloaded
-    load: float  # of the fullest replica, over its capacity
-    watts: float  # of the fleet
+    point: OperatingPoint
+    load: float  # of the fullest replica, over its capacity, at the upper rate
+    watts: float  # of the fleet, at the expected rate
     holds_slo: bool
     within_budget: bool
+    rungs: tuple[str, ...] = ()  # of whenOverBudget that it took to be within the budget
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FleetCosts:
+    """`watts[n]` of n replicas; infinite where they would miss the SLO or the budget. `best` is the fewest
+    replicas that hold the SLO, or as many as help when none does.
+    """
+
+    watts: Floats  # [max_replicas + 1]
+    best: Candidate
+
+    @property
+    def cheapest(self) -> int:
+        """Replicas of the fewest watts; the best effort where no number holds the SLO."""
+        return int(np.argmin(self.watts)) if np.isfinite(self.watts).any() else self.best.replicas
 
 
 @dataclass(frozen=True, slots=True)
 class Planner:
     """One profile under one policy's limits, with what was learnt."""
 
-    profile: Profile
-    limits: Limits
-    rules: PlanRules = PlanRules()
+    tables: LeverTables
     corrections: Corrections = Corrections()
 
-    def best(self, demand: Demand, current: OperatingPoint | None = None) -> Candidate:
-        """Replicas and operating point; never over the budget when a candidate within it exists."""
-        return self._choose([self._best_at_point(point, demand) for point in self._points()], current)
+    @property
+    def profile(self) -> Profile:
+        return self.tables.profile
 
-    def at(self, replicas: int, demand: Demand, current: OperatingPoint | None = None) -> Candidate:
-        """The best operating point for that many replicas."""
-        return self._choose([self.predict(replicas, point, demand) for point in self._points()], current)
+    @property
+    def limits(self) -> Limits:
+        return self.tables.limits
 
-    def predict(self, replicas: int, point: OperatingPoint, demand: Demand) -> Candidate:
+    @property
+    def rules(self) -> PlanRules:
+        return self.tables.rules
+
+    def costs(self, demand: Demand, present: Present = Present()) -> FleetCosts:
+        """Every fleet size at its best lever."""
+        limits, table = self.limits, self._table(demand)
+        sizes = np.arange(1, limits.max_replicas + 1, dtype=np.float64)
+        watts, upper_w = self._watts_by_size(table, demand, present, sizes)
+        holds = np.isfinite(watts) & (sizes >= limits.min_replicas)
+        affordable = np.full(sizes.shape, True) if limits.budget_w is None else upper_w <= limits.budget_w
+        fine = holds & affordable
+        costs = np.concatenate(([np.inf], np.where(fine, watts, np.inf)))
+        if fine.any():
+            return FleetCosts(costs, self.at(int(np.argmax(fine)) + 1, demand, present))
+        if holds.any() or limits.budget_w is not None:
+            return FleetCosts(costs, self._within_budget(table, demand, present))
+        return FleetCosts(costs, self.at(self._as_many_as_help(table, demand), demand, present))
+
+    def required(self, demand: Demand) -> int:
+        """The fewest replicas that hold the SLO at the upper rate, budget aside; the most allowed if none."""
+        limits, table = self.limits, self._table(demand)
+        least, most = max(1, limits.min_replicas), limits.max_replicas
+        cap_tps = float(table.cap_tps[0])
+        if demand.upper_tps <= cap_tps and least == 1:
+            return 1
+        if cap_tps <= 0 or demand.upper_tps > most * cap_tps:
+            return most
+        return min(most, max(least, math.ceil(demand.upper_tps * self.rules.imbalance / cap_tps - 1e-9)))
+
+    def most_tps(self, replicas: int, text_tokens: float) -> float:
+        """The highest rate that so many replicas hold the SLO at."""
+        cap_tps = float(self._table(Demand(1.0, 1.0, text_tokens)).cap_tps[0])
+        return replicas * cap_tps / (self.rules.imbalance if replicas > 1 else 1.0)
+
+    def at(
+        self,
+        replicas: int,
+        demand: Demand,
+        present: Present = Present(),
+        current: OperatingPoint | None = None,
+    ) -> Candidate:
+        """The best lever for that many replicas. The current point stays where it is as good."""
+        table = self._table(demand)
+        lever = self._lever(table, replicas, demand, current)
+        return self.predict(replicas, lever.point, demand, present)
+
+    def predict(
+        self, replicas: int, point: OperatingPoint, demand: Demand, present: Present = Present()
+    ) -> Candidate:
         """What that many replicas at that point will do; the corrections are in it."""
-        limits, rules = self.limits, self.rules
-        fits = max(1, min(point.max_batch_texts, int(point.max_batch_tokens / demand.text_tokens)))
-        line = self.profile.service_time
-        slower = self.corrections.service / line.saturation
-        beta_s_per_text = slower * line.beta_s_per_token * demand.text_tokens
-        server = BatchServer(slower * line.alpha_s, beta_s_per_text, fits, point.max_delay_s)
-        mean_tps = demand.texts_per_s / replicas
-        mean = steady_state(server, mean_tps, limits.percentile)
-        uneven = replicas > 1
-        fullest = steady_state(server, mean_tps * rules.imbalance, limits.percentile) if uneven else mean
-        power = self.profile.power
-        computing = mean.busy_fraction * line.saturation
-        running_w = replicas * (power.idle_w + (power.busy_w - power.idle_w) * computing)
-        parked_w = max(0, limits.max_replicas - replicas) * power.parked_w
-        watts = (running_w + parked_w) * self.corrections.watts
-        tail_s = fullest.tail_s * self.corrections.latency
+        table = self._table(demand)
+        index = _index_of(table, point)
+        lever, rates = table.levers[index], table.grid_tps
+        rated_w, cap_tps = table.watts[index], float(table.cap_tps[index])
+        if point.sm_clock_mhz == point.reflex_sm_clock_mhz and lever.engine != lever.raised:
+            lever, cap_tps = without_reflex(lever), 0.0  # over the budget: the SLO is given up
+            rated_w = lever.watts(rates, self.limits.slo_latency_s)
+        fullest_tps = self._fullest_tps(replicas, demand)
+        shares = np.array([demand.expected_tps, demand.upper_tps]) / replicas
+        size = np.array([float(replicas)])
+        watts, upper_w = self._fleets_w(size, np.interp(shares, rates, rated_w), present).tolist()
+        budget_w = self.limits.budget_w
         return Candidate(
             replicas=replicas,
             point=point,
-            tail_s=tail_s,
-            load=fullest.load,
+            load=fullest_tps / lever.capacity_tps,
             watts=watts,
-            holds_slo=tail_s <= rules.slo_share * limits.slo_latency_s and fullest.load <= rules.max_load,
-            within_budget=limits.budget_w is None or watts <= limits.budget_w,
+            holds_slo=bool(fullest_tps <= cap_tps),
+            within_budget=budget_w is None or upper_w <= budget_w,
         )
 
-    def at_p99(self) -> Planner:
-        """The same planner, its tails at p99 whatever the policy's percentile is."""
-        return replace(self, limits=replace(self.limits, percentile=99.0))
+    def tail_s(self, replicas: int, point: OperatingPoint, demand: Demand, percentile: float) -> float:
+        """Latency of the fullest replica at that percentile and the upper rate; infinite when overloaded."""
+        table = self._table(demand)
+        lever = table.levers[_index_of(table, point)]
+        fullest_tps = self._fullest_tps(replicas, demand)
+        server = lever.server(self.limits.slo_latency_s)
+        if fullest_tps > lever.unraised_tps:
+            server = BatchServer(lever.raised, lever.fits, 0.0)
+        tails = tail_s(server, np.array([fullest_tps]), 1 - percentile / 100)
+        return float(tails[0]) * self.corrections.latency
 
-    def _points(self) -> list[OperatingPoint]:
-        limits = self.limits
-        sizes = [2**k for k in range(limits.max_batch_texts.bit_length()) if 2**k < limits.max_batch_texts]
-        return [
-            OperatingPoint(
-                version=0,
-                max_batch_texts=size,
-                max_batch_tokens=self.profile.replica.max_batch_tokens,
-                max_delay_s=delay_s,
-                slo_latency_s=limits.slo_latency_s,
-            )
-            for size in [*sizes, limits.max_batch_texts]
-            for delay_s in sorted({limits.max_delay_s * share for share in (0.0, 0.25, 0.5, 1.0)})
-        ]
+    def _fullest_tps(self, replicas: int, demand: Demand) -> float:
+        return demand.upper_tps / replicas * (self.rules.imbalance if replicas > 1 else 1.0)
 
-    def _best_at_point(self, point: OperatingPoint, demand: Demand) -> Candidate:
-        """The fewest replicas that hold the SLO, or else as many as help, or else as the budget lets run."""
+    def _table(self, demand: Demand) -> LeverTable:
+        learnt = self.corrections
+        return self.tables.at(TableKey(demand.text_tokens, learnt.service, learnt.latency))
 
-        def candidate(replicas: int) -> Candidate:
-            return self.predict(replicas, point, demand)
+    def _fleets_w(self, sizes: Floats, replica_w: Floats, present: Present) -> Floats:
+        """Of fleets that all answer, by their sizes and the watts of one of their replicas."""
+        parked_w = np.maximum(0.0, present.devices - sizes) * self.profile.variants[0].power.parked_w
+        return np.asarray((sizes * replica_w + parked_w) * self.corrections.watts)
 
-        lowest, highest = self.limits.min_replicas, self.limits.max_replicas
-        over_budget = _first(lowest, highest, lambda n: not candidate(n).within_budget)
-        most = candidate(highest if over_budget is None else max(lowest, over_budget - 1))
-        if not most.within_budget:
-            return most
-        if most.holds_slo:
-            enough = _first(lowest, most.replicas, lambda n: candidate(n).holds_slo)
-        else:
-            enough = _first(lowest, most.replicas, lambda n: self._no_worse(candidate(n), most))
-        return most if enough is None else candidate(enough)
+    def _watts_by_size(
+        self, table: LeverTable, demand: Demand, present: Present, sizes: Floats
+    ) -> tuple[Floats, Floats]:
+        """By size: watts at the expected rate, infinite where the SLO is missed; and at the upper rate."""
+        uneven = np.where(sizes > 1, self.rules.imbalance, 1.0)
+        enough = np.searchsorted(-table.cap_tps, -demand.upper_tps / sizes * uneven, side="right")
+        expected_w, upper_w = (
+            self._fleets_w(sizes, _interpolate(table, enough, tps / sizes), present)
+            for tps in (demand.expected_tps, demand.upper_tps)
+        )
+        return expected_w, self._while_starting(upper_w, sizes, present)
 
-    def _no_worse(self, fewer: Candidate, most: Candidate) -> bool:
-        """More replicas than `fewer` would not help: where the SLO is below the compute of one text, say."""
-        return fewer.tail_s <= self.rules.no_worse * most.tail_s and fewer.load <= max(
-            self.rules.max_load, most.load
+    def _while_starting(self, watts: Floats, sizes: Floats, present: Present) -> Floats:
+        """The most watts until all answer: while some start, the others answer alone."""
+        if not present.ready:
+            return watts
+        start_up = self.profile.start_up
+        answering = np.minimum(sizes, present.ready)
+        starting_w = start_up.joules / start_up.seconds * (sizes - answering)
+        return np.maximum(watts, watts * answering / sizes + starting_w)
+
+    def _lever(
+        self, table: LeverTable, replicas: int, demand: Demand, current: OperatingPoint | None
+    ) -> Lever:
+        fullest_tps = self._fullest_tps(replicas, demand)
+        enough = int(np.searchsorted(-table.cap_tps, -fullest_tps, side="right"))
+        if enough == 0:
+            return self._least_harm(table, fullest_tps)
+        rate_tps = demand.expected_tps / replicas
+        cell = min(len(table.grid_tps) - 1, int(np.searchsorted(table.grid_tps, rate_tps)))
+        best = int(table.best[enough, cell])
+        kept = next(
+            (
+                k
+                for k in range(enough)
+                if current is not None and _setting(table.levers[k].point) == _setting(current)
+            ),
+            None,
+        )
+        limit_w = table.watts[best, cell] * (1 + self.rules.keep_within)
+        return table.levers[best if kept is None or table.watts[kept, cell] > limit_w else kept]
+
+    def _least_harm(self, table: LeverTable, fullest_tps: float) -> Lever:
+        """Out of the SLO's reach: the full clock, and of the batches that carry the load the fastest."""
+        fastest = [lever for lever in table.levers if lever.engine == lever.raised] or list(table.levers)
+        carrying = [one for one in fastest if fullest_tps <= self.rules.max_load * one.capacity_tps]
+        if not carrying:
+            return max(fastest, key=lambda one: (one.capacity_tps, -one.point.max_delay_s))
+        slo_s, miss, rates = self.limits.slo_latency_s, self.limits.miss, np.array([fullest_tps])
+        return min(carrying, key=lambda one: float(tail_s(one.server(slo_s), rates, miss)[0]))
+
+    def _as_many_as_help(self, table: LeverTable, demand: Demand) -> int:
+        """All of them, so that as few texts as can be miss the SLO. Where even a lone text misses it, more
+        than carry the load at the planned share of capacity would not make it much faster.
+        """
+        if table.cap_tps[0] > 0:
+            return self.limits.max_replicas
+        uneven = self.rules.imbalance if demand.upper_tps > table.top_capacity_tps else 1.0
+        needed = math.ceil(demand.upper_tps * uneven / (self.rules.max_load * table.top_capacity_tps))
+        return min(self.limits.max_replicas, max(self.limits.min_replicas, 1, needed))
+
+    def _within_budget(self, table: LeverTable, demand: Demand, present: Present) -> Candidate:
+        """No size holds the SLO within the budget: what the ladder leaves."""
+        limits, rules = self.limits, self.rules
+        default = allowed_variants(self.profile, limits, rules)[0] if rules.switches_variants else ""
+
+        def fleet_w(sizes: Floats, replica_w: Floats) -> Floats:
+            return self._while_starting(self._fleets_w(sizes, replica_w, present), sizes, present)
+
+        load = Load(demand.upper_tps, rules.max_load)
+        choice = climb(table.levers, default, limits, load, fleet_w)
+        return replace(
+            self.predict(choice.replicas, choice.lever.point, demand, present),
+            watts=choice.watts,
+            holds_slo=False,
+            within_budget=choice.within_budget,
+            rungs=choice.rungs,
         )
 
-    def _choose(self, candidates: Sequence[Candidate], current: OperatingPoint | None) -> Candidate:
-        affordable = [candidate for candidate in candidates if candidate.within_budget]
-        holding = [candidate for candidate in affordable if candidate.holds_slo]
-        if not affordable:
-            return min(candidates, key=lambda one: one.watts)
-        if not holding:
-            least_s = min(one.tail_s for one in affordable)
-            close = [one for one in affordable if one.tail_s <= self.rules.harm_within * least_s]
-            return min(close, key=lambda one: (one.load, one.tail_s))
-        least_w = min(one.watts for one in holding)
-        frugal = [one for one in holding if one.watts <= least_w * (1 + self.rules.keep_within)]
-        kept = [one for one in frugal if current is not None and _same_setting(one.point, current)]
-        return min(kept or frugal, key=lambda one: (one.load, one.tail_s))
+
+def _interpolate(table: LeverTable, enough: np.ndarray, rates_tps: Floats) -> Floats:
+    """The fewest watts of a replica at each rate with one of the first `enough` levers."""
+    grid = table.grid_tps
+    high = np.clip(np.searchsorted(grid, rates_tps), 1, len(grid) - 1)
+    low = high - 1
+    share = np.clip((rates_tps - grid[low]) / (grid[high] - grid[low]), 0.0, 1.0)
+    with np.errstate(invalid="ignore"):
+        result: Floats = table.best_w[enough, low] * (1 - share) + table.best_w[enough, high] * share
+    return np.where(enough > 0, result, np.inf)
 
 
-def _same_setting(one: OperatingPoint, other: OperatingPoint) -> bool:
-    return (one.max_batch_texts, one.max_delay_s) == (other.max_batch_texts, other.max_delay_s)
+def _index_of(table: LeverTable, point: OperatingPoint) -> int:
+    """Of the lever that is that point; of the one that carries most for a point that is none."""
+    settings = (k for k, lever in enumerate(table.levers) if _setting(lever.point) == _setting(point))
+    return next(settings, 0)
 
 
-def _first(low: int, high: int, holds: Callable[[int], bool]) -> int | None:
-    """The least n in [low, high] with holds(n), for a test that stays true once it is."""
-    found = low + bisect_left(range(low, high + 1), True, key=holds)
-    return found if found <= high else None
+def _setting(point: OperatingPoint) -> tuple[int, float, str, int]:
+    return (point.max_batch_texts, point.max_delay_s, point.variant, point.sm_clock_mhz)

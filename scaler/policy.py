@@ -174,15 +174,13 @@ class Policy(_Frozen):
             idle.append(
                 "targetRef: no Kubernetes fleet yet; replicas are local processes or join by themselves"
             )
-        if spec.power.when_over_budget:
-            steps = ", ".join(spec.power.when_over_budget)
-            idle.append(f"power.whenOverBudget ({steps}): over budget, fewer replicas run instead")
         if len(spec.variants.allow) > 1:
-            idle.append("variants.allow: the fleet runs the profile's variant; no change while running")
-        if spec.gpu.clocks == "auto":
-            idle.append("gpu.clocks = auto: the cards' clocks are left alone")
+            idle.append(
+                f"variants.allow: a running replica keeps its variant: {spec.variants.allow[0]} if the"
+                " profile has it"
+            )
         if spec.carbon is not None:
-            idle.append("carbon: no gCO2 is reported and the budget is not shifted")
+            idle.append("carbon: the budget is not shifted; `minwatt backtest --carbon` counts gCO2")
         return tuple(idle)
 
     def summary(self) -> str:

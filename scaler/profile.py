@@ -1,26 +1,29 @@
-"""A profile: measured latency and watts of one model variant on one device, and the lines fitted to them.
+"""A profile: latency and watts of a model's variants on one device, and the points they were fitted to.
 
-Owns the schema of the profile file and the fit. Measuring is `minwatt profile`, which calls `fit` and
-`save_profile`; predicting from it is `latency` and `plan`.
+Owns the schema of the profile file and what can be read off it. Fitting is `fit`, measuring is
+`minwatt profile`; predicting from it is `latency` and `plan`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-import numpy as np
 import yaml
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from scaler.documents import read_document
+from scaler.engine import Engine
 
 _SUSTAINED = 0.98  # of the offered load completed: below, the queue was growing
-_Floats = NDArray[np.float64]
+_COUNTING_NOISE = 2.0  # standard deviations of a Poisson count over the point's duration: not a growing queue
+# A residual above which a fit is called poor: it moves predicted joules and throughput by as much.
+_POOR_FIT = 0.15
+_FILE_HEAD = "# A minwatt profile, see docs/profile.md. Seconds, watts, joules, MHz; null: unknown.\n"
 
 
 class _Frozen(BaseModel):
@@ -43,16 +46,7 @@ class ReplicaSetup(_Frozen):
     provider: str = "cpu"
 
 
-class Subject(_Frozen):
-    """What was measured, where and when."""
-
-    model: str
-    model_version: str
-    variant: str
-    device: str
-    measured_at: datetime
-    meter: MeterNote
-    replica: ReplicaSetup
+Basis = Literal["measured", "published", "assumed"]
 
 
 class Point(_Frozen):
@@ -61,6 +55,8 @@ class Point(_Frozen):
     With `offered_rps` 0 (the idle point) the latencies and the batch are null. `watts` is null if unknown.
     """
 
+    variant: str
+    sm_clock_mhz: int = Field(ge=0, default=0)  # 0: the card was left alone
     max_batch_texts: int = Field(ge=1)
     max_delay_s: float = Field(ge=0)
     text_tokens: float = Field(gt=0)  # mean padded tokens a text
@@ -75,7 +71,9 @@ class Point(_Frozen):
 
     @property
     def sustained(self) -> bool:
-        return self.completed_rps >= _SUSTAINED * self.offered_rps
+        """Whether the replica kept up: at 100 requests/s over 4 s, with 352 or more of 400 answered."""
+        noise_rps = _COUNTING_NOISE * math.sqrt(self.offered_rps / self.duration_s)
+        return self.completed_rps >= _SUSTAINED * self.offered_rps - noise_rps
 
 
 class ServiceTime(_Frozen):
@@ -85,150 +83,176 @@ class ServiceTime(_Frozen):
     The rest goes to handing batches over: a batch occupies the replica for its compute over `saturation`.
     """
 
+    basis: Basis
     alpha_s: float = Field(ge=0)
     beta_s_per_token: float = Field(gt=0)
-    residual_fraction: float = Field(ge=0)  # root mean square of (measured - fitted) / measured
+    residual_fraction: float | None = Field(ge=0)  # root mean square of (measured - fitted) / measured
     saturation: float = Field(gt=0, le=1, default=1.0)
 
 
-class PowerLine(_Frozen):
-    """Watts of a replica: idle_w + (busy_w - idle_w) · the fraction of time its engine computes.
+class Power(_Frozen):
+    """Watts of a replica: `idle_w` between batches, `batch_w` during a batch's fixed part, `token_w` during
+    its per-token part.
 
     `parked_w` stays drawn on the device after its replica is gone: a card that stays powered. 0 for a
-    process.
+    process, or where the node is released.
     """
 
+    basis: Basis
     idle_w: float = Field(ge=0)
-    busy_w: float = Field(gt=0)
-    residual_fraction: float = Field(ge=0)
+    batch_w: float = Field(ge=0)
+    token_w: float = Field(gt=0)
+    residual_fraction: float | None = Field(ge=0)
     parked_w: float = Field(ge=0, default=0.0)
 
 
-class StartUp(_Frozen):
-    """From the start of a replica's process to ready."""
-
-    seconds: float = Field(gt=0)
-    joules: float = Field(ge=0)
-
-
 class RateAtSlo(_Frozen):
-    """The most one replica was measured to complete with p99 within `latency_s`; null: at no point."""
+    """The most one replica was measured to complete with p99 within `latency_s`; `rps` null: at no point."""
 
     latency_s: float = Field(gt=0)
     rps: float | None = Field(ge=0)
 
 
-class Profile(Subject):
-    format: Literal[1] = 1
-    kind: Literal["Profile"] = "Profile"
+class Variant(_Frozen):
+    """One precision variant. `accuracy` as the model directory states it; null: unknown."""
+
+    name: str = Field(min_length=1)
+    accuracy: float | None = Field(ge=0, le=1, default=None)
     service_time: ServiceTime
-    power: PowerLine
+    power: Power
+    max_rps_at_slo: RateAtSlo | None = None  # null: not measured
+
+
+class StartUp(_Frozen):
+    """From the start of a replica's process to ready."""
+
+    basis: Basis
+    seconds: float = Field(gt=0)
+    joules: float = Field(ge=0)
+
+
+class ClockStep(_Frozen):
+    """At `sm_clock_mhz` a batch takes `time_factor` × as long and draws `power_factor` × the watts."""
+
+    sm_clock_mhz: int = Field(ge=1)
+    time_factor: float = Field(ge=1)
+    power_factor: float = Field(gt=0, le=1)
+
+
+class ClockSet(_Frozen):
+    """The clocks a card may be held at, fastest first. Figures that use one say its name."""
+
+    name: str = Field(min_length=1)
+    basis: Basis
+    steps: tuple[ClockStep, ...] = Field(min_length=1)
+
+    @field_validator("steps")
+    @classmethod
+    def _fastest_first(cls, steps: tuple[ClockStep, ...]) -> tuple[ClockStep, ...]:
+        if (steps[0].time_factor, steps[0].power_factor) != (1, 1):
+            raise ValueError("the first step must have the factors 1 and 1: it is the full clock")
+        if any(b.time_factor < a.time_factor or b.sm_clock_mhz >= a.sm_clock_mhz for a, b in pairwise(steps)):
+            raise ValueError("steps must go from the fastest clock to the slowest")
+        return steps
+
+
+class Profile(_Frozen):
+    """What a model does on a device: fitted lines by variant, and the points they were fitted to.
+
+    A *reference* profile has no points: its figures are published or assumed, each says which.
+    """
+
+    format: Literal[2] = 2
+    kind: Literal["Profile"] = "Profile"
+    model: str
+    model_version: str
+    device: str
+    measured_at: datetime  # of a reference profile: when it was put together
+    meter: MeterNote
+    replica: ReplicaSetup
+    text_tokens: float = Field(gt=0)  # mean padded tokens a text: what to expect before traffic tells
+    variants: tuple[Variant, ...] = Field(min_length=1)  # the first is the default
+    clock_sets: tuple[ClockSet, ...] = ()  # the first is the default; none: the clock can't be moved
     start_up: StartUp
-    max_rps_at_slo: RateAtSlo
-    points: tuple[Point, ...] = Field(min_length=1)
+    points: tuple[Point, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_this_format(cls, document: Any) -> Any:
+        found = document.get("format", 2) if isinstance(document, dict) else 2
+        if found != 2:
+            raise ValueError(f"format = {found!r}: allowed: 2; measure again with `minwatt profile`")
+        return document
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Profile:
+        _unique("variants", (variant.name for variant in self.variants))
+        _unique("clock_sets", (clocks.name for clocks in self.clock_sets))
+        known = {variant.name for variant in self.variants}
+        for point in self.points:
+            if point.variant not in known:
+                raise ValueError(f"points: variant = {point.variant!r}: allowed: {', '.join(sorted(known))}")
+        bases = {self.start_up.basis, *(clocks.basis for clocks in self.clock_sets)}
+        for variant in self.variants:
+            bases |= {variant.service_time.basis, variant.power.basis}
+        if self.is_reference and "measured" in bases:
+            raise ValueError("basis = 'measured': there are no points; allowed: published, assumed")
+        return self
 
     @property
-    def text_tokens(self) -> float:
-        """Mean padded tokens of a text over the measured points: what to expect before traffic tells."""
-        loaded = [point.text_tokens for point in self.points if point.offered_rps > 0]
-        return float(np.mean(loaded or [point.text_tokens for point in self.points]))
+    def is_reference(self) -> bool:
+        return not self.points
 
+    def variant(self, name: str = "") -> Variant:
+        """By name; the default for an empty one. Raises KeyError."""
+        if not name:
+            return self.variants[0]
+        return {variant.name: variant for variant in self.variants}[name]
 
-@dataclass(frozen=True, slots=True)
-class _Line:
-    intercept: float
-    slope: float
-    residual_fraction: float
+    def clock_steps(self, clock_set: str = "") -> tuple[ClockStep, ...]:
+        """Of the set by name, or of the default; empty where the clock can't be moved. Raises KeyError."""
+        if not clock_set:
+            return self.clock_sets[0].steps if self.clock_sets else ()
+        return {one.name: one.steps for one in self.clock_sets}[clock_set]
 
-
-def fit(
-    subject: Subject,
-    points: Sequence[Point],
-    start_up: StartUp,
-    *,
-    slo_latency_s: float,
-    parked_w: float = 0.0,
-) -> Profile:
-    """Least squares, each residual relative to its measurement, neither coefficient below 0.
-
-    Raises ValueError when the points can't carry a line: it says which points are missing.
-    """
-    within = [
-        point.completed_rps
-        for point in points
-        if point.p99_s is not None and point.p99_s <= slo_latency_s and point.sustained
-    ]
-    return Profile(
-        **{name: getattr(subject, name) for name in Subject.model_fields},
-        points=tuple(points),
-        service_time=_service_time(points),
-        power=_power(points, parked_w),
-        start_up=start_up,
-        max_rps_at_slo=RateAtSlo(latency_s=slo_latency_s, rps=max(within, default=None)),
-    )
-
-
-def _service_time(points: Sequence[Point]) -> ServiceTime:
-    pairs = [
-        (point.batch_mean_texts * point.text_tokens, point.compute_s_per_batch)
-        for point in points
-        if point.batch_mean_texts is not None and point.compute_s_per_batch is not None
-    ]
-    if len({tokens for tokens, _ in pairs}) < 2:
-        raise ValueError("the service time needs points with compute of at least two sizes of batch")
-    line = _relative_line(np.array([x for x, _ in pairs]), np.array([y for _, y in pairs]))
-    if line.slope <= 0:
-        raise ValueError(
-            "the measured compute does not grow with the batch: measure longer, or larger batches"
+    def doubts(self) -> tuple[str, ...]:
+        """What a reader of the figures must know, one sentence each: fits that are poor."""
+        return tuple(
+            f"{variant.name}: the fit of the {what} is poor ({residual:.0%} off):"
+            " measure longer, with nothing else running"
+            for variant in self.variants
+            for what, residual in (
+                ("service time", variant.service_time.residual_fraction),
+                ("watts", variant.power.residual_fraction),
+            )
+            if residual is not None and residual > _POOR_FIT
         )
-    # The median: while a replica falls behind, some points' batches are still growing.
-    saturated = [
-        _busy_fraction(point) for point in points if not point.sustained and _busy_fraction(point) > 0
-    ]
-    return ServiceTime(
-        alpha_s=line.intercept,
-        beta_s_per_token=line.slope,
-        residual_fraction=line.residual_fraction,
-        saturation=float(np.median(saturated)) if saturated else 1.0,
-    )
+
+    def engine(self, text_tokens: float, variant: str = "", clock: ClockStep | None = None) -> Engine:
+        """Seconds and joules for texts of that length. The watts above idle are those of the compute alone:
+        where handing over takes a part of each batch's time (`saturation`), its watts are less by that part.
+        """
+        line, power = self.variant(variant).service_time, self.variant(variant).power
+        time_factor, power_factor = (clock.time_factor, clock.power_factor) if clock else (1.0, 1.0)
+        slower = time_factor / line.saturation
+        idle_w = power.idle_w
+
+        def during(busy_w: float) -> float:
+            return idle_w + (busy_w * power_factor - idle_w) * line.saturation
+
+        return Engine(
+            alpha_s=slower * line.alpha_s,
+            beta_s_per_text=slower * line.beta_s_per_token * text_tokens,
+            idle_w=idle_w,
+            batch_w=during(power.batch_w),
+            token_w=during(power.token_w),
+        )
 
 
-def _power(points: Sequence[Point], parked_w: float) -> PowerLine:
-    metered = [(_busy_fraction(point), point.watts) for point in points if point.watts is not None]
-    if len({busy for busy, _ in metered}) < 2:
-        raise ValueError("the power line needs watts at two loads at least; is the meter known?")
-    line = _relative_line(np.array([x for x, _ in metered]), np.array([y for _, y in metered]))
-    return PowerLine(
-        idle_w=line.intercept,
-        busy_w=line.intercept + line.slope,
-        residual_fraction=line.residual_fraction,
-        parked_w=parked_w,
-    )
-
-
-def _busy_fraction(point: Point) -> float:
-    """The fraction of time the engine computed."""
-    if point.batch_mean_texts is None or point.compute_s_per_batch is None:
-        return 0.0
-    return min(1.0, point.completed_rps / point.batch_mean_texts * point.compute_s_per_batch)
-
-
-def _relative_line(x: _Floats, y: _Floats) -> _Line:
-    """y ≈ intercept + slope · x, both 0 or more, least squares of (measured - fitted) / measured."""
-    weights = 1.0 / np.maximum(y, 1e-6 * y.max())
-
-    def solve(*columns: _Floats) -> _Floats:
-        design = np.stack(columns, axis=1) * weights[:, None]
-        return np.asarray(np.linalg.lstsq(design, y * weights, rcond=None)[0], dtype=np.float64)
-
-    ones = np.ones_like(x)
-    intercept, slope = solve(ones, x)
-    if intercept < 0:
-        intercept, slope = 0.0, solve(x)[0]
-    elif slope < 0:
-        intercept, slope = solve(ones)[0], 0.0
-    residuals = (intercept + slope * x - y) * weights
-    return _Line(float(intercept), float(slope), float(np.sqrt(np.mean(residuals**2))))
+def _unique(field: str, names: Iterable[str]) -> None:
+    listed = list(names)
+    if len(set(listed)) != len(listed):
+        raise ValueError(f"{field}: allowed: each name once")
 
 
 def load_profile(path: Path) -> Profile:
@@ -243,4 +267,4 @@ def save_profile(profile: Profile, path: Path) -> None:
     head = {"format": document.pop("format"), "kind": document.pop("kind"), **document}
     text = yaml.safe_dump(head, sort_keys=False, allow_unicode=True, width=110)
     rows = yaml.safe_dump(points, sort_keys=False, default_flow_style=None, width=1000)
-    path.write_text(f"{text}points:\n{rows}", encoding="utf-8")
+    path.write_text(f"{_FILE_HEAD}{text}points:\n{rows}", encoding="utf-8")

@@ -43,6 +43,8 @@ class FleetRow:
     joules_total: float | None = None
     max_batch_texts: int | None = None
     max_delay_s: float | None = None
+    sm_clock_mhz: int | None = None  # of the operating point; 0: the cards are left alone
+    reflex_fraction: float | None = None  # of the replicas' time in which slack was short
     forecast_rps: float | None = None
 
 
@@ -71,6 +73,7 @@ def fleet_row(moment: FleetMoment) -> FleetRow:
         "watts_source": moment.joules.source,
         "max_batch_texts": point.max_batch_texts if point else None,
         "max_delay_s": point.max_delay_s if point else None,
+        "sm_clock_mhz": point.sm_clock_mhz if point else None,
         "forecast_rps": moment.forecast_rps,
     }
     if isinstance(seen, Missing):
@@ -86,6 +89,7 @@ def fleet_row(moment: FleetMoment) -> FleetRow:
         batch_mean_texts=seen.batch_mean_texts,
         padding_fraction=seen.padding_fraction,
         watts=seen.power.watts,
+        reflex_fraction=seen.reflex_fraction,
     )
 
 

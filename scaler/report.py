@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-_NOT_OVERLOAD = frozenset({"draining", "invalid", "cancelled"})
+# More replicas would not have answered these: of those that were shed they would draw still more watts.
+_NOT_OVERLOAD = frozenset({"draining", "invalid", "cancelled", "shed"})
 
 
 class ReplicaState(Enum):
@@ -58,6 +59,9 @@ class Report:
     operating_point_version: int = 0
     address: str = ""
     pid: int = 0
+    reflex_s_total: float = 0.0  # time in which slack was short
+    sm_clock_mhz: int = 0  # that the card is locked to; 0: it is left alone
+    sm_clock_refused: str = ""  # why the card is not at the clock it was to have
 
     @property
     def turned_away_total(self) -> int:

@@ -1,21 +1,26 @@
 """What the fleet does now, from its replicas' reports: `Signals`, or `Missing` when too little is known.
 
-Pure. Owns the counters' differences, freshness, and who is left out: samples of replicas that are still
-warming, and arrivals that a draining replica turned away, since they come again at another door. Called by
-`control` on each beat.
+Pure. Owns freshness, what is made of the counters' differences, and whose count: arrivals that a draining
+replica turned away come again at another door. `signal_memory` keeps the reports. Called by `control` on each
+beat.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain, pairwise
 
 from scaler.bus import FleetView
-from scaler.latency_sketch import Latencies, merge
+from scaler.latency_sketch import Latencies
 from scaler.report import Metered, ReplicaState, Report
+from scaler.signal_memory import Differences
+from scaler.signal_memory import SignalMemory as SignalMemory
 
 SILENT_AFTER_S = 3.5  # a replica that said nothing for three reports
+# Replicas report each second, and out of turn when something changes: a rate over the milliseconds between
+# two such reports says nothing.
+_LAST_INTERVAL_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,11 @@ class Signals:
     padding_fraction: float | None
     start_up_s: float | None  # the slowest of the ready replicas
     highest_point_version: int
+    last_rps: float = 0.0  # arrivals, over just the last interval between reports
+    beats_rps: tuple[float, ...] = ()  # the last_rps of each beat since the last tick
+    reflex_fraction: float = 0.0  # of the replicas' time: how much of it the reflex was raised
+    sm_clock_refused: str = ""  # why a replica's card is not at the clock it was to have
+    silent: frozenset[str] = frozenset()  # members that have not reported lately
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,24 +80,21 @@ class Missing:
     starting: int = 0
     draining: int = 0
     in_flight: Mapping[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class SignalMemory:
-    """Reports of the members within the windows, oldest first, by replica."""
-
-    reports: Mapping[str, tuple[Report, ...]] = field(default_factory=dict)
+    silent: frozenset[str] = frozenset()  # members that have not reported lately
 
 
 def observe(
     memory: SignalMemory, view: FleetView, now_s: float, rules: SignalRules
 ) -> tuple[SignalMemory, Signals | Missing]:
     """Takes in the new reports and reads the fleet at `now_s`."""
-    memory = _remember(memory, view, now_s, rules)
-    newest = {name: reports[-1] for name, reports in memory.reports.items()}
-    ready = [name for name, report in newest.items() if report.state is ReplicaState.READY]
-    fresh = [name for name in ready if now_s - newest[name].received_s <= rules.fresh_s]
-    known = [name for name in fresh if len(memory.reports[name]) > 1]
+    memory = memory.after(view, now_s, rules.latency_window_s)
+    newest = memory.newest
+    since_s = now_s - rules.latency_window_s
+    ready = [slot for slot, report in enumerate(newest) if report.state is ReplicaState.READY]
+    fresh = [slot for slot in ready if now_s - newest[slot].received_s <= rules.fresh_s]
+    silent = frozenset(one.replica_id for one in newest if now_s - one.received_s > rules.fresh_s)
+    has_rate = memory.reports_since(since_s) > 1
+    known = [slot for slot in fresh if has_rate[slot]]
     if not known or len(fresh) < rules.fresh_share * len(ready):
         return memory, Missing(
             at_s=now_s,
@@ -95,62 +102,32 @@ def observe(
             ready=len(ready),
             starting=_count(newest, ReplicaState.STARTING),
             draining=_count(newest, ReplicaState.DRAINING),
-            in_flight={name: report.in_flight for name, report in newest.items()},
+            in_flight={report.replica_id: report.in_flight for report in newest},
+            silent=silent,
         )
     leaving = [
-        name
-        for name, report in newest.items()
-        if report.state is ReplicaState.DRAINING and len(memory.reports[name]) > 1
+        slot for slot, report in enumerate(newest) if report.state is ReplicaState.DRAINING and has_rate[slot]
     ]
-    spans = {name: _span(memory.reports[name], rules.rate_window_s) for name in [*known, *leaving]}
-    window_began_s = now_s - rules.latency_window_s
+    reporting = [*known, *leaving]
+    happened = memory.differences(reporting, rules.rate_window_s, since_s)
+    lately = memory.differences(reporting, _LAST_INTERVAL_S, since_s)
+    # Silent replicas are taken to do as the rest.
+    unseen_factor = len(ready) / len(known)
+    latest_s = max(newest[slot].received_s for slot in reporting)
     return memory, replace(
-        _signals(now_s, newest, list(spans.values()), len(ready) / len(known)),
-        latencies=merge(chain(*(_samples(memory.reports[name], window_began_s) for name in spans))),
-        recent_latencies=merge(
-            chain(*(_samples(memory.reports[name], span.first.received_s) for name, span in spans.items()))
-        ),
+        _signals(now_s, newest, happened, unseen_factor),
+        last_rps=unseen_factor * _arrivals_rps(lately),
+        latencies=memory.latencies(since_s),
+        recent_latencies=memory.latencies(latest_s - rules.rate_window_s),
+        silent=silent,
     )
 
 
-def _count(newest: Mapping[str, Report], state: ReplicaState) -> int:
-    return sum(report.state is state for report in newest.values())
+def _count(newest: Sequence[Report], state: ReplicaState) -> int:
+    return sum(report.state is state for report in newest)
 
 
-@dataclass(frozen=True, slots=True)
-class _Span:
-    """Two reports of one replica; differences between them are what happened in `seconds`."""
-
-    first: Report
-    last: Report
-
-    @property
-    def seconds(self) -> float:
-        return max(1e-3, self.last.received_s - self.first.received_s)
-
-    def of(self, counter: Callable[[Report], float]) -> float:
-        """A counter that went back was started anew: all of it is since then."""
-        last, first = counter(self.last), counter(self.first)
-        return last - first if last >= first else last
-
-
-def _remember(memory: SignalMemory, view: FleetView, now_s: float, rules: SignalRules) -> SignalMemory:
-    kept: dict[str, list[Report]] = {
-        name: list(reports) for name, reports in memory.reports.items() if name in view.members
-    }
-    for report in view.reports:
-        if report.replica_id in view.members:
-            kept.setdefault(report.replica_id, []).append(report)
-    oldest_s = now_s - rules.latency_window_s
-    return SignalMemory(
-        {
-            name: (*(report for report in reports[:-1] if report.received_s >= oldest_s), reports[-1])
-            for name, reports in kept.items()
-        }
-    )
-
-
-def _why_missing(newest: Mapping[str, Report], ready: list[str], fresh: list[str]) -> str:
+def _why_missing(newest: Sequence[Report], ready: list[int], fresh: list[int]) -> str:
     if not newest:
         return "no replica has joined"
     if not ready:
@@ -160,39 +137,30 @@ def _why_missing(newest: Mapping[str, Report], ready: list[str], fresh: list[str
     return "a first report of each replica, no rate yet"
 
 
-def _span(reports: tuple[Report, ...], window_s: float) -> _Span:
-    """From the newest report that is `window_s` older than the last, or the oldest there is."""
-    last = reports[-1]
-    old_enough = [report for report in reports if report.received_s <= last.received_s - window_s]
-    return _Span(old_enough[-1] if old_enough else reports[0], last)
+def _signals(now_s: float, newest: Sequence[Report], happened: Differences, unseen_factor: float) -> Signals:
+    """`unseen_factor`: ready replicas over those with a rate."""
 
+    def rate(counter: str) -> float:
+        return unseen_factor * happened.per_second(counter)
 
-def _signals(now_s: float, newest: Mapping[str, Report], spans: list[_Span], unseen_factor: float) -> Signals:
-    """`unseen_factor`: ready replicas over those with a rate; silent ones are taken to do as the rest."""
-
-    def rate(counter: Callable[[Report], float]) -> float:
-        return unseen_factor * sum(span.of(counter) / span.seconds for span in spans)
-
-    def total(counter: Callable[[Report], float]) -> float:
-        return sum(span.of(counter) for span in spans)
-
-    completions, texts = total(lambda r: r.completions_total), total(lambda r: r.texts_total)
-    padded, tokens = total(lambda r: r.padded_tokens_total), total(lambda r: r.tokens_total)
-    batches, batched = total(lambda r: r.batches_total), total(lambda r: r.batched_texts_total)
-    busy_s = total(lambda r: r.busy_s_total)
-    start_ups = [report.start_up_s for report in newest.values() if report.start_up_s is not None]
+    total = happened.total
+    completions, texts = total("completions_total"), total("texts_total")
+    padded, tokens = total("padded_tokens_total"), total("tokens_total")
+    batches, batched = total("batches_total"), total("batched_texts_total")
+    busy_s = total("busy_s_total")
+    start_ups = [report.start_up_s for report in newest if report.start_up_s is not None]
     return Signals(
         at_s=now_s,
         ready=_count(newest, ReplicaState.READY),
         starting=_count(newest, ReplicaState.STARTING),
         draining=_count(newest, ReplicaState.DRAINING),
-        arrivals_rps=rate(lambda r: r.arrivals_total - r.turned_away_total),
-        completions_rps=rate(lambda r: r.completions_total),
-        refusals_rps=rate(lambda r: r.refused_total),
-        overload_refusals_rps=rate(lambda r: r.overload_refusals_total),
-        queue_depth=sum(report.queue_depth for report in newest.values()),
-        in_flight={name: report.in_flight for name, report in newest.items()},
-        power=fleet_power(newest.values()),
+        arrivals_rps=unseen_factor * _arrivals_rps(happened),
+        completions_rps=rate("completions_total"),
+        refusals_rps=rate("refused_total"),
+        overload_refusals_rps=rate("overload_refusals_total"),
+        queue_depth=sum(report.queue_depth for report in newest),
+        in_flight={report.replica_id: report.in_flight for report in newest},
+        power=fleet_power(newest),
         latencies=None,
         recent_latencies=None,
         texts_per_request=texts / completions if completions and texts else None,
@@ -203,32 +171,30 @@ def _signals(now_s: float, newest: Mapping[str, Report], spans: list[_Span], uns
         batches=batches,
         padding_fraction=1 - tokens / padded if padded else None,
         start_up_s=max(start_ups, default=None),
-        highest_point_version=max(report.operating_point_version for report in newest.values()),
+        highest_point_version=max(report.operating_point_version for report in newest),
+        reflex_fraction=happened.total("reflex_s_total") / float(happened.seconds.sum()),
+        sm_clock_refused=next((r.sm_clock_refused for r in newest if r.sm_clock_refused), ""),
     )
+
+
+def _arrivals_rps(happened: Differences) -> float:
+    """What a draining replica turned away comes again at another door."""
+    return happened.per_second("arrivals_total") - happened.per_second("turned_away_total")
 
 
 def fleet_power(reports: Iterable[Report]) -> FleetPower:
     """Watts of the fleet; two replicas on one device read the same watts, which count once."""
-    watts: dict[tuple[str, str], float] = {}
+    watts: defaultdict[str, dict[str, float]] = defaultdict(dict)  # by host and device
     sources: set[str] = set()
     complete = True
     for report in reports:
-        if isinstance(report.power, Metered) and report.power.watts is not None:
-            watts[report.host, report.power.device] = report.power.watts
-            sources.add(report.power.source)
+        power = report.power
+        if isinstance(power, Metered) and power.watts is not None:
+            watts[report.host][power.device] = power.watts
+            sources.add(power.source)
         else:
             complete = False
     if not watts:
         return FleetPower(None, "unknown")
-    return FleetPower(sum(watts.values()) if complete else None, "+".join(sorted(sources)))
-
-
-def _samples(reports: tuple[Report, ...], since_s: float) -> list[bytes]:
-    """Sketches after `since_s`. A replica's first ready report covers its warming too, and is left out."""
-    return [
-        report.latency_sketch
-        for before, report in pairwise(reports)
-        if report.received_s > since_s
-        and report.state is not ReplicaState.STARTING
-        and before.state is not ReplicaState.STARTING
-    ]
+    total_w = sum(sum(devices.values()) for devices in watts.values())
+    return FleetPower(total_w if complete else None, "+".join(sorted(sources)))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from scaler.decision import Reason, ReasonCode
 from scaler.latency_sketch import Latencies
-from scaler.plan import Limits
+from scaler.levers import Limits
 from scaler.signals import Signals
 
 _SIGMAS = 3.0  # more slow requests than the percentile allows, and not by chance

@@ -12,6 +12,7 @@ _STATES = {
     fleet_pb2.REPLICA_STATE_DRAINING: ReplicaState.DRAINING,
 }
 _MOST = 1e15  # seconds, joules or watts: beyond what any replica has, and sums of it stay finite
+_LONGEST_REASON = 300  # characters: it is shown in one line
 _MOST_VERSION = 2**63  # the next one is still to fit the message
 
 
@@ -22,7 +23,7 @@ def report_from_proto(message: fleet_pb2.ReplicaReport, received_s: float) -> Re
     state = _STATES.get(message.state)
     if state is None:
         raise ValueError(f"state = {message.state}: allowed: 1 (STARTING), 2 (READY), 3 (DRAINING)")
-    for name in ("busy_seconds_total", "start_up_seconds"):
+    for name in ("busy_seconds_total", "start_up_seconds", "reflex_seconds_total"):
         value = getattr(message, name)
         if not 0 <= value <= _MOST:
             raise ValueError(f"{name} = {value}: allowed: 0 to {_MOST:g} seconds")
@@ -55,6 +56,9 @@ def report_from_proto(message: fleet_pb2.ReplicaReport, received_s: float) -> Re
         operating_point_version=message.operating_point_version,
         address=message.address,
         pid=message.pid,
+        reflex_s_total=message.reflex_seconds_total,
+        sm_clock_mhz=message.sm_clock_mhz,
+        sm_clock_refused=message.sm_clock_refused[:_LONGEST_REASON],
     )
 
 
@@ -84,4 +88,7 @@ def point_to_proto(point: OperatingPoint) -> fleet_pb2.OperatingPoint:
         max_delay_seconds=point.max_delay_s,
         variant=point.variant,
         slo_latency_seconds=point.slo_latency_s,
+        sm_clock_mhz=point.sm_clock_mhz,
+        reflex_sm_clock_mhz=point.reflex_sm_clock_mhz,
+        shed_low_priority=point.shed_low_priority,
     )

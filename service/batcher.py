@@ -1,8 +1,8 @@
 """The loop that feeds the engine: asks the dispatcher what is due, sleeps until then, computes on the
 engine's thread.
 
-Owns the futures of open requests, the engine thread and the clock. What leaves when is decided in `queue`;
-who is answered in `dispatch`. `inference` awaits `answer`.
+Owns the futures of open requests, the engine thread and the time. What leaves when is decided in `queue`;
+who is answered, and when slack is short, in `dispatch`. `inference` awaits `answer`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
+from service.clocks import CardClock
 from service.dispatch import Batch, Dispatcher, Outcome, Resolved
 from service.engine import Engine
 from service.request import ComputedBatch, Request
@@ -38,9 +39,11 @@ class Batcher:
         dispatcher: Dispatcher,
         engine: Engine,
         observer: BatchObserver,
+        card_clock: CardClock,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.dispatcher = dispatcher
+        self._card_clock = card_clock
         self._engine = engine
         self._observer = observer
         self._clock = clock
@@ -58,6 +61,7 @@ class Batcher:
         future = asyncio.get_running_loop().create_future()
         self._futures[request] = future
         self.dispatcher.submit(request)
+        self._feel()
         self._changed.set()
         try:
             await future
@@ -70,7 +74,9 @@ class Batcher:
         try:
             while True:
                 self._changed.clear()
+                self.dispatcher.clock_mhz = self._card_clock.in_force_mhz
                 step = self.dispatcher.step(self._clock())
+                self._card_clock.ask(self.dispatcher.wanted_clock_mhz)
                 self._resolve(step.resolved)
                 if step.batch:
                     await self._compute(step.batch)
@@ -81,6 +87,16 @@ class Batcher:
                 self.dispatcher.withdraw(request)
                 self._end(request, unavailable("draining", "the server has stopped", 0.0))
             self._thread.shutdown(wait=False)
+
+    def retune(self) -> None:
+        """The operating point has moved: what waits is looked at anew."""
+        self._feel()
+        self._changed.set()
+
+    def _feel(self) -> None:
+        self.dispatcher.clock_mhz = self._card_clock.in_force_mhz
+        self.dispatcher.feel(self._clock(), self.busy_s())
+        self._card_clock.ask(self.dispatcher.wanted_clock_mhz)
 
     async def _sleep(self, until_s: float | None) -> None:
         if until_s is None:
@@ -96,6 +112,7 @@ class Batcher:
         service_time = self.dispatcher.service_time.current
         padded = len(batch) * max(text.tokens for text in batch)
         self._busy_until_s = self._clock() + service_time.batch_s(padded)
+        self._feel()
         jobs = [text.payload.job for text in batch]
         try:
             computed = await asyncio.get_running_loop().run_in_executor(
@@ -107,6 +124,7 @@ class Batcher:
             return
         finally:
             self._busy_until_s = 0.0
+            self.dispatcher.clock_mhz = self._card_clock.in_force_mhz
         joules = self._observer.batch_computed(computed, [text.tokens for text in batch])
         self._resolve(self.dispatcher.complete(batch, computed, joules))
 

@@ -40,6 +40,12 @@ def serve(
     meter: Annotated[
         str | None, _flag("auto, nvml[:GPU], rapl, modelled[:…], replayed:FILE.", "auto")
     ] = None,
+    gpu_clocks: Annotated[
+        bool,
+        typer.Option(
+            "--gpu-clocks", help="The scaler may set the GPU's clock (needs root). [default: left alone]"
+        ),
+    ] = False,
     slo: Annotated[str | None, _flag("Latency to hold at the server: queue + compute.", "50ms")] = None,
     max_batch_texts: Annotated[int | None, _flag("Texts a batch.", "16")] = None,
     max_batch_tokens: Annotated[int | None, _flag("Padded tokens a batch.", "2048")] = None,

@@ -2,17 +2,21 @@
 
 Pure: time is an argument, and outcomes are return values. `batcher` puts clock, engine thread and futures
 around it. The texts of one request may ride in different batches; requests of all tasks ride together.
+
+While the slack of what waits is short the reflex is raised (`minwatt.v1.reflex`): batches leave without
+delay, and another clock of the card is wanted. Setting it is `clocks`' matter.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
+from minwatt.v1.reflex import Reflex
 from service.queue import BatchLimits, BatchQueue, WaitingText
 from service.request import ComputedBatch, Request, TextJob
-from service.service_time import ServiceTimeEstimate
+from service.service_time import ServiceTimeEstimate, ServiceTimes
 
 
 class Outcome(Enum):
@@ -48,14 +52,51 @@ class Step:
     wake_at_s: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """The operating point's, of the card. 0 in `set_mhz`: it is left alone; in `reflex_mhz`: never raised."""
+
+    set_mhz: int = 0
+    reflex_mhz: int = 0
+
+
 class Dispatcher:
     """The open requests and their waiting texts; one owner, no locks."""
 
-    def __init__(self, limits: BatchLimits, service_time: ServiceTimeEstimate) -> None:
-        self.limits = limits  # moved by the operating point
-        self.service_time = service_time
+    def __init__(self, limits: BatchLimits, service_time: ServiceTimeEstimate, slo_s: float) -> None:
+        self.limits = limits  # these three are moved by the operating point
+        self.slo_s = slo_s
+        self.clocks = Clocks()
+        self.clock_mhz = 0  # that the card is locked to now; told by whoever sets it
+        self.reflex_s_total = 0.0  # time in which the reflex was raised
+        self._service_times = ServiceTimes(service_time)
         self._queue: BatchQueue[Place] = BatchQueue()
         self._open: set[Request] = set()
+        self._reflex = Reflex()
+        self._felt_s = 0.0
+        self._calm_clock_mhz = 0  # that the card had when the reflex was last not raised
+        self._batch_clock_mhz = 0  # that it had when the last batch left
+
+    @property
+    def service_time(self) -> ServiceTimeEstimate:
+        """At the clock in force."""
+        return self._service_times.at(self.clock_mhz)
+
+    def warmed_up(self, service_time: ServiceTimeEstimate) -> None:
+        """Begins with what the warm-up learned, at the card's own clock."""
+        self._service_times = ServiceTimes(service_time)
+
+    @property
+    def raised(self) -> bool:
+        """Whether slack is short."""
+        return self._reflex.raised
+
+    @property
+    def wanted_clock_mhz(self) -> int:
+        """That the card should have now; 0: its own."""
+        if self.clocks.set_mhz and self.raised:
+            return max(self.clocks.set_mhz, self.clocks.reflex_mhz)
+        return self.clocks.set_mhz
 
     @property
     def waiting_texts(self) -> int:
@@ -90,9 +131,25 @@ class Dispatcher:
         self._close(request)
         return True
 
+    def feel(self, now_s: float, engine_left_s: float) -> None:
+        """Raises or lowers the reflex. Call when texts arrive and when a batch leaves.
+
+        `engine_left_s`: what the batch in the engine still needs.
+        """
+        if self.raised:
+            self.reflex_s_total += now_s - self._felt_s
+        else:
+            self._calm_clock_mhz = self.clock_mhz
+        self._felt_s = now_s
+        calm = self._service_times.at(self._calm_clock_mhz).current
+        self._reflex.update(now_s, engine_left_s + self._queue.backlog_s(self.limits, calm), self.slo_s)
+
     def step(self, now_s: float) -> Step:
         """Call while the engine is idle; its batch is to be computed, then handed to `complete` or `fail`."""
-        poll = self._queue.poll(now_s, self.limits, self.service_time.current)
+        self.feel(now_s, 0.0)
+        limits = replace(self.limits, max_delay_s=0.0) if self.raised else self.limits
+        poll = self._queue.poll(now_s, limits, self.service_time.current)
+        self._batch_clock_mhz = self.clock_mhz
         resolved: Resolved = []
         for text in poll.expired:
             request = text.payload.request
@@ -100,11 +157,15 @@ class Dispatcher:
                 resolved.append((request, Outcome.EXPIRED))
         # A text that expired takes the others of its request along, also those that are in this batch.
         batch = tuple(text for text in poll.batch if text.payload.request in self._open)
-        return Step(resolved, batch, now_s if poll.batch and not batch else poll.wake_at_s)
+        wake_at_s = now_s if poll.batch and not batch else poll.wake_at_s
+        if self.raised and wake_at_s is None:
+            wake_at_s = self._reflex.back_from_s  # nothing else would lower it
+        return Step(resolved, batch, wake_at_s)
 
     def complete(self, batch: Batch, computed: ComputedBatch, joules: Sequence[float] | None) -> Resolved:
         """Hands out a batch's results; `joules` are the texts' shares, in order, or None when unknown."""
-        self.service_time.observe(computed.padded_tokens, computed.compute_s)
+        if self.clock_mhz == self._batch_clock_mhz:  # else it was computed at both
+            self.service_time.observe(computed.padded_tokens, computed.compute_s)
         resolved: Resolved = []
         for position, text in enumerate(batch):
             request, index = text.payload.request, text.payload.index

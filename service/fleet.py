@@ -11,15 +11,14 @@ import contextlib
 import logging
 import random
 import time
+from collections.abc import Callable
 from typing import Any
 
 import grpc
 
 from minwatt.v1.fleet_pb2 import OperatingPoint, ReplicaReport
 from minwatt.v1.fleet_pb2_grpc import FleetStub
-from service.counters import Counters
-from service.power import PowerBook
-from service.replica import Replica
+from service.replica import Sources
 from service.report import report
 
 log = logging.getLogger(__name__)
@@ -43,13 +42,15 @@ def backoff_s(failures: int, draw: random.Random) -> float:
 
 
 class FleetMember:
-    """`run` is its task; `changed` sends a report at once; `leave` sends the last one."""
+    """`run` is its task; `changed` sends a report at once; `leave` sends the last one.
 
-    def __init__(self, scaler: str, replica: Replica, counters: Counters, power: PowerBook) -> None:
+    `retuned` is called when another operating point is in force.
+    """
+
+    def __init__(self, scaler: str, sources: Sources, retuned: Callable[[], None]) -> None:
         self._scaler = scaler
-        self._replica = replica
-        self._counters = counters
-        self._power = power
+        self._sources = sources
+        self._retuned = retuned
         self._changed = asyncio.Event()
         self._leaving = asyncio.Event()
         self._sequence = 0
@@ -127,15 +128,18 @@ class FleetMember:
 
     async def _listen(self, call: Join) -> None:
         async for point in call:
-            problem = self._replica.operate_at(point)
+            replica = self._sources.replica
+            problem = replica.operate_at(point)
             if problem is not None:
                 log.warning("%s: not followed", problem)
             else:
-                log.info("operating point %d: %s", point.version, self._replica.dispatcher.limits)
+                dispatcher = replica.dispatcher
+                log.info("operating point %d: %s, %s", point.version, dispatcher.limits, dispatcher.clocks)
+                self._retuned()
             self._changed.set()
 
     def _next_report(self) -> ReplicaReport:
         now_s = time.monotonic()
         interval_s, self._reported_s = now_s - self._reported_s, now_s
         self._sequence += 1
-        return report(self._replica, self._counters, self._power.message(), self._sequence, interval_s)
+        return report(self._sources, self._sequence, interval_s)

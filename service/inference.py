@@ -33,7 +33,16 @@ from service.answers import text_job
 from service.batcher import Batcher
 from service.replica import Replica
 from service.request import Request, TextJob
-from service.statuses import Refusal, Violation, deadline_exceeded, internal, invalid, queue_full, unavailable
+from service.statuses import (
+    Refusal,
+    Violation,
+    deadline_exceeded,
+    internal,
+    invalid,
+    queue_full,
+    shed,
+    unavailable,
+)
 from service.telemetry import Telemetry
 from service.tokenize import TextTokenizer, TooLong
 from service.validation import check
@@ -41,6 +50,7 @@ from service.wire import Unreadable
 
 RETRY_STARTING_S = 1.0
 RETRY_ELSEWHERE_S = 0.03  # by then the draining replica has closed its connections
+RETRY_SHED_S = 5.0  # the scaler looks again each few seconds
 TOKENIZED_AT_ONCE = 8  # texts
 DUE_FRACTION = 0.8  # of SLO or deadline; the rest is for waking up, the reply and its way to the client
 CLOCK_SKEW_S = 0.002  # gRPC's timer and ours do not fire in the same instant
@@ -139,6 +149,8 @@ class Inference:
             raise message.refusal
         self._check_open()
         task, options = check(message, self._spec, self._limits.max_texts)
+        if options.low_priority and self._replica.shed_low_priority:
+            raise shed(RETRY_SHED_S)
         self._check_room(len(message.texts))
         self._check_deadline(arrival, tokens=0)
         self._telemetry.entered()
@@ -174,7 +186,7 @@ class Inference:
 
     async def _batched(self, jobs: list[TextJob], arrival: Arrival) -> Request:
         self._check_deadline(arrival, tokens=sum(len(job.encoded) for job in jobs))
-        span_s = min(arrival.deadline_s - arrival.arrived_s, self._replica.slo_s)
+        span_s = min(arrival.deadline_s - arrival.arrived_s, self._replica.dispatcher.slo_s)
         due_s = arrival.arrived_s + DUE_FRACTION * span_s
         request = Request(jobs, arrival.arrived_s, due_s, arrival.deadline_s)
         await self._batcher.answer(request)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
-from dataclasses import dataclass
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
@@ -17,9 +16,7 @@ from prometheus_client.registry import Collector
 from energy import Reading
 from minwatt.v1.errors import UsageError
 from minwatt.v1.fleet_pb2 import REPLICA_STATE_READY
-from service.counters import Counters
-from service.power import PowerBook
-from service.replica import Replica
+from service.replica import Sources
 from service.statuses import REASONS
 
 LATENCY_BUCKETS = (
@@ -42,17 +39,9 @@ LATENCY_BUCKETS = (
     5,
     10,
 )
+HZ_PER_MHZ = 1_000_000
 SIZE_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 TOKEN_BUCKETS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
-
-
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """Where a scrape reads the present."""
-
-    replica: Replica
-    counters: Counters
-    power: PowerBook
 
 
 class Metrics:
@@ -144,13 +133,31 @@ class _Present(Collector):
             ),
             ("minwatt_max_delay_seconds", "Of the operating point.", replica.dispatcher.limits.max_delay_s),
             ("minwatt_operating_point_version", "In force.", float(replica.operating_point_version)),
+            ("minwatt_reflex_raised", "1 while slack is short.", float(replica.dispatcher.raised)),
+            ("minwatt_shedding", "1 while low priority is refused.", float(replica.shed_low_priority)),
         ):
             yield GaugeMetricFamily(name, text, value)
         yield CounterMetricFamily(
             "minwatt_arrivals", "Requests at the door, refused ones too.", counters.arrivals
         )
         yield CounterMetricFamily("minwatt_engine_busy_seconds", "Time the engine computed.", counters.busy_s)
+        yield CounterMetricFamily(
+            "minwatt_reflex_seconds", "Time in which slack was short.", replica.dispatcher.reflex_s_total
+        )
+        yield from self._clock()
         yield from self._energy()
+
+    def _clock(self) -> Iterator[Metric]:
+        """A clock that was not set here is not told as one."""
+        clock = self._sources.card_clock
+        yield GaugeMetricFamily(
+            "minwatt_sm_clock_refused",
+            "1 while the card is not at the clock it was to have.",
+            float(bool(clock.refused)),
+        )
+        if clock.in_force_mhz:
+            locked_hz = float(clock.in_force_mhz * HZ_PER_MHZ)
+            yield GaugeMetricFamily("minwatt_sm_clock_locked_hertz", "Set by this replica.", locked_hz)
 
     def _energy(self) -> Iterator[Metric]:
         """Watts are left out while unknown: a missing sample is not zero."""

@@ -69,6 +69,11 @@ class BatchQueue(Generic[P]):
         """Of all waiting texts, without padding."""
         return self._tokens
 
+    def backlog_s(self, limits: BatchLimits, service_time: ServiceTime) -> float:
+        """What the engine needs for all that waits, in full batches and without padding."""
+        batches = max(len(self) / limits.max_texts, self._tokens / limits.max_padded_tokens)
+        return service_time.alpha_s * batches + service_time.beta_s_per_token * self._tokens
+
     def add(self, text: WaitingText[P]) -> None:
         self._waiting.append(text)
         self._tokens += text.tokens

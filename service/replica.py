@@ -9,8 +9,13 @@ import math
 from dataclasses import dataclass
 
 from minwatt.v1.fleet_pb2 import REPLICA_STATE_STARTING, OperatingPoint, ReplicaState
-from service.dispatch import Dispatcher
+from service.clocks import CardClock
+from service.counters import Counters
+from service.dispatch import Clocks, Dispatcher
+from service.power import PowerBook
 from service.queue import MOST_PADDED_TOKENS, MOST_TEXTS, BatchLimits
+
+MOST_CLOCK_MHZ = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,18 +33,18 @@ class Identity:
 class Replica:
     """The present of one server process."""
 
-    def __init__(self, identity: Identity, dispatcher: Dispatcher, slo_s: float) -> None:
+    def __init__(self, identity: Identity, dispatcher: Dispatcher) -> None:
         self.identity = identity
         self.state: ReplicaState.ValueType = REPLICA_STATE_STARTING
         self.closing = False  # draining, and about to shut the door: new requests go elsewhere
         self.address = ""
         self.start_up_s = 0.0  # from process start to ready; 0 while starting
-        self.slo_s = slo_s
         self.operating_point_version = 0
+        self.shed_low_priority = False
         self.dispatcher = dispatcher
 
     def operate_at(self, point: OperatingPoint) -> str | None:
-        """Moves batching and SLO; a zero bound or SLO stays. Returns why, if it can't be followed."""
+        """Moves all but the variant; a zero bound or SLO stays. Returns why, if it can't be followed."""
         if point.version < self.operating_point_version:
             return f"operating point {point.version}: {self.operating_point_version} is in force and newer"
         times_s = (point.max_delay_seconds, point.slo_latency_seconds)
@@ -50,6 +55,9 @@ class Replica:
         if point.max_batch_texts > MOST_TEXTS or point.max_batch_tokens > MOST_PADDED_TOKENS:
             asked = f"{point.max_batch_texts} texts, {point.max_batch_tokens} tokens a batch"
             return f"operating point {point.version}: {asked}: allowed: {MOST_TEXTS}, {MOST_PADDED_TOKENS}"
+        if max(point.sm_clock_mhz, point.reflex_sm_clock_mhz) > MOST_CLOCK_MHZ:
+            asked_mhz = f"{point.sm_clock_mhz} and {point.reflex_sm_clock_mhz} MHz"
+            return f"operating point {point.version}: clocks of {asked_mhz}: allowed: {MOST_CLOCK_MHZ}"
         if point.variant not in {"", self.identity.variant}:
             serves = self.identity.variant
             return (
@@ -61,6 +69,18 @@ class Replica:
             point.max_batch_tokens or limits.max_padded_tokens,
             point.max_delay_seconds,
         )
-        self.slo_s = point.slo_latency_seconds or self.slo_s
+        self.dispatcher.slo_s = point.slo_latency_seconds or self.dispatcher.slo_s
+        self.dispatcher.clocks = Clocks(point.sm_clock_mhz, point.reflex_sm_clock_mhz)
+        self.shed_low_priority = point.shed_low_priority
         self.operating_point_version = point.version
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where reports and scrapes read the present."""
+
+    replica: Replica
+    counters: Counters
+    power: PowerBook
+    card_clock: CardClock

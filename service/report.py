@@ -6,15 +6,13 @@ changes.
 
 from __future__ import annotations
 
-from minwatt.v1.fleet_pb2 import Power, ReplicaReport
-from service.counters import Counters
-from service.replica import Replica
+from minwatt.v1.fleet_pb2 import ReplicaReport
+from service.replica import Sources
 
 
-def report(
-    replica: Replica, counters: Counters, power: Power, sequence: int, interval_s: float
-) -> ReplicaReport:
+def report(sources: Sources, sequence: int, interval_s: float) -> ReplicaReport:
     """Cumulative fields count from the start; the sketch is of the `interval_s` since the last report."""
+    replica, counters = sources.replica, sources.counters
     who = replica.identity
     return ReplicaReport(
         replica_id=who.replica_id,
@@ -35,10 +33,13 @@ def report(
         batch_sizes_total=dict(counters.batch_sizes),
         busy_seconds_total=counters.busy_s,
         texts_total=counters.texts,
-        power=power,
+        power=sources.power.message(),
         start_up_seconds=replica.start_up_s,
         operating_point_version=replica.operating_point_version,
         pid=who.pid,
         host=who.host,
         address=replica.address,
+        reflex_seconds_total=replica.dispatcher.reflex_s_total,
+        sm_clock_mhz=sources.card_clock.in_force_mhz,
+        sm_clock_refused=sources.card_clock.refused,
     )

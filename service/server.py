@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 
 from energy.modelled import this_process
@@ -21,16 +21,17 @@ from minwatt.v1.fleet_pb2 import REPLICA_STATE_DRAINING, REPLICA_STATE_READY
 from minwatt.v1.model_dir import ModelDirectory
 from service.admission import AdmissionLimits
 from service.batcher import Batcher
+from service.clocks import CardClock, clocks_of_this_machine
 from service.counters import Counters
 from service.dispatch import Dispatcher
 from service.door import Door, DoorOptions, authority
 from service.engine import Engine
 from service.fleet import FleetMember
 from service.inference import Inference, RequestLimits
-from service.metrics import Metrics, Sources
+from service.metrics import Metrics
 from service.power import PowerBook, meter_of
 from service.queue import BatchLimits
-from service.replica import Identity, Replica
+from service.replica import Identity, Replica, Sources
 from service.rpc import RpcLimits, handlers
 from service.runtime.onnx import OnnxEncoder, RuntimeOptions
 from service.service_time import ServiceTimeEstimate
@@ -58,10 +59,11 @@ class Parts:
     metrics: Metrics
     batcher: Batcher
     inference: Inference
+    card_clock: CardClock
 
 
 def assemble(settings: ServeSettings) -> Parts:
-    """Loads the model and opens the meter. Raises UsageError."""
+    """Loads the model, opens the meter and, where it may set clocks, the card. Raises UsageError."""
     directory = ModelDirectory.open(settings.model)
     spec = directory.spec
     variant = settings.variant or spec.default_variant
@@ -71,30 +73,34 @@ def assemble(settings: ServeSettings) -> Parts:
     heads = {task.output: len(task.labels) for task in spec.tasks}
     engine = Engine(OnnxEncoder(graph, heads, runtime), spec.pad_token_id)
     power = PowerBook(meter_of(settings.meter), settings.engine_threads)
+    card_clock = CardClock(clocks_of_this_machine() if settings.gpu_clocks else None)
 
     limits = BatchLimits(settings.max_batch_texts, settings.max_batch_tokens, settings.max_delay_s)
-    dispatcher = Dispatcher(limits, ServiceTimeEstimate())
+    dispatcher = Dispatcher(limits, ServiceTimeEstimate(), settings.slo_s)
     replica_id = settings.replica_id or f"{spec.name}-{uuid.uuid4().hex[:8]}"
     identity = Identity(replica_id, spec.name, spec.version, variant, socket.gethostname(), os.getpid())
-    replica = Replica(identity, dispatcher, settings.slo_s)
+    replica = Replica(identity, dispatcher)
     counters = Counters()
-    metrics = Metrics(Sources(replica, counters, power))
+    metrics = Metrics(Sources(replica, counters, power, card_clock))
     telemetry = Telemetry(counters, metrics, power)
-    batcher = Batcher(dispatcher, engine, telemetry)
+    batcher = Batcher(dispatcher, engine, telemetry, card_clock)
     bounds = RequestLimits(
         settings.max_texts,
         settings.default_deadline_s,
         AdmissionLimits(settings.max_in_flight, settings.max_queue_texts),
     )
     inference = Inference(spec, tokenizer, batcher, replica, telemetry, bounds)
-    return Parts(directory, engine, replica, counters, power, metrics, batcher, inference)
+    return Parts(directory, engine, replica, counters, power, metrics, batcher, inference, card_clock)
 
 
 async def run(settings: ServeSettings, on_ready: Callable[[str], None]) -> None:
     """Serves until SIGTERM or SIGINT, then drains; `on_ready` is told where. Raises UsageError."""
-    stop = _stop_signal()
+    last_acts: list[Callable[[], None]] = []
+    stop = _stop_signal(last_acts)
     parts = assemble(settings)
     async with contextlib.AsyncExitStack() as stack:
+        stack.callback(parts.card_clock.close)
+        last_acts.append(parts.card_clock.close)
         stack.callback(parts.power.close)
         stack.callback(parts.inference.close)
         metrics_port = parts.metrics.serve(settings.host, settings.metrics_port)
@@ -114,7 +120,7 @@ async def run(settings: ServeSettings, on_ready: Callable[[str], None]) -> None:
         loops = [_start(parts.power.keep_reading(), stack)]
         await _warm(parts)
         await parts.power.share()
-        loops.append(_start(parts.batcher.run(), stack))
+        loops += [_start(parts.card_clock.run(), stack), _start(parts.batcher.run(), stack)]
         if settings.reuse_port:
             parts.replica.address = await door.open(handler)
 
@@ -171,8 +177,8 @@ async def _warm(parts: Parts) -> None:
     spec = parts.directory.spec
     outputs = [task.output for task in spec.tasks]
     try:
-        dispatcher.service_time = await asyncio.to_thread(
-            warm_up, parts.engine, outputs, dispatcher.limits, spec.max_tokens
+        dispatcher.warmed_up(
+            await asyncio.to_thread(warm_up, parts.engine, outputs, dispatcher.limits, spec.max_tokens)
         )
     except Exception as error:  # whatever the runtime raises: this model can't be served
         why = " ".join(str(error).split())[:300]
@@ -183,7 +189,8 @@ def _joined(settings: ServeSettings, parts: Parts, stack: contextlib.AsyncExitSt
     """Joins the fleet where there is a scaler; leaves it, with a last report, as the stack unwinds."""
     if settings.scaler is None:
         return None
-    member = FleetMember(settings.scaler, parts.replica, parts.counters, parts.power)
+    sources = Sources(parts.replica, parts.counters, parts.power, parts.card_clock)
+    member = FleetMember(settings.scaler, sources, parts.batcher.retune)
     stack.push_async_callback(member.leave, asyncio.create_task(member.run()))
     return member
 
@@ -208,13 +215,15 @@ async def _until(stop: asyncio.Event, loops: list[asyncio.Task[None]]) -> None:
         task.result()
 
 
-def _stop_signal() -> asyncio.Event:
-    """Set by the first SIGTERM or SIGINT; the second one ends the process at once."""
+def _stop_signal(last_acts: Sequence[Callable[[], None]]) -> asyncio.Event:
+    """Set by the first SIGTERM or SIGINT; the second one ends the process at once, after its last acts."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def on_signal(number: int) -> None:
         if stop.is_set():
+            for act in last_acts:
+                act()
             os._exit(128 + number)
         stop.set()
 

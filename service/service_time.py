@@ -6,6 +6,7 @@ Fed by `batcher` after each batch, and by the warm-up's batch shapes before the 
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
 
@@ -80,3 +81,19 @@ class ServiceTimeEstimate:
             beta = self._current.beta_s_per_token
         beta = min(max(beta, 0.0), mean_y / mean_x)  # more would take alpha below zero
         return max(0.0, mean_y - beta * mean_x), beta
+
+
+class ServiceTimes:
+    """An estimate for each clock of the card: what batches took at a slow clock is wrong of a fast one."""
+
+    def __init__(self, learned: ServiceTimeEstimate) -> None:
+        """`learned` at the card's own clock, 0."""
+        self._by_clock_mhz = {0: learned}
+
+    def at(self, clock_mhz: int) -> ServiceTimeEstimate:
+        """A clock that was never used begins with what is known of the nearest."""
+        known = self._by_clock_mhz
+        if clock_mhz not in known:
+            nearest_mhz = min(known, key=lambda one_mhz: abs(one_mhz - clock_mhz))
+            known[clock_mhz] = copy.copy(known[nearest_mhz])
+        return known[clock_mhz]

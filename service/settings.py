@@ -60,6 +60,7 @@ class ServeSettings(BaseModel):
     scaler: Address | None = None
     replica_id: Name | None = None
     meter: str = "auto"
+    gpu_clocks: bool = False
 
     slo_s: Latency = 0.05
     max_batch_texts: Annotated[int, Field(ge=1, le=MOST_TEXTS)] = 16

@@ -21,7 +21,7 @@ MAX_NAME = 80  # characters of a client's string that a reply repeats: it must f
 MAX_VIOLATIONS = 16  # that a reply names, for the same reason
 PUSHBACK_KEY = "grpc-retry-pushback-ms"  # gRFC A6
 DETAILS_KEY = "grpc-status-details-bin"
-REASONS = ("queue_full", "deadline", "draining", "starting", "invalid", "cancelled", "failed")
+REASONS = ("queue_full", "shed", "deadline", "draining", "starting", "invalid", "cancelled", "failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,12 @@ def no_such_task(model: str, task: str, tasks: Sequence[str]) -> Refusal:
 def queue_full(message: str, retry_after_s: float) -> Refusal:
     """RESOURCE_EXHAUSTED that says when to retry."""
     return Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "queue_full", message, [_retry(retry_after_s)])
+
+
+def shed(retry_after_s: float) -> Refusal:
+    """RESOURCE_EXHAUSTED for a request of low priority while the fleet is over its power budget."""
+    message = "requests of low priority are refused: the fleet is at its power budget"
+    return Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "shed", message, [_retry(retry_after_s)])
 
 
 def too_large(size_bytes: int, limit_bytes: int) -> Refusal:

@@ -12,7 +12,14 @@ from dataclasses import dataclass
 from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from minwatt.v1.inference_pb2 import LONG_TEXT_TRUNCATE, ClassifyRequest, ExtractEntitiesRequest, LongText
+from minwatt.v1.inference_pb2 import (
+    LONG_TEXT_TRUNCATE,
+    PRIORITY_LOW,
+    ClassifyRequest,
+    ExtractEntitiesRequest,
+    LongText,
+    Priority,
+)
 from minwatt.v1.model_dir import ModelSpec, Task
 from service.statuses import Violation, invalid, no_such_task, unknown_model
 
@@ -24,6 +31,7 @@ class Options:
     top_k: int  # classification only
     min_score: float
     truncate: bool
+    low_priority: bool = False
 
 
 def check(
@@ -40,8 +48,12 @@ def check(
     if violations:
         raise invalid(violations)
     top_k = request.options.top_k if isinstance(request, ClassifyRequest) else 0
+    options = request.options
     return task, Options(
-        max(1, top_k), request.options.min_score, request.options.long_text == LONG_TEXT_TRUNCATE
+        top_k=max(1, top_k),
+        min_score=options.min_score,
+        truncate=options.long_text == LONG_TEXT_TRUNCATE,
+        low_priority=options.priority == PRIORITY_LOW,
     )
 
 
@@ -76,8 +88,12 @@ def _options(request: ClassifyRequest | ExtractEntitiesRequest, task: Task) -> I
         )
     if not 0 <= options.min_score <= 1:
         yield Violation("options.min_score", f"is {options.min_score:g}; allowed: 0 to 1")
-    if options.long_text not in LongText.values():
-        yield Violation("options.long_text", f"is {options.long_text}; allowed: {', '.join(LongText.keys())}")
+    for name, value, allowed in (
+        ("long_text", options.long_text, LongText),
+        ("priority", options.priority, Priority),
+    ):
+        if value not in allowed.values():
+            yield Violation(f"options.{name}", f"is {value}; allowed: {', '.join(allowed.keys())}")
 
 
 def _unknown_options(options: Message) -> Iterator[Violation]:

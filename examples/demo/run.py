@@ -27,7 +27,9 @@ from scaler.policy import Policy, load_policy
 
 POLICY = Path(__file__).parent / "policy.yaml"
 REFRESH_S = 0.5
-PROBE = Cell(max_batch_texts=16, max_delay_s=0.0, text_tokens=24)  # about the demo's own texts
+PROBE = Cell(
+    variant="int8", max_batch_texts=16, max_delay_s=0.0, text_tokens=24
+)  # about the demo's own texts
 # Of what one replica completes: below 1, for a crowd comes faster than a replica starts.
 PEAK_SHARE = 0.9
 

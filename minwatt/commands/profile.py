@@ -1,11 +1,12 @@
-"""`minwatt profile`: flags to a grid, the grid through a real replica, its points to a profile file."""
+"""`minwatt profile`: flags to a grid, the grid through real replicas, their points to a profile file.
+
+Parses, calls, prints. `minwatt profile show` is `profile_show`'s.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import math
-import os
-import platform
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,30 +15,42 @@ from typing import Annotated, TypeVar
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
-from energy import MeterSpecError, MeterUnavailable, open_meter
-from energy.modelled import ModelledMeter
-from minwatt.commands.grid import Grid
-from minwatt.commands.measure import Measured, Setup, measure, source_of
+from minwatt.commands.grid import LEFT_ALONE, Grid
+from minwatt.commands.measure import Setup, measure
+from minwatt.commands.profile_device import CPU, Device, find_device
+from minwatt.commands.profile_points import Heading, PointsFile, points_file
+from minwatt.commands.profile_show import print_profile, show
 from minwatt.resources import default_model_dir
 from minwatt.v1.errors import UsageError
+from minwatt.v1.model_dir import ModelDirectory
 from minwatt.v1.quantities import parse_duration_s
-from scaler.profile import MeterNote, Point, Profile, ReplicaSetup, Subject, fit, save_profile
+from scaler.fit import Subject, fit
+from scaler.profile import Point, Profile, ReplicaSetup, save_profile
 
 Number = TypeVar("Number", int, float)
 
 DEFAULT_OUT = Path("out/profile.yaml")
-MAX_BATCH_TOKENS = 2048
+LEAST_BATCH_TOKENS = 2048  # what a replica is given where the sweep's largest batch needs no more
 ENGINE_THREADS = 1
-IDLE_S = 5.0
-POOR_FIT = 0.25  # residual as a fraction of the measurement above which the fit is called poor
+PROVIDERS = (CPU, "cuda", "tensorrt")
+
+app = typer.Typer(
+    add_completion=False,
+    invoke_without_command=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("show")(show)
 
 
+@app.callback()
 def profile(
+    context: typer.Context,
     out: Annotated[Path, typer.Option(help="Profile file to write.")] = DEFAULT_OUT,
     model: Annotated[Path | None, typer.Option(help="Model directory. [default: the shipped one]")] = None,
-    variant: Annotated[str | None, typer.Option(help="Precision variant. [default: the model's own]")] = None,
+    variants: Annotated[str, typer.Option(help="Precision variants. [default: the model's own]")] = "",
+    provider: Annotated[str, typer.Option(help="cpu, cuda or tensorrt.")] = CPU,
     meter: Annotated[str, typer.Option(help="Source of watts, as in `minwatt serve`.")] = "auto",
     batches: Annotated[str, typer.Option(help="Max batch sizes, texts.")] = "1,4,16",
     delays: Annotated[str, typer.Option(help="Max queue delays.")] = "0ms,10ms",
@@ -45,36 +58,144 @@ def profile(
     loads: Annotated[
         str, typer.Option(help="Offered loads, fractions of the throughput.")
     ] = "0.3,0.6,0.85,1.2",
+    clocks: Annotated[
+        str, typer.Option(help="SM clocks to hold a GPU at, MHz, e.g. 1410,1175. [default: left alone]")
+    ] = "",
     point: Annotated[str, typer.Option(help="How long each point is measured.")] = "4s",
     slo: Annotated[str, typer.Option(help="Latency that the throughput is stated for.")] = "50ms",
     seed: Annotated[int, typer.Option(help="Seed of the arrivals.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print the profile as JSON too.")] = False,
 ) -> None:
-    """Measure latency and watts of a model on this machine, over batch × delay × text length × load.
+    """Measure latency and watts of a model on this machine: batch × delay × text length × load.
 
-    Nothing else should run meanwhile. Example: minwatt profile --out profiles/support-text-cpu.yaml
+    And × variant and × GPU clock where asked. Nothing else should run meanwhile. Each point is kept in
+    OUT.points.jsonl as it comes: the same command goes on where it was stopped. When OUT is written, which
+    holds the points too, that file is removed. Exit code 1: stopped before the end.
+
+    Example: minwatt profile --out out/profile.yaml, and then minwatt profile show out/profile.yaml
     """
+    if context.invoked_subcommand is not None:
+        _nothing_given(context, context.invoked_subcommand)
+        return
+    directory = ModelDirectory.open(model or default_model_dir())
     grid = Grid(
+        variants=_variants(directory, variants),
         batches=_numbers("--batches", batches, int),
-        delays_s=tuple(_duration("--delays", part) for part in delays.split(",")),
+        delays_s=tuple(dict.fromkeys(_duration("--delays", part) for part in delays.split(","))),
         text_tokens=_numbers("--tokens", tokens, int),
         loads=_numbers("--loads", loads, float),
+        clocks_mhz=_clocks(clocks, provider),
     )
-    flags = ["--model", str(model or default_model_dir()), "--meter", meter]
-    flags += ["--engine-threads", str(ENGINE_THREADS), *(["--variant", variant] if variant else [])]
-    setup = Setup(tuple(flags), MAX_BATCH_TOKENS, _duration("--point", point), IDLE_S, seed)
-    slo_s = _duration("--slo", slo)
+    slo_s, point_s = _positive("--slo", slo), _positive("--point", point)
     _check_writable(out)
+    device = find_device(provider, meter)
+    heading = Heading(
+        model=directory.spec.name,
+        model_version=directory.spec.version,
+        device=device.name,
+        meter=device.meter,
+        replica=ReplicaSetup(
+            engine_threads=ENGINE_THREADS,
+            max_batch_tokens=max(LEAST_BATCH_TOKENS, grid.most_padded_tokens),
+            provider=provider,
+        ),
+        grid=grid,
+        point_s=point_s,
+        seed=seed,
+        started_at=datetime.now(UTC).replace(microsecond=0),
+    )
     console = Console(stderr=json)
-    measured = _measured(setup, grid, console)
-    try:
-        result = fit(_subject(measured, meter), measured.points, measured.start_up, slo_latency_s=slo_s)
-    except ValueError as error:
-        raise UsageError(f"the points can't be fitted: {error}") from error
+    file = PointsFile.open(points_file(out), heading)
+    _measure(file, _setup(heading, directory, meter, device), console)
+    result = _fitted(file, directory, slo_s)
     save_profile(result, out)
-    _show(result, out, console)
+    file.remove()
+    print_profile(result, console)
+    console.print(f"written to {out}")
     if json:
         print(result.model_dump_json(indent=2))  # noqa: T201 - the command's own output
+
+
+def _nothing_given(context: typer.Context, command: str) -> None:
+    """Options of the measurement say nothing to another command."""
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise UsageError(f"--{name}: goes with measuring, not with {command}")
+
+
+def _setup(heading: Heading, directory: ModelDirectory, meter: str, device: Device) -> Setup:
+    flags = ["--model", str(directory.path), "--meter", meter, "--provider", heading.replica.provider]
+    flags += ["--engine-threads", str(heading.replica.engine_threads)]
+    if heading.grid.full_clock_mhz != LEFT_ALONE:
+        flags.append("--gpu-clocks")
+    return Setup(
+        tuple(flags), heading.replica.max_batch_tokens, heading.point_s, heading.seed, card=device.card
+    )
+
+
+def _measure(file: PointsFile, setup: Setup, console: Console) -> None:
+    """What the file lacks. Stopped by the user, it says how to go on, and the exit code is 1."""
+    total, done = len(file.heading.grid), len(file.rows)
+    if done:
+        console.print(f"going on after {done} of {total} points in {file.path}")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+        beginning = "starting a replica" if done < total else "every point is there"
+        task = progress.add_task(beginning, total=total, completed=done)
+
+        def on_point(point: Point) -> None:
+            progress.update(task, advance=1, description=_line(point))
+
+        try:
+            asyncio.run(measure(setup, file.heading.grid, file, on_point))
+        except KeyboardInterrupt:
+            progress.stop()
+            kept = f"{len(file.rows)} of {total} points are kept in {file.path}"
+            console.print(f"stopped: {kept}; the same command goes on from there")
+            raise typer.Exit(1) from None
+
+
+def _line(point: Point) -> str:
+    watts = "watts unknown" if point.watts is None else f"{point.watts:.2f} W"
+    if point.p99_s is None or point.batch_mean_texts is None:
+        return f"{point.variant} idle: {watts}"
+    at_clock = f" at {point.sm_clock_mhz} MHz" if point.sm_clock_mhz else ""
+    return (
+        f"{point.variant}{at_clock}, {point.text_tokens:.0f} tokens, batch ≤ {point.max_batch_texts},"
+        f" {point.completed_rps:.0f} rps:"
+        f" p99 {1000 * point.p99_s:.1f} ms, batch {point.batch_mean_texts:.1f}, {watts}"
+    )
+
+
+def _fitted(file: PointsFile, directory: ModelDirectory, slo_latency_s: float) -> Profile:
+    heading, rows = file.heading, file.rows
+    subject = Subject(
+        model=heading.model,
+        model_version=heading.model_version,
+        device=heading.device,
+        measured_at=heading.started_at,
+        meter=heading.meter,
+        replica=heading.replica,
+        accuracies={name: _accuracy(directory, name) for name in heading.grid.variants},
+    )
+    parked_w = 0.0 if rows.parked is None else rows.parked.watts
+    try:
+        return fit(
+            subject,
+            rows.points(heading.grid),
+            rows.start_up(),
+            slo_latency_s=slo_latency_s,
+            parked_w=parked_w,
+        )
+    except ValueError as error:
+        raise UsageError(f"the points can't be fitted: {error}; they are kept in {file.path}") from error
+
+
+def _accuracy(directory: ModelDirectory, variant: str) -> float | None:
+    """The lowest of the tasks': what a policy's floor is held against."""
+    metrics = directory.spec.variants[variant].metrics
+    return min((value for name, value in metrics.items() if name.endswith("accuracy")), default=None)
 
 
 def _check_writable(out: Path) -> None:
@@ -88,75 +209,33 @@ def _check_writable(out: Path) -> None:
         raise UsageError(f"--out = {str(out)!r}: is a directory; expected a file")
 
 
-def _measured(setup: Setup, grid: Grid, console: Console) -> Measured:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("starting a replica", total=len(grid) + 1)
-
-        def on_point(point: Point) -> None:
-            progress.update(task, advance=1, description=_line(point))
-
-        return asyncio.run(measure(setup, grid, on_point))
+def _variants(directory: ModelDirectory, text: str) -> tuple[str, ...]:
+    """Variants whose graphs are there, as the model directory names them."""
+    names = tuple(dict.fromkeys(text.split(","))) if text else (directory.spec.default_variant,)
+    for name in names:
+        directory.variant_file(name)
+    return names
 
 
-def _line(point: Point) -> str:
-    if point.p99_s is None or point.batch_mean_texts is None:
-        return f"idle: {_watts(point.watts)}"
-    return (
-        f"{point.text_tokens:.0f} tokens, batch ≤ {point.max_batch_texts}, {point.completed_rps:.0f} rps:"
-        f" p99 {1000 * point.p99_s:.1f} ms, batch {point.batch_mean_texts:.1f}, {_watts(point.watts)}"
-    )
-
-
-def _watts(watts: float | None) -> str:
-    return "watts unknown" if watts is None else f"{watts:.2f} W"
-
-
-def _subject(measured: Measured, meter: str) -> Subject:
-    ready = measured.ready
-    return Subject(
-        model=ready.model,
-        model_version=ready.model_version,
-        variant=ready.variant,
-        device=_cpu(),
-        measured_at=datetime.now(UTC).replace(microsecond=0),
-        meter=_meter_note(source_of(ready), meter),
-        replica=ReplicaSetup(engine_threads=ENGINE_THREADS, max_batch_tokens=MAX_BATCH_TOKENS),
-    )
-
-
-def _meter_note(source: str, spec: str) -> MeterNote:
-    """The source that the replica reported, and what a modelled one assumes."""
-    try:
-        meter = open_meter(spec)
-    except (MeterSpecError, MeterUnavailable) as error:
-        raise UsageError(f"--meter: {error}") from error
-    try:
-        if source != "modelled" or not isinstance(meter, ModelledMeter):
-            return MeterNote(source=source)
-        return MeterNote(
-            source=source,
-            parameters={"idle_w": meter.idle_w, "busy_w_per_core": meter.busy_w_per_core},
-            notes="modelled from CPU time, not measured: published averages per vCPU, see energy/modelled.py",
-        )
-    finally:
-        meter.close()
-
-
-def _cpu() -> str:
-    """The processor's name as the kernel knows it, and its cores."""
-    names = [
-        line.partition(":")[2].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    ]
-    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
+def _clocks(text: str, provider: str) -> tuple[int, ...]:
+    """Fastest first: the first is the full clock, to which the others are compared."""
+    if provider not in PROVIDERS:
+        raise UsageError(f"--provider = {provider!r}: allowed: {', '.join(PROVIDERS)}")
+    if not text:
+        return (LEFT_ALONE,)
+    if provider == CPU:
+        allowed = "allowed: none with --provider cpu, whose clock is left alone"
+        raise UsageError(f"--clocks = {text!r}: {allowed}")
+    clocks_mhz = sorted(set(_numbers("--clocks", text, int)), reverse=True)
+    if len(clocks_mhz) < 2:
+        raise UsageError(f"--clocks = {text!r}: allowed: two or more, the card's highest first")
+    return tuple(clocks_mhz)
 
 
 def _numbers(flag: str, text: str, number: type[Number]) -> tuple[Number, ...]:
-    """Comma-separated numbers above 0."""
+    """Comma-separated numbers above 0, each once."""
     try:
-        values = tuple(number(part) for part in text.split(","))
+        values = tuple(dict.fromkeys(number(part) for part in text.split(",")))
     except ValueError:
         values = ()
     if not all(math.isfinite(value) and value > 0 for value in values) or not values:
@@ -171,27 +250,8 @@ def _duration(flag: str, text: str) -> float:
         raise UsageError(f"{flag} = {text!r}: {error}") from error
 
 
-def _show(profile: Profile, out: Path, console: Console) -> None:
-    table = Table(title=f"{profile.model} {profile.model_version} {profile.variant} on {profile.device}")
-    table.add_column("what")
-    table.add_column("value", justify="right")
-    table.add_column("residual", justify="right")
-    time_, power = profile.service_time, profile.power
-    source = profile.meter.source
-    table.add_row("compute a batch", f"{1000 * time_.alpha_s:.2f} ms", f"{time_.residual_fraction:.1%}")
-    table.add_row("  and a padded token", f"{1e6 * time_.beta_s_per_token:.1f} µs", "")
-    table.add_row(f"idle watts ({source})", f"{power.idle_w:.2f} W", f"{power.residual_fraction:.1%}")
-    table.add_row(f"busy watts ({source})", f"{power.busy_w:.2f} W", "")
-    table.add_row(
-        "start-up", f"{profile.start_up.seconds:.1f} s, {profile.start_up.joules:.1f} J ({source})", ""
-    )
-    best = profile.max_rps_at_slo
-    rps = "none" if best.rps is None else f"{best.rps:.0f} requests/s"
-    table.add_row(f"throughput at p99 ≤ {1000 * best.latency_s:.0f} ms", rps, "")
-    console.print(table)
-    for name, residual in (("service time", time_.residual_fraction), ("watts", power.residual_fraction)):
-        if residual > POOR_FIT:
-            console.print(
-                f"[yellow]{name}: the fit is poor ({residual:.0%} off); measure longer, on an idle machine"
-            )
-    console.print(f"{len(profile.points)} points, written to {out}")
+def _positive(flag: str, text: str) -> float:
+    duration_s = _duration(flag, text)
+    if not duration_s:
+        raise UsageError(f"{flag} = {text!r}: allowed: a duration above 0")
+    return duration_s

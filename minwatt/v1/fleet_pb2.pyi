@@ -108,6 +108,9 @@ class ReplicaReport(_message.Message):
     PID_FIELD_NUMBER: _builtins.int
     HOST_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
+    REFLEX_SECONDS_TOTAL_FIELD_NUMBER: _builtins.int
+    SM_CLOCK_MHZ_FIELD_NUMBER: _builtins.int
+    SM_CLOCK_REFUSED_FIELD_NUMBER: _builtins.int
     replica_id: _builtins.str
     """unique for each start of a replica"""
     model: _builtins.str
@@ -143,9 +146,15 @@ class ReplicaReport(_message.Message):
     host: _builtins.str
     address: _builtins.str
     """where it serves, host:port"""
+    reflex_seconds_total: _builtins.float
+    """time in which slack was short: no batching delay, the reflex's clock"""
+    sm_clock_mhz: _builtins.int
+    """that the replica has locked its card to; 0: the card is left alone"""
+    sm_clock_refused: _builtins.str
+    """why the card is not at the clock it was to have; empty: it is"""
     @_builtins.property
     def refusals_total(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
-        """by reason: queue_full, deadline, draining, starting, invalid, cancelled, failed"""
+        """by reason: queue_full, shed, deadline, draining, starting, invalid, cancelled, failed"""
 
     @_builtins.property
     def batch_sizes_total(self) -> _containers.ScalarMap[_builtins.int, _builtins.int]:
@@ -180,10 +189,13 @@ class ReplicaReport(_message.Message):
         pid: _builtins.int = ...,
         host: _builtins.str = ...,
         address: _builtins.str = ...,
+        reflex_seconds_total: _builtins.float = ...,
+        sm_clock_mhz: _builtins.int = ...,
+        sm_clock_refused: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["power", b"power"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "arrivals_total", b"arrivals_total", "batch_sizes_total", b"batch_sizes_total", "busy_seconds_total", b"busy_seconds_total", "completions_total", b"completions_total", "host", b"host", "in_flight", b"in_flight", "interval_seconds", b"interval_seconds", "latency_sketch", b"latency_sketch", "model", b"model", "model_version", b"model_version", "operating_point_version", b"operating_point_version", "padded_tokens_total", b"padded_tokens_total", "pid", b"pid", "power", b"power", "queue_depth", b"queue_depth", "refusals_total", b"refusals_total", "replica_id", b"replica_id", "sequence", b"sequence", "start_up_seconds", b"start_up_seconds", "state", b"state", "texts_total", b"texts_total", "tokens_total", b"tokens_total", "variant", b"variant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "arrivals_total", b"arrivals_total", "batch_sizes_total", b"batch_sizes_total", "busy_seconds_total", b"busy_seconds_total", "completions_total", b"completions_total", "host", b"host", "in_flight", b"in_flight", "interval_seconds", b"interval_seconds", "latency_sketch", b"latency_sketch", "model", b"model", "model_version", b"model_version", "operating_point_version", b"operating_point_version", "padded_tokens_total", b"padded_tokens_total", "pid", b"pid", "power", b"power", "queue_depth", b"queue_depth", "reflex_seconds_total", b"reflex_seconds_total", "refusals_total", b"refusals_total", "replica_id", b"replica_id", "sequence", b"sequence", "sm_clock_mhz", b"sm_clock_mhz", "sm_clock_refused", b"sm_clock_refused", "start_up_seconds", b"start_up_seconds", "state", b"state", "texts_total", b"texts_total", "tokens_total", b"tokens_total", "variant", b"variant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -272,6 +284,9 @@ class OperatingPoint(_message.Message):
     MAX_DELAY_SECONDS_FIELD_NUMBER: _builtins.int
     VARIANT_FIELD_NUMBER: _builtins.int
     SLO_LATENCY_SECONDS_FIELD_NUMBER: _builtins.int
+    SM_CLOCK_MHZ_FIELD_NUMBER: _builtins.int
+    REFLEX_SM_CLOCK_MHZ_FIELD_NUMBER: _builtins.int
+    SHED_LOW_PRIORITY_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """grows with each change"""
     max_batch_texts: _builtins.int
@@ -283,6 +298,12 @@ class OperatingPoint(_message.Message):
     """empty: as started"""
     slo_latency_seconds: _builtins.float
     """the slack of requests without a deadline counts from this"""
+    sm_clock_mhz: _builtins.int
+    """of the card; 0: it is left alone. A replica that may not set clocks says so"""
+    reflex_sm_clock_mhz: _builtins.int
+    """while slack is short the replica takes this one; 0: none but its own"""
+    shed_low_priority: _builtins.bool
+    """requests of low priority are refused at the door"""
     def __init__(
         self,
         *,
@@ -292,10 +313,13 @@ class OperatingPoint(_message.Message):
         max_delay_seconds: _builtins.float = ...,
         variant: _builtins.str = ...,
         slo_latency_seconds: _builtins.float = ...,
+        sm_clock_mhz: _builtins.int = ...,
+        reflex_sm_clock_mhz: _builtins.int = ...,
+        shed_low_priority: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_batch_texts", b"max_batch_texts", "max_batch_tokens", b"max_batch_tokens", "max_delay_seconds", b"max_delay_seconds", "slo_latency_seconds", b"slo_latency_seconds", "variant", b"variant", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_batch_texts", b"max_batch_texts", "max_batch_tokens", b"max_batch_tokens", "max_delay_seconds", b"max_delay_seconds", "reflex_sm_clock_mhz", b"reflex_sm_clock_mhz", "shed_low_priority", b"shed_low_priority", "slo_latency_seconds", b"slo_latency_seconds", "sm_clock_mhz", b"sm_clock_mhz", "variant", b"variant", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -45,6 +45,28 @@ LONG_TEXT_TRUNCATE: LongText.ValueType  # 2
 """the text's first tokens are read; the result says `truncated`"""
 Global___LongText: _TypeAlias = LongText  # noqa: Y015
 
+class _Priority:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PriorityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Priority.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PRIORITY_UNSPECIFIED: _Priority.ValueType  # 0
+    """as PRIORITY_NORMAL"""
+    PRIORITY_LOW: _Priority.ValueType  # 1
+    """may be refused then: RESOURCE_EXHAUSTED that says when to retry"""
+    PRIORITY_NORMAL: _Priority.ValueType  # 2
+
+class Priority(_Priority, metaclass=_PriorityEnumTypeWrapper):
+    """Who is refused first when the fleet must draw fewer watts than its load needs."""
+
+PRIORITY_UNSPECIFIED: Priority.ValueType  # 0
+"""as PRIORITY_NORMAL"""
+PRIORITY_LOW: Priority.ValueType  # 1
+"""may be refused then: RESOURCE_EXHAUSTED that says when to retry"""
+PRIORITY_NORMAL: Priority.ValueType  # 2
+Global___Priority: _TypeAlias = Priority  # noqa: Y015
+
 @_typing.final
 class ClassifyOptions(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -52,21 +74,24 @@ class ClassifyOptions(_message.Message):
     TOP_K_FIELD_NUMBER: _builtins.int
     MIN_SCORE_FIELD_NUMBER: _builtins.int
     LONG_TEXT_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     top_k: _builtins.int
     """labels per text, best first; 0 means 1"""
     min_score: _builtins.float
     """labels with a lower probability are left out; in [0, 1]"""
     long_text: Global___LongText.ValueType
+    priority: Global___Priority.ValueType
     def __init__(
         self,
         *,
         top_k: _builtins.int = ...,
         min_score: _builtins.float = ...,
         long_text: Global___LongText.ValueType = ...,
+        priority: Global___Priority.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["long_text", b"long_text", "min_score", b"min_score", "top_k", b"top_k"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["long_text", b"long_text", "min_score", b"min_score", "priority", b"priority", "top_k", b"top_k"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -182,18 +207,21 @@ class ExtractEntitiesOptions(_message.Message):
 
     MIN_SCORE_FIELD_NUMBER: _builtins.int
     LONG_TEXT_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     min_score: _builtins.float
     """entities with a lower score are left out; in [0, 1]"""
     long_text: Global___LongText.ValueType
+    priority: Global___Priority.ValueType
     def __init__(
         self,
         *,
         min_score: _builtins.float = ...,
         long_text: Global___LongText.ValueType = ...,
+        priority: Global___Priority.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["long_text", b"long_text", "min_score", b"min_score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["long_text", b"long_text", "min_score", b"min_score", "priority", b"priority"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -29,6 +29,7 @@ class ReplicaCommand:
     meter: str
     point: OperatingPoint
     drain_grace_s: float
+    gpu_clocks: bool
 
     def arguments(self, replica_id: str) -> Sequence[str]:
         point = self.point
@@ -51,4 +52,5 @@ class ReplicaCommand:
             "--drain-grace": f"{self.drain_grace_s:g}s",
         }
         pairs = [word for flag, value in flags.items() for word in (flag, str(value))]
-        return tethered.command(["serve", "--reuse-port", *pairs])
+        switches = ["--reuse-port", *(["--gpu-clocks"] if self.gpu_clocks else [])]
+        return tethered.command(["serve", *switches, *pairs])

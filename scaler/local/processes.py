@@ -1,8 +1,8 @@
 """A fleet of replicas as processes on this machine.
 
 Owns starting, stopping and outliving them. How many there are to be is the loop's to say; what each is told
-to serve is `ReplicaCommand`. A replica that ends by itself is gone: the next beat starts another, later and
-later if they never come up.
+to serve is `ReplicaCommand`; when one is given up or started again is `health`. A replica that ends by itself
+is gone: the next beat starts another, later and later if they don't last.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import asyncio
 import contextlib
 import signal
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from minwatt.v1.errors import UsageError
+from scaler.local.health import STEADY_S, Backoff, Silences
 from scaler.signals import Missing, Signals
 
-_FIRST_BACKOFF_S, _LAST_BACKOFF_S = 0.5, 30.0
 _USAGE = 2  # exit code of a mistake that a second start would only repeat
 _STDERR_LINES = 20
 
@@ -30,15 +30,21 @@ class LocalRules:
     # A start computes as much as a busy replica: more at once than there are cores to spare slow one another,
     # and the replicas that answer.
     max_starting: int
+    stale_after_s: float  # a ready replica that says nothing for so long hangs
 
 
 @dataclass(slots=True)
 class _Replica:
     name: str
     process: asyncio.subprocess.Process
-    ready: bool = False
+    ready_at_s: float | None = None
     leaving: bool = False
+    hung: bool = False
     last_words: deque[str] = field(default_factory=lambda: deque(maxlen=_STDERR_LINES))
+
+    @property
+    def ready(self) -> bool:
+        return self.ready_at_s is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,25 +81,29 @@ class LocalFleet:
         self._replicas: dict[str, _Replica] = {}  # oldest first
         self._tasks: set[asyncio.Task[None]] = set()
         self._started = 0
-        self._failures = 0  # starts in a row that never came up
-        self._not_before_s = 0.0
+        self._backoff = Backoff()
+        self._silences = Silences(rules.stale_after_s)
         self._mistake: str | None = None
         self._ever_ready = False
 
     def running(self, seen: Signals | Missing) -> int:  # noqa: ARG002 - processes are counted, not reports
         return len(self._staying())
 
-    async def scale_to(self, desired: int, in_flight: Mapping[str, int]) -> None:
+    async def scale_to(self, desired: int, seen: Signals | Missing) -> None:
         """Raises UsageError when replicas can't start for a mistake in how they were asked to."""
         if self._mistake is not None:
             raise UsageError(self._mistake)
         staying = self._staying()
-        if len(staying) < desired and self._clock() >= self._not_before_s:
+        now_s = self._clock()
+        self._backoff.lasting([one.ready_at_s for one in staying if one.ready_at_s is not None], now_s)
+        self._give_up_silent(staying, seen, now_s)
+        if len(staying) < desired and self._backoff.may_start(now_s):
             starting = sum(not replica.ready for replica in staying)
             for _ in range(min(desired - len(staying), self._rules.max_starting - starting)):
                 await self._start()
         leavers = [
-            Leaver(one.name, one.ready, in_flight.get(one.name, 0), age) for age, one in enumerate(staying)
+            Leaver(one.name, one.ready, seen.in_flight.get(one.name, 0), age)
+            for age, one in enumerate(staying)
         ]
         for name in choose_leavers(leavers, len(staying) - desired) if desired < len(staying) else ():
             self._stop(self._replicas[name])
@@ -110,6 +120,20 @@ class LocalFleet:
         for replica in self._replicas.values():
             with contextlib.suppress(ProcessLookupError):
                 replica.process.kill()
+
+    def _give_up_silent(self, staying: list[_Replica], seen: Signals | Missing, now_s: float) -> None:
+        """One at a time: its successor is to be ready before the next, in case it is us who don't hear."""
+        ready = {one.name: one for one in staying if one.ready}
+        overdue = self._silences.overdue(now_s, ready, seen.in_flight.keys() - seen.silent)
+        if not overdue or len(ready) < len(staying):
+            return
+        hung = ready[overdue[0]]
+        if hung.hung:
+            return  # killed, and not gone yet
+        hung.hung = True
+        self._say(f"{hung.name} has said nothing for {self._rules.stale_after_s:g} s: killed")
+        with contextlib.suppress(ProcessLookupError):
+            hung.process.kill()
 
     def _staying(self) -> list[_Replica]:
         return [replica for replica in self._replicas.values() if not replica.leaving]
@@ -165,24 +189,24 @@ class LocalFleet:
         if replica.leaving:
             return
         tail = replica.last_words[-1] if replica.last_words else "nothing on stderr"
-        if replica.ready:
+        if replica.ready_at_s is None:
+            if code == _USAGE and not self._ever_ready:
+                self._mistake = tail.removeprefix("minwatt serve: ")
+            self._failed_start(replica.name, f"exit code {code}: {tail}")
+        elif replica.hung or self._clock() - replica.ready_at_s < STEADY_S:
+            wait_s = self._backoff.failed(self._clock())
+            self._say(f"{replica.name} did not last, exit code {code}: {tail}; next try in {wait_s:g} s")
+        else:
             self._say(f"{replica.name} is gone, exit code {code}: {tail}")
-            return
-        if code == _USAGE and not self._ever_ready:
-            self._mistake = tail.removeprefix("minwatt serve: ")
-        self._failed_start(replica.name, f"exit code {code}: {tail}")
 
     def _failed_start(self, name: str, reason: str) -> None:
-        self._failures += 1
-        wait_s = min(_LAST_BACKOFF_S, _FIRST_BACKOFF_S * 2 ** min(self._failures - 1, 10))
-        self._not_before_s = self._clock() + wait_s
+        wait_s = self._backoff.failed(self._clock())
         self._say(f"{name} did not start, {reason}; next try in {wait_s:g} s")
 
     async def _read_stdout(self, replica: _Replica) -> None:
         async for line in _lines(replica.process.stdout):
             if line.startswith("ready:"):
-                replica.ready = True
-                self._failures = 0
+                replica.ready_at_s = self._clock()
                 self._ever_ready = True
 
     async def _read_stderr(self, replica: _Replica) -> None:

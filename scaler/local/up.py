@@ -26,7 +26,6 @@ from scaler.local.port import SharedPort
 from scaler.local.processes import LocalFleet, LocalRules
 from scaler.loop import ControlLoop, Surroundings, Watcher, beats
 from scaler.metrics import Metrics
-from scaler.profile import Profile
 from scaler.record import FleetRow, Record
 from scaler.terminal import Terminal
 
@@ -103,7 +102,7 @@ async def _run(
     profile = settings.profile
     command = ReplicaCommand(
         model=options.model,
-        variant=profile.variant,
+        variant=profile.variant().name,
         provider=profile.replica.provider,
         engine_threads=profile.replica.engine_threads,
         host=port.host,
@@ -112,8 +111,9 @@ async def _run(
         meter=options.meter,
         point=point,
         drain_grace_s=_DRAIN_GRACE_S,
+        gpu_clocks=settings.policy.spec.gpu.clocks == "auto" and profile.replica.provider != "cpu",
     )
-    fleet = LocalFleet(command.arguments, _local_rules(profile), clock=clock, say=say)
+    fleet = LocalFleet(command.arguments, _local_rules(settings), clock=clock, say=say)
     around = Surroundings(bus, fleet, watchers, time.time)
     control = ControlLoop(settings, start_fresh(clock(), point), around, FleetJoules(owns_processes=True))
     stopped = stop_on_signals(fleet.kill)
@@ -124,11 +124,12 @@ async def _run(
         await control.settle(clock())
 
 
-def _local_rules(profile: Profile) -> LocalRules:
+def _local_rules(settings: Settings) -> LocalRules:
     return LocalRules(
         drain_timeout_s=_KILL_AFTER_S,
-        start_timeout_s=max(_LEAST_START_LIMIT_S, _SLOWEST_START * profile.start_up.seconds),
+        start_timeout_s=max(_LEAST_START_LIMIT_S, _SLOWEST_START * settings.profile.start_up.seconds),
         max_starting=max(1, (os.cpu_count() or 1) // 2),
+        stale_after_s=settings.policy.spec.telemetry.stale_after_s,
     )
 
 
@@ -154,13 +155,14 @@ def _check_model(settings: Settings, path: Path) -> None:
         raise UsageError(
             f"--model = {str(path)!r}: it is {model.spec.name!r}, the policy asks for {spec.model!r}"
         )
-    model.variant_file(profile.variant)
+    variant = profile.variant().name
+    model.variant_file(variant)
     least = spec.variants.min_accuracy
     if least is None:
         return
-    metrics = model.spec.variants[profile.variant].metrics
+    metrics = model.spec.variants[variant].metrics
     accuracies = {name: value for name, value in metrics.items() if name.endswith("accuracy")}
     low = [f"{name} {value:g}" for name, value in accuracies.items() if value < least]
     if low or not accuracies:
         known = ", ".join(low) or "no accuracy is known"
-        raise UsageError(f"spec.variants.minAccuracy = {least:g}: {spec.model} {profile.variant} has {known}")
+        raise UsageError(f"spec.variants.minAccuracy = {least:g}: {spec.model} {variant} has {known}")

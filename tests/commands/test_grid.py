@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest.outcomes import Outcome, Result
-from minwatt.commands.grid import Cell, Grid, TooFewReportsError, point_of, text_of
+from minwatt.commands.grid import Cell, Grid, TooFewReportsError, idle_point, point_of, text_of
 from scaler.report import Metered, ReplicaState, Report, Unmetered
 
-CELL = Cell(max_batch_texts=4, max_delay_s=0.01, text_tokens=16)
+CELL = Cell("int8", max_batch_texts=4, max_delay_s=0.01, text_tokens=16, sm_clock_mhz=1200)
 
 
 def report(at_s: float, joules: float | None, batches: int = 0) -> Report:
@@ -35,19 +35,27 @@ def answered(server_s: float) -> Outcome:
 
 
 @given(
+    st.sets(st.sampled_from(["int8", "fp16"]), min_size=1),
     st.sets(st.integers(1, 64), min_size=1, max_size=4),
     st.sets(st.sampled_from([0.0, 0.005, 0.01]), min_size=1),
     st.sets(st.integers(3, 64), min_size=1, max_size=3),
+    st.sets(st.integers(200, 2000), min_size=1, max_size=2),
 )
-def test_every_cell_is_measured_once(batches: set[int], delays_s: set[float], tokens: set[int]) -> None:
-    grid = Grid(tuple(batches), tuple(delays_s), tuple(tokens), (0.5, 0.9))
+def test_every_point_is_measured_once(
+    variants: set[str], batches: set[int], delays_s: set[float], tokens: set[int], clocks: set[int]
+) -> None:
+    grid = Grid(tuple(variants), tuple(batches), tuple(delays_s), tuple(tokens), (0.5, 0.9), tuple(clocks))
     cells = grid.cells()
     assert len(set(cells)) == len(cells)
-    assert {(cell.max_batch_texts, cell.text_tokens) for cell in cells} == {
-        (b, t) for b in batches for t in tokens
+    assert {(cell.variant, cell.sm_clock_mhz, cell.max_batch_texts, cell.text_tokens) for cell in cells} == {
+        (v, c, b, t) for v in variants for c in clocks for b in batches for t in tokens
     }
     assert all(cell.max_delay_s == 0 for cell in cells if cell.max_batch_texts == 1)
-    assert len(grid) == 2 * len(cells)
+    assert len(grid) == 2 * len(cells) + len(variants)
+    assert sorted(grid.places().values()) == list(range(2 * len(cells)))
+    assert [cell.variant for cell in cells] == sorted(
+        (cell.variant for cell in cells), key=grid.variants.index
+    )  # one replica after the other
 
 
 def test_a_point_is_what_was_counted_between_its_first_and_last_report() -> None:
@@ -57,6 +65,7 @@ def test_a_point_is_what_was_counted_between_its_first_and_last_report() -> None
         report(14.0, 106.0, batches=250),
     ]
     point = point_of(CELL, 101.0, reports, [answered(0.001 * k) for k in range(101)])
+    assert (point.variant, point.sm_clock_mhz) == ("int8", 1200)
     assert point.completed_rps == pytest.approx(2 * 200 / 4)
     assert point.batch_mean_texts == pytest.approx(2)
     assert point.text_tokens == pytest.approx(16)
@@ -71,6 +80,13 @@ def test_unknown_watts_and_no_batches_are_none_not_zero() -> None:
     assert point.p99_s is None
     assert point.batch_mean_texts is None
     assert point.compute_s_per_batch is None
+
+
+def test_idle_watts_are_those_between_two_reports() -> None:
+    point = idle_point(Cell("int8", 1, 0.0, 1, 1410), report(0.0, 5.0), report(2.0, 115.0))
+    assert (point.variant, point.sm_clock_mhz, point.offered_rps) == ("int8", 1410, 0)
+    assert point.watts == pytest.approx(55)
+    assert point.batch_mean_texts is None
 
 
 def test_one_report_has_no_rates() -> None:

@@ -142,6 +142,7 @@ async def test_a_replica_that_joins_again_is_one_member(bus: FleetBus, join: Joi
         (fleet_pb2.ReplicaReport(replica_id="x"), "state = 0"),
         (report(busy_seconds_total=float("nan")), "busy_seconds_total"),
         (report(start_up_seconds=1e300), "start_up_seconds"),
+        (report(reflex_seconds_total=-1), "reflex_seconds_total"),
         (report(operating_point_version=2**64 - 1), "operating_point_version"),
     ],
 )

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,7 +20,7 @@ STOP_TIMEOUT_S = 30
 class ReplicaProcess:
     """Flags as on the command line; the port is free unless one is given."""
 
-    def __init__(self, model: Path, *flags: str) -> None:
+    def __init__(self, model: Path, *flags: str, environ: Mapping[str, str] | None = None) -> None:
         ports = () if "--port" in flags else ("--port", "0")
         command = [
             sys.executable,
@@ -33,7 +34,9 @@ class ReplicaProcess:
             *ports,
             *flags,
         ]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ
+        )
         self.target = ""
         self._lines: queue.Queue[str] = queue.Queue()
         self._errors: list[str] = []

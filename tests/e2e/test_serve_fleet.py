@@ -7,8 +7,10 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from urllib.request import urlopen
 
 import grpc
+import pytest
 from ddsketch.pb.ddsketch_pb2 import DDSketch
 from ddsketch.pb.proto import DDSketchProto
 
@@ -22,6 +24,7 @@ from minwatt.v1.fleet_pb2 import (
 )
 from minwatt.v1.fleet_pb2_grpc import FleetServicer, add_FleetServicer_to_server
 from tests.e2e.replica_process import ReplicaProcess
+from tests.energy import nvml_stand_in
 
 
 class Scaler(FleetServicer):
@@ -127,3 +130,55 @@ async def test_a_replica_in_a_fleet(tiny_model: Path) -> None:
     ]
     assert sum(sketch.count for sketch in sketches) == 3
     assert all(0 < s.get_quantile_value(0.5) < 5 for s in sketches if s.count)
+
+
+async def test_clocks_and_shedding_follow_the_operating_point(tiny_model: Path, tmp_path: Path) -> None:
+    """On a stand-in for NVML, which logs the clocks that are set."""
+    port, log = free_port(), tmp_path / "log"
+    card = "memory_clocks 5001\ngraphics_clocks 300 900 1400\nnvmlDeviceGetPowerUsage 60000"
+    scaler = Scaler(
+        OperatingPoint(version=1, sm_clock_mhz=850, reflex_sm_clock_mhz=1400, shed_low_priority=True)
+    )
+    server = await scaler.listen(port)
+    process = ReplicaProcess(
+        *(tiny_model, "--scaler", f"127.0.0.1:{port}", "--meter", "nvml", "--gpu-clocks"),
+        environ=nvml_stand_in.environ(card) | {"FAKE_NVML_LOG": str(log)},
+    )
+    await asyncio.to_thread(process.ready)
+    with process as replica:
+        await scaler.until(lambda: any(r.sm_clock_mhz == 900 for r in scaler.reports))
+        async with minwatt.AsyncClient(replica.target) as client:
+            with pytest.raises(minwatt.RequestFailed) as shed:
+                await client.classify(["hello"], priority="low")
+            assert shed.value.code == "RESOURCE_EXHAUSTED"
+            assert shed.value.retry_after_s
+            assert await client.classify(["hello"])
+        await scaler.until(lambda: scaler.reports[-1].refusals_total["shed"] == 1)
+        metrics = await asyncio.to_thread(lambda: urlopen(replica.metrics_url).read().decode())
+        assert "minwatt_sm_clock_locked_hertz 9e+08" in metrics
+        assert "minwatt_sm_clock_refused 0.0" in metrics
+        assert "minwatt_reflex_seconds_total" in metrics
+        replica.terminate()
+        assert await asyncio.to_thread(replica.wait) == 0
+    await server.stop(None)
+    assert scaler.reports[-1].sm_clock_refused == ""
+    assert log.read_text() == "lock 900\nreset 0\n"
+
+
+async def test_a_replica_that_may_not_set_clocks_says_so_and_serves(tiny_model: Path) -> None:
+    port = free_port()
+    scaler = Scaler(OperatingPoint(version=1, sm_clock_mhz=850))
+    server = await scaler.listen(port)
+    environ = nvml_stand_in.environ("nvmlDeviceSetGpuLockedClocks !4")
+    process = ReplicaProcess(
+        tiny_model, "--scaler", f"127.0.0.1:{port}", "--meter", "modelled", "--gpu-clocks", environ=environ
+    )
+    await asyncio.to_thread(process.ready)
+    with process as replica:
+        refusal = "Insufficient Permissions"
+        await scaler.until(lambda: any(r.sm_clock_refused == refusal for r in scaler.reports))
+        async with minwatt.AsyncClient(replica.target) as client:
+            assert await client.classify(["hello"], priority="low")
+    await server.stop(None)
+    assert scaler.reports[-1].sm_clock_mhz == 0
+    assert "gpu-clocks: 850 MHz: Insufficient Permissions; serving on without" in replica.stderr

@@ -7,10 +7,13 @@
  *     nvmlDeviceGetMigMode 1/0
  *     field186 240000 ?3
  *     devices 2
+ *     memory_clocks 405 5001
+ *     graphics_clocks 300 600 1200
  *
  * A number is the value (a/b: two values), !N the call's error N, ?N a field's own error N. A call without a line
- * is NOT_SUPPORTED; Init, Shutdown and the setters then succeed. What is set is in force: limits and locked
- * clocks show in the getters. Declarations follow nvml.h (driver 580); only what the meter calls is here.
+ * is NOT_SUPPORTED; Init, Shutdown and the setters then succeed. The words of *_clocks are one list. What is set
+ * is in force: limits and locked clocks show in the getters; the file that FAKE_NVML_LOG names gets a line for
+ * each clock that is set. Declarations follow nvml.h (driver 580); only what the project calls is here.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -93,6 +96,33 @@ static nvmlReturn_t get_unsigned(const char *name, unsigned *value) {
 }
 
 static nvmlReturn_t set(const char *name) { return initialised ? next(name).error : UNINITIALIZED; }
+
+/* The numbers of a line, as NVML hands out lists: the size first, then as many as there is room for. */
+static nvmlReturn_t list(const char *name, unsigned *size, unsigned *values) {
+    char line[4096];
+    unsigned found = 0;
+    nvmlReturn_t error = NOT_SUPPORTED;
+    FILE *script = fopen(getenv("FAKE_NVML_SCRIPT"), "r");
+    if (!initialised || !script) abort();
+    while (fgets(line, sizeof line, script)) {
+        char *word = strtok(line, " \n");
+        if (!word || strcmp(word, name)) continue;
+        for (error = SUCCESS; (word = strtok(NULL, " \n")); found++)
+            if (values && found < *size) values[found] = (unsigned)atoi(word);
+    }
+    fclose(script);
+    if (!error && found > *size) error = INSUFFICIENT_SIZE;
+    *size = found;
+    return error;
+}
+
+static void log_clocks(const char *what, unsigned mhz) {
+    const char *path = getenv("FAKE_NVML_LOG");
+    FILE *log = path ? fopen(path, "a") : NULL;
+    if (!log) return;
+    fprintf(log, "%s %u\n", what, mhz);
+    fclose(log);
+}
 
 static nvmlReturn_t text(char *buffer, unsigned length, const char *format, unsigned index) {
     if (!initialised) return UNINITIALIZED;
@@ -243,12 +273,27 @@ nvmlReturn_t nvmlDeviceSetPowerManagementLimit(nvmlDevice_t device, unsigned lim
 nvmlReturn_t nvmlDeviceSetGpuLockedClocks(nvmlDevice_t device, unsigned least_mhz, unsigned most_mhz) {
     if (least_mhz > most_mhz) return INVALID_ARGUMENT;
     nvmlReturn_t error = set("nvmlDeviceSetGpuLockedClocks");
-    if (!error) device->locked_mhz = most_mhz;
-    return error;
+    if (error) return error;
+    device->locked_mhz = most_mhz;
+    log_clocks("lock", most_mhz);
+    return SUCCESS;
 }
 
 nvmlReturn_t nvmlDeviceResetGpuLockedClocks(nvmlDevice_t device) {
     nvmlReturn_t error = set("nvmlDeviceResetGpuLockedClocks");
-    if (!error) device->locked_mhz = 0;
-    return error;
+    if (error) return error;
+    device->locked_mhz = 0;
+    log_clocks("reset", 0);
+    return SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetSupportedMemoryClocks(nvmlDevice_t device, unsigned *size, unsigned *clocks_mhz) {
+    (void)device;
+    return list("memory_clocks", size, clocks_mhz);
+}
+
+nvmlReturn_t nvmlDeviceGetSupportedGraphicsClocks(nvmlDevice_t device, unsigned memory_mhz, unsigned *size,
+                                                  unsigned *clocks_mhz) {
+    (void)device;
+    return memory_mhz == 5001 ? list("graphics_clocks", size, clocks_mhz) : INVALID_ARGUMENT;
 }

@@ -1,6 +1,7 @@
 """Works the meter in a process of its own, where libnvidia-ml.so.1 is the stand-in; prints what it said.
 
-The argument is JSON: `spec`, and either `times` to read at, or `calls` on the card ([method, arguments…]).
+The argument is JSON: `spec` and `times` to read the meter at; or `spec` and `calls` on the card ([method,
+arguments…]); or `clocks`, calls on the card's clocks.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 from energy import MeterSpecError, MeterUnavailable, open_meter
+from energy.clocks import ClocksUnavailable, GpuClocks
 from energy.gpu import GpuError, GpuMeter
 from energy.nvml import NvmlGpu
 
@@ -38,19 +40,32 @@ def read(spec: str, times: list[float]) -> dict[str, Any]:
     return said
 
 
-def call(spec: str, calls: list[list[Any]]) -> list[Any]:
-    gpu = NvmlGpu.open(spec)
+def call(card: NvmlGpu | GpuClocks, calls: list[list[Any]]) -> list[Any]:
     answers: list[Any] = []
     for name, *arguments in calls:
         try:
-            answers.append(getattr(gpu, name)(*arguments))
+            answers.append(getattr(card, name)(*arguments))
         except (GpuError, ValueError) as error:
             answers.append(f"{type(error).__name__}: {error}")
-    gpu.close()
+    card.close()
     return answers
+
+
+def set_clocks(calls: list[list[Any]]) -> list[Any]:
+    try:
+        clocks = GpuClocks.of_this_machine()
+    except ClocksUnavailable as error:
+        return [str(error)]
+    return call(clocks, calls)
 
 
 if __name__ == "__main__":
     plan = json.loads(sys.argv[1])
-    answer = read(plan["spec"], plan["times"]) if "times" in plan else call(plan["spec"], plan["calls"])
+    answer: Any
+    if "clocks" in plan:
+        answer = set_clocks(plan["clocks"])
+    elif "calls" in plan:
+        answer = call(NvmlGpu.open(plan["spec"]), plan["calls"])
+    else:
+        answer = read(plan["spec"], plan["times"])
     sys.stdout.write(json.dumps(answer))

@@ -26,14 +26,19 @@ def _library() -> tempfile.TemporaryDirectory[str]:
     return folder
 
 
-def probe(script: str, **plan: Any) -> Any:
-    """What nvml_probe answers to a plan, with the library following the script."""
+def environ(script: str) -> dict[str, str]:
+    """For a process that is to find the library, following the script."""
     folder = _library().name
     script_file = Path(folder) / "script"
     script_file.write_text(script)
     environ = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
-    environ |= {"LD_LIBRARY_PATH": folder, "FAKE_NVML_SCRIPT": str(script_file)}
+    return environ | {"LD_LIBRARY_PATH": folder, "FAKE_NVML_SCRIPT": str(script_file)}
+
+
+def probe(script: str, log: Path | None = None, **plan: Any) -> Any:
+    """What nvml_probe answers to a plan; `log` takes the clocks that were set."""
+    logged = {} if log is None else {"FAKE_NVML_LOG": str(log)}
     command = [sys.executable, str(_HERE / "nvml_probe.py"), json.dumps(plan)]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=environ(script) | logged, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

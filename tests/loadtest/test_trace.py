@@ -89,6 +89,20 @@ def test_rows_left_out_are_bins_without_data() -> None:
     assert np.array_equal(trace.counts, [1, 2, np.nan, np.nan, 5], equal_nan=True)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("t_s,count\n0,1\n60,\n240,5\n", "trace.csv:4: t_s = '240': expected 120, the next bin"),
+        ("t_s,requests\n0,1\n60,2\n", "trace.csv:1: header = 't_s,requests': allowed: t_s,count (bins) or"),
+    ],
+)
+def test_what_may_be_a_slip_is_an_error_where_strictness_is_asked_for(text: str, message: str) -> None:
+    parse_trace(text, "trace.csv")
+    with pytest.raises(UsageError) as caught:
+        parse_trace(text, "trace.csv", strict=True)
+    assert str(caught.value).startswith(message)
+
+
 def test_gzip_is_known_by_its_content(tmp_path: Path) -> None:
     plain, packed = tmp_path / "plain.gz", tmp_path / "packed.csv"
     plain.write_text(text_of([1, 2], 60))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,7 +50,7 @@ class RememberingFleet:
     def running(self, seen: Signals | Missing) -> int:
         return self.count
 
-    async def scale_to(self, desired: int, in_flight: Mapping[str, int]) -> None:
+    async def scale_to(self, desired: int, seen: Signals | Missing) -> None:
         self.asked.append(desired)
         self.count = desired
 
@@ -157,7 +157,9 @@ async def test_records_are_json_lines_with_null_for_what_is_not_known(tmp_path: 
     assert (rows[-1]["arrivals_rps"], rows[-1]["watts"], rows[-1]["watts_source"]) == (30.0, 4.0, "modelled")
     assert decisions[0]["action"] == "up"
     assert decisions[-1]["reasons"][0].keys() == {"code", "message", "values"}
-    assert decisions[-1]["operating_point"]["max_batch_texts"] == 8
+    point = decisions[-1]["operating_point"]
+    assert (point["slo_latency_s"], point["sm_clock_mhz"], rows[-1]["sm_clock_mhz"]) == (0.1, 0, 0)
+    assert rows[-1]["max_batch_texts"] == point["max_batch_texts"] <= 8
 
 
 def test_a_record_that_can_not_be_written_is_one_line(tmp_path: Path) -> None:

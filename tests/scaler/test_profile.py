@@ -1,134 +1,145 @@
-"""The fit through measured points, and the file."""
+"""The profile's file, what may stand in it, and what is read off it."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
+from minwatt.resources import default_profile
 from minwatt.v1.errors import UsageError
-from scaler.profile import (
-    MeterNote,
-    Point,
-    Profile,
-    ReplicaSetup,
-    StartUp,
-    Subject,
-    fit,
-    load_profile,
-    save_profile,
+from scaler.fit import fit
+from scaler.profile import ClockStep, Profile, load_profile, save_profile
+from tests.scaler.measured_points import START_UP, SUBJECT, idle, point
+
+PROFILE = fit(
+    SUBJECT,
+    [idle(0.8), point(10, 1, 0.01, 1), point(40, 2, 0.015, 2), point(60, 4, 0.02, None)],
+    START_UP,
+    slo_latency_s=0.05,
 )
 
-SUBJECT = Subject(
-    model="tiny",
-    model_version="1",
-    variant="int8",
-    device="a CPU",
-    measured_at=datetime(2026, 1, 1, tzinfo=UTC),
-    meter=MeterNote(source="modelled", parameters={"idle_w": 0.74}),
-    replica=ReplicaSetup(engine_threads=1),
-)
-START_UP = StartUp(seconds=2, joules=6)
 
-
-def point(rps: float, batch: float, compute_s: float, watts: float | None, p99_s: float = 0.02) -> Point:
-    return Point(
-        max_batch_texts=16,
-        max_delay_s=0.005,
-        text_tokens=20,
-        offered_rps=rps,
-        completed_rps=rps,
-        p50_s=0.01,
-        p99_s=p99_s,
-        batch_mean_texts=batch,
-        compute_s_per_batch=compute_s,
-        watts=watts,
-        duration_s=10,
-    )
-
-
-def idle(watts: float) -> Point:
-    return Point(
-        max_batch_texts=16,
-        max_delay_s=0,
-        text_tokens=20,
-        offered_rps=0,
-        completed_rps=0,
-        p50_s=None,
-        p99_s=None,
-        batch_mean_texts=None,
-        compute_s_per_batch=None,
-        watts=watts,
-        duration_s=10,
-    )
-
-
-def fitted(points: list[Point]) -> Profile:
-    return fit(SUBJECT, points, START_UP, slo_latency_s=0.05)
-
-
-@given(st.floats(0, 0.05), st.floats(1e-5, 1e-3), st.floats(0.1, 50), st.floats(0.5, 300))
-def test_points_on_a_line_give_the_line(alpha: float, beta: float, idle_w: float, span_w: float) -> None:
-    points = [idle(idle_w)]
-    for batch in (1.0, 2.0, 4.0, 8.0):
-        compute_s = alpha + beta * batch * 20
-        rps = 0.1 * batch / compute_s * batch  # busier with each point, up to 0.8
-        busy = rps / batch * compute_s
-        points.append(point(rps, batch, compute_s, idle_w + span_w * busy))
-    profile = fitted(points)
-    assert profile.service_time.alpha_s == pytest.approx(alpha, rel=1e-3, abs=1e-6)
-    assert profile.service_time.beta_s_per_token == pytest.approx(beta, rel=1e-3)
-    assert profile.power.idle_w == pytest.approx(idle_w, rel=1e-3)
-    assert profile.power.busy_w == pytest.approx(idle_w + span_w, rel=1e-3)
-    assert max(profile.service_time.residual_fraction, profile.power.residual_fraction) < 1e-3
-
-
-@given(
-    st.lists(st.tuples(st.floats(1, 16), st.floats(1e-3, 0.5), st.floats(0.1, 20)), min_size=2, max_size=9)
-)
-def test_noise_never_gives_a_negative_coefficient(rows: list[tuple[float, float, float]]) -> None:
-    try:
-        profile = fitted([point(10, batch, compute_s, watts) for batch, compute_s, watts in rows])
-    except ValueError:
-        return  # points that can't carry a line
-    assert profile.service_time.alpha_s >= 0
-    assert profile.service_time.beta_s_per_token > 0
-    assert 0 <= profile.power.idle_w <= profile.power.busy_w
-
-
-def test_the_rate_at_the_slo_is_of_the_points_that_held_it() -> None:
-    held = [point(10, 1, 0.01, 1), point(40, 2, 0.015, 2), point(90, 8, 0.04, 3, p99_s=0.2)]
-    growing = point(60, 4, 0.02, 2.5).model_copy(update={"completed_rps": 50})
-    assert fitted([*held, growing]).max_rps_at_slo.rps == 40
-    assert fitted([one.model_copy(update={"p99_s": 1.0}) for one in held]).max_rps_at_slo.rps is None
-
-
-def test_a_replica_that_falls_behind_shows_how_much_of_its_time_computes() -> None:
-    held = [point(10, 1, 0.01, 1), point(40, 2, 0.015, 2)]
-    assert fitted(held).service_time.saturation == 1.0
-    behind = point(200, 4, 0.02, 3).model_copy(update={"completed_rps": 120.0})
-    assert fitted([*held, behind]).service_time.saturation == pytest.approx(120 / 4 * 0.02)
-
-
-def test_points_that_carry_no_line_are_named() -> None:
-    with pytest.raises(ValueError, match="at least two sizes of batch"):
-        fitted([point(10, 1, 0.01, 1), point(20, 1, 0.01, 2)])
-    with pytest.raises(ValueError, match="is the meter known"):
-        fitted([point(10, 1, 0.01, None), point(20, 2, 0.02, None)])
+def changed(**fields: Any) -> Profile:
+    return Profile.model_validate(PROFILE.model_dump() | fields)
 
 
 def test_the_file_comes_back_as_it_was_written(tmp_path: Path) -> None:
-    profile = fitted([idle(0.8), point(10, 1, 0.01, 1), point(40, 2, 0.015, None)])
-    save_profile(profile, tmp_path / "profile.yaml")
-    assert load_profile(tmp_path / "profile.yaml") == profile
+    save_profile(PROFILE, tmp_path / "profile.yaml")
+    assert load_profile(tmp_path / "profile.yaml") == PROFILE
 
 
-def test_a_wrong_file_is_one_line(tmp_path: Path) -> None:
+def test_the_shipped_profile_is_of_this_format_and_measured() -> None:
+    profile = load_profile(default_profile())
+    assert not profile.is_reference
+    assert profile.meter.source == "modelled"
+    assert profile.variants[0].service_time.basis == "measured"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "named"),
+    [
+        ("kind: Profile", "kind: Policy", r"profile\.yaml: kind = 'Policy': Input should be 'Profile'"),
+        ("format: 2", "format: 1", r"profile\.yaml: format = 1: allowed: 2; measure again"),
+        ("idle_w: ", "idle_w: -", r"variants\.0\.power\.idle_w = -"),
+        ("basis: measured", "basis: guessed", r"Input should be 'measured', 'published' or 'assumed'"),
+    ],
+)
+def test_a_wrong_file_is_one_line(tmp_path: Path, before: str, after: str, named: str) -> None:
     file = tmp_path / "profile.yaml"
-    save_profile(fitted([point(10, 1, 0.01, 1), point(40, 2, 0.015, 2)]), file)
-    file.write_text(file.read_text().replace("kind: Profile", "kind: Policy"))
-    with pytest.raises(UsageError, match=r"profile\.yaml: kind = 'Policy': Input should be 'Profile'"):
+    save_profile(PROFILE, file)
+    # The meter's parameter of the same name stands before the variants.
+    head, found, rest = file.read_text().rpartition(before)
+    assert found
+    file.write_text(head + after + rest)
+    with pytest.raises(UsageError, match=named) as error:
         load_profile(file)
+    assert "\n" not in str(error.value)
+
+
+def test_what_does_not_fit_together_is_named() -> None:
+    variant = PROFILE.variants[0].model_dump()
+    with pytest.raises(ValidationError, match="variants: allowed: each name once"):
+        changed(variants=[variant, variant])
+    with pytest.raises(ValidationError, match="points: variant = 'int8': allowed: fp16"):
+        changed(variants=[variant | {"name": "fp16"}])
+    with pytest.raises(ValidationError, match="basis = 'measured': there are no points"):
+        changed(points=())
+
+
+@pytest.mark.parametrize(
+    ("steps", "named"),
+    [
+        ([(1410, 1.1, 1.0)], "the first step must have the factors 1 and 1"),
+        ([(1410, 1.0, 1.0), (1500, 1.2, 0.8)], "from the fastest clock to the slowest"),
+        ([(1410, 1.0, 1.0), (1200, 1.3, 0.8), (1000, 1.2, 0.7)], "from the fastest clock to the slowest"),
+    ],
+)
+def test_clocks_go_from_the_fastest_to_the_slowest(steps: list[tuple[int, float, float]], named: str) -> None:
+    rows = [{"sm_clock_mhz": mhz, "time_factor": t, "power_factor": p} for mhz, t, p in steps]
+    with pytest.raises(ValidationError, match=named):
+        changed(clock_sets=[{"name": "A", "basis": "assumed", "steps": rows}])
+
+
+def test_a_clock_that_costs_no_time_is_allowed() -> None:
+    """A model that is bound by memory or by launches."""
+    rows = [
+        {"sm_clock_mhz": 1410, "time_factor": 1, "power_factor": 1},
+        {"sm_clock_mhz": 1200, "time_factor": 1, "power_factor": 0.8},
+    ]
+    profile = changed(clock_sets=[{"name": "A", "basis": "assumed", "steps": rows}])
+    assert profile.clock_steps() == profile.clock_steps("A")
+    assert [step.power_factor for step in profile.clock_steps()] == [1, 0.8]
+    with pytest.raises(KeyError):
+        profile.clock_steps("B")
+
+
+def test_a_variant_that_is_not_there_is_a_key_error() -> None:
+    with pytest.raises(KeyError):
+        PROFILE.variant("fp64")
+
+
+@given(st.floats(1, 64), st.floats(1, 1000), st.floats(1, 2), st.floats(0.3, 1), st.floats(0.3, 1))
+def test_handing_over_takes_time_and_no_joules_above_idle(
+    batch: float, tokens: float, time_factor: float, power_factor: float, saturation: float
+) -> None:
+    """Whatever part of a batch's time the engine computes, its work above idle costs the same."""
+    variant = PROFILE.variants[0]
+    clock = ClockStep(sm_clock_mhz=1000, time_factor=time_factor, power_factor=power_factor)
+
+    def engine_at(part: float) -> tuple[float, float]:
+        line = variant.service_time.model_copy(update={"saturation": part})
+        profile = PROFILE.model_copy(
+            update={"variants": (variant.model_copy(update={"service_time": line}),)}
+        )
+        engine = profile.engine(tokens, clock=clock)
+        seconds = engine.service_s(batch)
+        return seconds, engine.batch_j(batch) - engine.idle_w * seconds
+
+    whole_s, whole_j = engine_at(1.0)
+    part_s, part_j = engine_at(saturation)
+    assert part_s == pytest.approx(whole_s / saturation)
+    assert part_j == pytest.approx(whole_j, rel=1e-6, abs=1e-9)
+
+
+def test_a_poor_fit_is_doubted_by_name() -> None:
+    assert PROFILE.doubts() == ()
+    variant = PROFILE.variants[0]
+    line = variant.service_time.model_copy(update={"residual_fraction": 0.31})
+    (doubt,) = PROFILE.model_copy(
+        update={"variants": (variant.model_copy(update={"service_time": line}),)}
+    ).doubts()
+    assert doubt.startswith("int8: the fit of the service time is poor (31% off)")
+
+
+@pytest.mark.parametrize(("completed", "kept_up"), [(100, True), (80, True), (70, False)])
+def test_a_count_within_its_noise_is_no_growing_queue(completed: float, kept_up: bool) -> None:
+    """100 requests/s over 10 s are 1000; 98% less two deviations of 31.6 are 917."""
+    one = point(100, 2, 0.01, 1).model_copy(update={"completed_rps": completed, "duration_s": 1.0})
+    assert one.sustained is kept_up
+    long = one.model_copy(update={"duration_s": 10.0})
+    assert long.sustained is (completed == 100)

@@ -134,7 +134,7 @@ def test_a_silent_minority_is_taken_to_do_as_the_others() -> None:
     chatty = [report(n, float(s), arrivals_total=10 * s) for n in "ab" for s in range(9)]
     now = signals(*chatty, report("c", 0.0), now_s=8.0)
     assert now.arrivals_rps == pytest.approx(3 * 10)
-    assert now.ready == 3
+    assert (now.ready, now.silent) == (3, {"c"})
 
 
 def test_a_replica_that_left_is_forgotten() -> None:
@@ -153,14 +153,6 @@ def test_watts_of_one_device_count_once_and_unknown_watts_are_not_zero() -> None
     assert (power.watts, power.source) == (None, "nvml")
 
 
-def test_damaged_or_empty_sketches_are_left_out() -> None:
-    merged = merge([b"", b"\xff\xff damaged", encode([]), encode([0.02] * 10), encode([0.04] * 10)])
-    assert merged is not None
-    assert merged.count == 20
-    assert merged.quantile_s(99) == pytest.approx(0.04, rel=0.02)
-    assert merge([b"", b"\x00"]) is None
-
-
 @given(
     st.floats(), st.integers(-(2**31), 2**31 - 1), st.lists(st.floats(), min_size=1, max_size=3), st.floats()
 )
@@ -175,3 +167,88 @@ def test_a_made_up_sketch_gives_finite_latencies_or_none(
     merged = merge([message.SerializeToString(), encode([0.02] * 10)])
     assert merged is not None
     assert math.isfinite(merged.quantile_s(99))
+
+
+def test_the_last_interval_is_of_the_newest_two_reports() -> None:
+    now = signals(
+        *[report("a", float(s), arrivals_total=total) for s, total in enumerate([0, 10, 20, 50])],
+        # A new operating point is answered out of turn: 10 ms say nothing of a rate.
+        report("a", 3.01, arrivals_total=53),
+        *[report("b", s + 0.5, arrivals_total=4 * s) for s in range(3)],
+        now_s=3.2,
+    )
+    assert now.last_rps == pytest.approx(33 / 1.01 + 4)
+    assert signals(report("a", 0.0), report("a", 0.1, arrivals_total=1), now_s=0.2).last_rps == 10.0
+
+
+def test_a_sketch_that_covers_a_long_silence_is_left_out() -> None:
+    slow = encode([0.9] * 50)
+    now = signals(report("a", 0.0), report("a", 30.0, latency_sketch=slow), report("a", 31.0), now_s=31.0)
+    assert now.latencies is None
+
+
+def test_the_reflex_and_a_refused_clock_are_seen() -> None:
+    now = signals(
+        *[report("a", float(s), reflex_s_total=0.5 * s) for s in range(3)],
+        *[report("b", float(s), sm_clock_refused="Insufficient Permissions") for s in range(3)],
+        now_s=2.0,
+    )
+    assert now.reflex_fraction == pytest.approx(0.25)
+    assert now.sm_clock_refused == "Insufficient Permissions"
+
+
+Beat = tuple[
+    frozenset[str], list[tuple[str, float, int]]
+]  # members; who reports when, how many arrivals since
+
+beats = st.lists(
+    st.tuples(
+        st.frozensets(st.sampled_from("abc")),
+        st.lists(st.tuples(st.sampled_from("abc"), st.floats(0.0, 0.9), st.integers(0, 9)), max_size=5),
+    ),
+    min_size=1,
+    max_size=14,
+)
+
+
+def rate_one_by_one(histories: dict[str, list[Report]], now_s: float, window_s: float) -> float | None:
+    """The law itself: each fresh replica's newest report against its newest old enough, or its oldest."""
+    rates = []
+    fresh = [h for h in histories.values() if now_s - h[-1].received_s <= RULES.fresh_s]
+    for history in fresh:
+        recent = [one for one in history if one.received_s >= now_s - RULES.latency_window_s]
+        if len(recent) > 1:
+            last = recent[-1]
+            aged = [one for one in recent if one.received_s <= last.received_s - window_s]
+            first = aged[-1] if aged else recent[0]
+            seconds = max(1e-3, last.received_s - first.received_s)
+            rates.append((last.arrivals_total - first.arrivals_total) / seconds)
+    if not rates or len(fresh) < RULES.fresh_share * len(histories):
+        return None
+    return sum(rates) * len(histories) / len(rates)
+
+
+@given(beats)
+def test_rates_of_a_fleet_that_comes_and_goes_are_those_of_each_replica(steps: list[Beat]) -> None:
+    memory, totals = SignalMemory(), dict.fromkeys("abc", 0)
+    histories: dict[str, list[Report]] = {}
+    for second, (members, words) in enumerate(steps):
+        said = []
+        for name, phase_s, arrivals in sorted(words, key=lambda word: word[1]):
+            totals[name] += arrivals
+            said.append(report(name, second + phase_s, arrivals_total=totals[name]))
+        now_s = second + 1.0
+        before = memory
+        memory, now = observe(before, FleetView(members, tuple(said)), now_s, RULES)
+        assert repr(observe(before, FleetView(members, tuple(said)), now_s, RULES)[1]) == repr(now)
+        histories = {name: history for name, history in histories.items() if name in members}
+        for one in said:
+            if one.replica_id in members:
+                histories.setdefault(one.replica_id, []).append(one)
+        expected = rate_one_by_one(histories, now_s, RULES.rate_window_s)
+        if expected is None:
+            assert isinstance(now, Missing)
+        else:
+            assert isinstance(now, Signals)
+            assert now.arrivals_rps == pytest.approx(expected)
+            assert now.last_rps == pytest.approx(rate_one_by_one(histories, now_s, 0.5))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from minwatt.v1.decode import EncodedText
 from minwatt.v1.inference_pb2 import Classification
 from service.batcher import Batcher
+from service.clocks import CardClock
 from service.dispatch import Dispatcher
 from service.engine import Engine
 from service.queue import BatchLimits
@@ -21,6 +22,7 @@ from service.request import ComputedBatch, Request, TextJob
 from service.service_time import ServiceTimeEstimate
 from service.statuses import Refusal
 
+SLO_S = 0.05
 POISON = 13  # a token id on which the encoder breaks
 
 
@@ -55,8 +57,8 @@ def encoder() -> Encoder:
 
 @pytest.fixture
 async def batcher(encoder: Encoder) -> AsyncIterator[Batcher]:
-    dispatcher = Dispatcher(BatchLimits(2, 512, 0.0), ServiceTimeEstimate())
-    batcher = Batcher(dispatcher, Engine(encoder, pad_token_id=0), Unmetered())
+    dispatcher = Dispatcher(BatchLimits(2, 512, 0.0), ServiceTimeEstimate(), SLO_S)
+    batcher = Batcher(dispatcher, Engine(encoder, pad_token_id=0), Unmetered(), CardClock(None))
     running = asyncio.create_task(batcher.run())
     yield batcher
     encoder.may_answer.set()
@@ -115,9 +117,10 @@ async def test_a_client_that_leaves_during_its_batch_harms_nobody(batcher: Batch
 
 async def test_stopping_refuses_what_is_open(encoder: Encoder) -> None:
     batcher = Batcher(
-        Dispatcher(BatchLimits(2, 512, 1.0), ServiceTimeEstimate()),
+        Dispatcher(BatchLimits(2, 512, 1.0), ServiceTimeEstimate(), SLO_S),
         Engine(encoder, pad_token_id=0),
         Unmetered(),
+        CardClock(None),
     )
     running = asyncio.create_task(batcher.run())
     one = request(1)

@@ -6,12 +6,13 @@ import math
 from collections import Counter
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minwatt.v1.decode import EncodedText
 from minwatt.v1.inference_pb2 import Classification
-from service.dispatch import Batch, Dispatcher, Outcome, Resolved
+from service.dispatch import Batch, Clocks, Dispatcher, Outcome, Resolved
 from service.queue import BatchLimits
 from service.request import ComputedBatch, Request, TextJob
 from service.service_time import ServiceTime, ServiceTimeEstimate
@@ -137,7 +138,7 @@ truths = st.builds(ServiceTime, st.floats(0.0, 0.01), st.floats(1e-6, 2e-4))
 def test_every_request_ends_exactly_once(
     arrived: list[Arrival], limits: BatchLimits, truth: ServiceTime, breaks: frozenset[int]
 ) -> None:
-    replay = Replay(Dispatcher(limits, ServiceTimeEstimate()), truth, breaks)
+    replay = Replay(Dispatcher(limits, ServiceTimeEstimate(), SLO_S), truth, breaks)
     requests = replay.run(arrived)
     assert replay.end_of == Counter(requests)
     assert replay.dispatcher.waiting_texts == 0
@@ -165,7 +166,7 @@ def test_every_request_ends_exactly_once(
 def test_nobody_starves(arrived: list[Arrival], limits: BatchLimits, truth: ServiceTime) -> None:
     """Of the texts that wait, the one that is due first rides in the next batch."""
     patient = [Arrival(a.gap_s, a.tokens, math.inf, math.inf) for a in arrived]
-    replay = Replay(Dispatcher(limits, ServiceTimeEstimate()), truth, frozenset())
+    replay = Replay(Dispatcher(limits, ServiceTimeEstimate(), SLO_S), truth, frozenset())
     requests = replay.run(patient)
     for batch in replay.batches:
         started_s = replay.started_s[batch[0].payload.request, batch[0].payload.index]
@@ -185,13 +186,13 @@ def test_an_idle_engine_waits_no_longer_than_the_delay(
 ) -> None:
     apart_s = 10.0 * len(arrived)  # so far apart that each request finds the engine idle
     lonely = [Arrival(apart_s, a.tokens[:1], math.inf, math.inf) for a in arrived]
-    replay = Replay(Dispatcher(limits, ServiceTimeEstimate()), truth, frozenset())
+    replay = Replay(Dispatcher(limits, ServiceTimeEstimate(), SLO_S), truth, frozenset())
     for request in replay.run(lonely):
         assert replay.started_s[request, 0] - request.arrived_s <= min(limits.max_delay_s, SLO_S) + 1e-6
 
 
 def test_a_request_that_leaves_makes_room_at_once() -> None:
-    dispatcher = Dispatcher(BatchLimits(8, 512, 1.0), ServiceTimeEstimate())
+    dispatcher = Dispatcher(BatchLimits(8, 512, 1.0), ServiceTimeEstimate(), SLO_S)
     leaving, staying = (Request([job(10), job(20)], 0.0, 1.0) for _ in range(2))
     dispatcher.submit(leaving)
     dispatcher.submit(staying)
@@ -199,3 +200,86 @@ def test_a_request_that_leaves_makes_room_at_once() -> None:
     assert not dispatcher.withdraw(leaving)
     assert (dispatcher.waiting_texts, dispatcher.waiting_tokens) == (2, 30)
     assert dispatcher.open_requests == (staying,)
+
+
+def warm(dispatcher: Dispatcher, alpha_s: float = 0.002, beta_s: float = 0.0001) -> Dispatcher:
+    for tokens in (10, 100):
+        dispatcher.service_time.observe(tokens, alpha_s + beta_s * tokens)
+    return dispatcher
+
+
+def submit(dispatcher: Dispatcher, now_s: float, texts: int) -> None:
+    dispatcher.submit(Request([job(10)] * texts, now_s, now_s + SLO_S))
+
+
+def compute(dispatcher: Dispatcher, batch: Batch, now_s: float, compute_s: float) -> None:
+    done = ComputedBatch([Classification() for _ in batch], 10 * len(batch), now_s, compute_s)
+    dispatcher.complete(batch, done, None)
+
+
+def test_while_slack_is_short_batches_leave_without_delay() -> None:
+    dispatcher = warm(Dispatcher(BatchLimits(8, 512, 0.03), ServiceTimeEstimate(), SLO_S))
+    submit(dispatcher, 0.0, 1)
+    step = dispatcher.step(0.0)
+    assert (dispatcher.raised, step.batch) == (False, ())
+    submit(dispatcher, 0.001, 12)  # 13 texts at 10 ms a batch of 8: 16 ms of the SLO's 50
+    sizes = []
+    for now_s in (0.001, 0.002):
+        batch = dispatcher.step(now_s).batch
+        sizes.append(len(batch))
+        compute(dispatcher, batch, now_s, 0.01)
+    assert (dispatcher.raised, sizes) == (True, [8, 5])
+
+    idle = dispatcher.step(0.1)
+    assert idle.wake_at_s is not None
+    assert dispatcher.raised
+    dispatcher.step(idle.wake_at_s)
+    assert not dispatcher.raised
+    assert dispatcher.reflex_s_total == pytest.approx(idle.wake_at_s - 0.001)
+
+
+def test_what_the_engine_still_needs_is_backlog_too() -> None:
+    dispatcher = warm(Dispatcher(BatchLimits(8, 512, 0.03), ServiceTimeEstimate(), SLO_S))
+    dispatcher.feel(0.0, 0.0)
+    assert not dispatcher.raised
+    dispatcher.feel(0.0, 0.4 * SLO_S)
+    assert dispatcher.raised
+
+
+def test_the_reflex_wants_its_clock_where_clocks_are_set_at_all() -> None:
+    dispatcher = warm(Dispatcher(BatchLimits(8, 512, 0.0), ServiceTimeEstimate(), SLO_S))
+    wanted = {}
+    for clocks in (Clocks(), Clocks(900), Clocks(900, 1400), Clocks(0, 1400)):
+        dispatcher.clocks = clocks
+        calm_mhz = dispatcher.wanted_clock_mhz
+        dispatcher.feel(0.0, SLO_S)
+        wanted[clocks.set_mhz, clocks.reflex_mhz] = (calm_mhz, dispatcher.wanted_clock_mhz)
+        dispatcher.feel(1.0, 0.0)
+    assert wanted == {(0, 0): (0, 0), (900, 0): (900, 900), (900, 1400): (900, 1400), (0, 1400): (0, 0)}
+
+
+def test_a_faster_clock_is_no_reason_to_take_the_slow_one_back() -> None:
+    """At 1,400 MHz the backlog takes half as long; it is counted at the 900 MHz that were set."""
+    dispatcher = warm(Dispatcher(BatchLimits(8, 512, 0.0), ServiceTimeEstimate(), SLO_S))
+    dispatcher.clock_mhz = 900
+    submit(dispatcher, 0.0, 14)
+    dispatcher.feel(0.0, 0.0)
+    assert dispatcher.raised
+    dispatcher.clock_mhz = 1400
+    for index in range(100):  # what it learns of the fast clock is of the fast clock alone
+        submit(dispatcher, 0.001 * index, 8)
+        compute(dispatcher, dispatcher.step(0.001 * index).batch, 0.0, 0.005)
+    assert dispatcher.service_time.current.batch_s(80) == pytest.approx(0.005, rel=0.2)
+    dispatcher.clock_mhz = 900
+    assert dispatcher.service_time.current.batch_s(80) == pytest.approx(0.010, rel=0.01)
+    assert dispatcher.raised
+
+
+def test_a_batch_computed_at_two_clocks_teaches_nothing() -> None:
+    dispatcher = warm(Dispatcher(BatchLimits(8, 512, 0.0), ServiceTimeEstimate(), SLO_S))
+    before = dispatcher.service_time.current
+    submit(dispatcher, 0.0, 8)
+    batch = dispatcher.step(0.0).batch
+    dispatcher.clock_mhz = 1400
+    compute(dispatcher, batch, 0.0, 0.1)
+    assert dispatcher.service_time.current == before

@@ -19,14 +19,15 @@ LIMITS = BatchLimits(max_texts=16, max_padded_tokens=2048, max_delay_s=0.005)
 
 
 def replica() -> Replica:
-    return Replica(Identity("one", "m", "1", "int8", "h", 1), Dispatcher(LIMITS, ServiceTimeEstimate()), 0.05)
+    dispatcher = Dispatcher(LIMITS, ServiceTimeEstimate(), 0.05)
+    return Replica(Identity("one", "m", "1", "int8", "h", 1), dispatcher)
 
 
 def test_zero_bounds_stay_and_a_zero_delay_is_meant() -> None:
     moved = replica()
     assert moved.operate_at(OperatingPoint(version=3, max_batch_texts=4)) is None
     assert moved.dispatcher.limits == BatchLimits(4, 2048, 0.0)
-    assert (moved.slo_s, moved.operating_point_version) == (0.05, 3)
+    assert (moved.dispatcher.slo_s, moved.operating_point_version) == (0.05, 3)
 
 
 def test_an_older_point_moves_nothing() -> None:
@@ -46,6 +47,8 @@ def test_an_older_point_moves_nothing() -> None:
         (OperatingPoint(variant="fp4"), "variant 'fp4': this replica serves 'int8'"),
         (OperatingPoint(max_batch_texts=2**32 - 1), "allowed: 4096, 1000000"),
         (OperatingPoint(max_batch_tokens=2**32 - 1), "allowed: 4096, 1000000"),
+        (OperatingPoint(sm_clock_mhz=2**32 - 1), "clocks of 4294967295 and 0 MHz: allowed: 100000"),
+        (OperatingPoint(reflex_sm_clock_mhz=2**32 - 1), "clocks of 0 and 4294967295 MHz"),
     ],
 )
 def test_nonsense_moves_nothing(point: OperatingPoint, reason: str) -> None:
@@ -55,7 +58,7 @@ def test_nonsense_moves_nothing(point: OperatingPoint, reason: str) -> None:
     assert problem is not None
     assert problem.startswith("operating point 9: ")
     assert reason in problem
-    assert (kept.dispatcher.limits, kept.slo_s, kept.operating_point_version) == (LIMITS, 0.05, 0)
+    assert (kept.dispatcher.limits, kept.dispatcher.slo_s, kept.operating_point_version) == (LIMITS, 0.05, 0)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), st.floats(), st.floats())
@@ -73,4 +76,4 @@ def test_limits_are_always_usable(texts: int, tokens: int, delay_s: float, slo_s
     assert 0 < limits.max_texts <= MOST_TEXTS, asdict(limits)
     assert 0 < limits.max_padded_tokens <= MOST_PADDED_TOKENS
     assert 0 <= limits.max_delay_s < math.inf
-    assert 0 < moved.slo_s < math.inf
+    assert 0 < moved.dispatcher.slo_s < math.inf

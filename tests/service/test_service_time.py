@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.service_time import ServiceTime, ServiceTimeEstimate
+from service.service_time import ServiceTime, ServiceTimeEstimate, ServiceTimes
 
 
 def test_it_finds_the_line() -> None:
@@ -47,3 +47,13 @@ def test_no_part_is_ever_negative(batches: list[tuple[int, float]]) -> None:
         assert estimate.current.alpha_s >= 0
         assert estimate.current.beta_s_per_token >= 0
         assert estimate.current.residual_fraction >= 0
+
+
+def test_a_clock_never_used_begins_with_the_nearest() -> None:
+    times = ServiceTimes(ServiceTimeEstimate())
+    times.at(0).observe(10, 0.1)
+    times.at(1000).observe(10, 0.5)
+    assert times.at(1400).current == times.at(1000).current
+    assert times.at(100).current == times.at(0).current
+    times.at(1400).observe(10, 0.01)
+    assert times.at(1400).current != times.at(1000).current

@@ -10,6 +10,7 @@ from google.rpc.error_details_pb2 import BadRequest, ResourceInfo
 
 from minwatt.v1.inference_pb2 import (
     LONG_TEXT_TRUNCATE,
+    PRIORITY_LOW,
     ClassifyOptions,
     ClassifyRequest,
     ExtractEntitiesOptions,
@@ -41,9 +42,9 @@ def violations(refusal: Refusal) -> dict[str, str]:
 
 
 def test_good_requests(spec: ModelSpec) -> None:
-    options = ClassifyOptions(top_k=2, min_score=0.5, long_text=LONG_TEXT_TRUNCATE)
+    options = ClassifyOptions(top_k=2, min_score=0.5, long_text=LONG_TEXT_TRUNCATE, priority=PRIORITY_LOW)
     task, read = check(ClassifyRequest(model="tiny-text", texts=["a"], options=options), spec, MAX_TEXTS)
-    assert (task.name, read) == ("intent", Options(2, 0.5, truncate=True))
+    assert (task.name, read) == ("intent", Options(2, 0.5, truncate=True, low_priority=True))
     task, read = check(ExtractEntitiesRequest(texts=["a"]), spec, MAX_TEXTS)
     assert (task.name, read) == ("entity", Options(1, 0.0, truncate=False))
 
@@ -98,6 +99,11 @@ def test_a_model_without_the_task(spec: ModelSpec) -> None:
             ExtractEntitiesRequest.FromString(b"\x12\x01a\x1a\x02\x10\x09"),
             "options.long_text",
             "is 9; allowed: LONG_TEXT_UNSPECIFIED, LONG_TEXT_REFUSE, LONG_TEXT_TRUNCATE",
+        ),
+        (
+            ExtractEntitiesRequest.FromString(b"\x12\x01a\x1a\x02\x18\x09"),
+            "options.priority",
+            "is 9; allowed: PRIORITY_UNSPECIFIED, PRIORITY_LOW, PRIORITY_NORMAL",
         ),
         (
             ClassifyRequest.FromString(b"\x12\x01a\x1a\x02\x78\x01"),

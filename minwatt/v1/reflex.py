@@ -1,0 +1,69 @@
+"""When a replica's slack runs short, and when it is back.
+
+Between two decisions of the scaler a replica has a reflex: while its backlog threatens the SLO it takes
+batches without waiting for company and asks for its highest allowed clock. Bursts shorter than a start-up can
+be met in no other way. This file owns the rule and its hysteresis; it leaves to others how the backlog is
+counted, what raised means for a batch, and who sets the clock. It stands here because the server and the
+scaler's simulator call the same code.
+"""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ReflexRule:
+    """When slack is short and when it is back, as shares of the SLO's latency.
+
+    Raises ValueError unless 0 < back_share <= short_share and hold_s >= 0.
+    """
+
+    # A text that arrives now waits for the backlog, then for its own batch, which may take as long again; the
+    # rest is left for the clock to move and for what arrives meanwhile. SLO 50 ms: raised above 15 ms.
+    short_share: float = 0.3
+    # Well below the first, so that one batch more or less does not move the clock. SLO 50 ms: 5 ms.
+    back_share: float = 0.1
+    # A clock takes tens of ms to move: more than about two moves a second cost more than they save.
+    hold_s: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.back_share <= self.short_share or not self.hold_s >= 0.0:
+            raise ValueError(f"a reflex needs 0 < back_share <= short_share and hold_s >= 0, not {self}")
+
+
+class Reflex:
+    """Raised at once when slack is short; back when slack is, and was not short in the last `hold_s`.
+
+    The hold counts from the last time that slack was short, not from the first. So a larger backlog never
+    leads to less: of two replicas heard at the same moments, one that always has at least the other's
+    backlog is raised whenever the other is.
+    """
+
+    __slots__ = ("_rule", "_short_at_s", "raised")
+
+    def __init__(self, rule: ReflexRule = ReflexRule()) -> None:
+        self._rule = rule
+        self._short_at_s = -math.inf
+        self.raised = False
+
+    def update(self, now_s: float, backlog_s: float, slo_latency_s: float) -> bool:
+        """Hear the backlog of this moment; returns whether the reflex is raised.
+
+        `backlog_s` is what the waiting texts would need in full batches at the clock that was set (not the
+        raised one, or raising it would be a reason to lower it), and what is left of the batch in the engine.
+        `now_s` never goes back.
+        """
+        if backlog_s > self._rule.short_share * slo_latency_s:
+            self.raised = True
+            self._short_at_s = now_s
+        elif self.raised and now_s >= self.back_from_s and backlog_s < self._rule.back_share * slo_latency_s:
+            self.raised = False
+        return self.raised
+
+    @property
+    def back_from_s(self) -> float:
+        """The earliest moment it may return if slack is not short again; minus infinity if it never was.
+
+        An idle replica has no other event that would have it call `update` then.
+        """
+        return self._short_at_s + self._rule.hold_s

@@ -1,0 +1,133 @@
+"""What each forecast's errors were: a fading histogram of observed / expected, weighted by requests.
+
+Pure. Owns the bins, the forgetting, what is assumed before enough was seen, the upper quantiles and which
+expert is best. Called by `forecast`.
+
+A quantile that all but one request in two thousand stay under needs thousands of ticks before it can be read
+off. Until then traffic that has not been seen yet is counted in, its bursts heavy-tailed: a power law, the
+steeper the shorter the horizon, as a random walk's spread grows with the root of time. To shrink, more of it
+counts than to grow: both directions need evidence, and between them a fleet stays as it is. For a horizon of
+50 s the factor is 1.5 to grow and 2.2 to shrink after half an hour of quiet, 1 and 1.2 after a day. The
+record of all that came is no level that chance exceeds: to grow, its factor is 1.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+_EXPERTS = 7  # the last is the record
+_BINS = 120
+_FIRST_EXCESS = 0.004  # width of the first bin, of observed / expected - 1
+_BIN_GROWTH = 1.09  # each bin is that much wider than the one before: the last ends beyond 1,000 ×
+_MEMORY_TICKS = 120_960.0  # a week of ticks of 5 s: what traffic does on no day of a week it seldom does
+_UNKNOWN_TICKS = 2.0  # counted in, to grow
+_UNKNOWN_TICKS_CALM = 24.0  # to shrink
+_UNKNOWN_POWER = 6.0  # at a horizon of _UNKNOWN_HORIZON_S: P(observed > r × expected) = r^-6
+_UNKNOWN_HORIZON_S = 50.0
+_LEARNER_TICKS = 720.0  # an hour: what an expert did not foresee before it knew an hour counts the less
+_LOSS_MEMORY_TICKS = 17_280.0  # a day: which expert is best may change with the week
+
+_EDGES: Floats = 1 + _FIRST_EXCESS * (np.power(_BIN_GROWTH, np.arange(1, _BINS + 1)) - 1) / (_BIN_GROWTH - 1)
+_UPPER_EDGES = _EDGES.tolist()
+_LOWER_EDGES: Floats = np.concatenate(([1.0], _EDGES[:-1]))
+_LOG_GROWTH = math.log(_BIN_GROWTH)
+_RECORD = _EXPERTS - 1
+_NEAR_LOSS = 1.25  # of the least: a handful of bursts decides between experts that near
+
+
+@lru_cache(maxsize=256)
+def _unknown(horizon_s: float) -> Floats:
+    """P(observed / expected > lower edge) of traffic that has not been seen."""
+    power = _UNKNOWN_POWER * math.sqrt(_UNKNOWN_HORIZON_S / horizon_s)
+    return np.asarray(_LOWER_EDGES**-power, dtype=np.float64)
+
+
+def _bin(ratio: float) -> int:
+    """-1 for what stayed under the expectation."""
+    excess = ratio - 1
+    if excess <= 0:
+        return -1
+    return min(_BINS - 1, int(math.log1p(excess * (_BIN_GROWTH - 1) / _FIRST_EXCESS) / _LOG_GROWTH))
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """`miss`: of requests, that may come beyond the forecast. `forgiven_ticks`: of mean traffic, that may
+    before it is learnt from.
+    """
+
+    miss: float
+    horizon_s: float
+    forgiven_ticks: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ErrorMemory:
+    """`excess[e, k]`: weight of expert e's observations in bin k; `total`: of all of them.
+
+    Weights are relative to the mean rate, so that each tick weighs 1 on average.
+    """
+
+    excess: Floats = field(default_factory=lambda: np.zeros((_EXPERTS, _BINS)))
+    total: float = 0.0
+    loss: tuple[float, ...] = (0.0,) * _EXPERTS  # fading mean of the quantile loss, requests/s
+    mean_rps: float = 0.0
+    ticks: float = 0.0
+
+    def after(
+        self,
+        expected_rps: tuple[float, ...],
+        upper_rps: tuple[float, ...],
+        seen_rps: tuple[tuple[float, ...], ...],
+        miss: float,
+    ) -> ErrorMemory:
+        """With one tick: by expert its expectation, its upper bound, and the rates that came instead."""
+        beats = len(seen_rps[0])
+        now_rps = max(sum(rates) / beats for rates in seen_rps)
+        ticks = self.ticks + 1
+        mean_rps = self.mean_rps + (now_rps - self.mean_rps) / min(ticks, _MEMORY_TICKS)
+        scale_rps = max(mean_rps, 1e-9)
+        fade = 1 - 1 / _MEMORY_TICKS
+        excess = self.excess * fade
+        weight = min(1.0, ticks / _LEARNER_TICKS) / scale_rps / beats
+        gain = 1 / min(ticks, _LOSS_MEMORY_TICKS)
+        loss = []
+        for expert, expected in enumerate(expected_rps):
+            base_rps, upper, lost = max(expected, 1e-3 * scale_rps), upper_rps[expert], 0.0
+            for rate in seen_rps[expert]:
+                where = _bin(rate / base_rps)
+                if where >= 0 and expert != _RECORD:
+                    excess[expert, where] += rate * weight
+                lost += (rate - upper) if rate > upper else miss * (upper - rate)
+            loss.append(self.loss[expert] + (lost / beats - self.loss[expert]) * gain)
+        return ErrorMemory(excess, self.total * fade + now_rps / scale_rps, tuple(loss), mean_rps, ticks)
+
+    def upper_factors(self, allowance: Allowance) -> list[float]:
+        """By expert: the factor that all but what is allowed stayed under."""
+        above = self.excess[:, ::-1].cumsum(axis=1)[:, ::-1]  # weight in this bin and higher ones
+        above = np.maximum(0.0, above - allowance.forgiven_ticks)
+        above[:_RECORD] += _UNKNOWN_TICKS * _unknown(allowance.horizon_s)
+        bins_over = (above > allowance.miss * (self.total + _UNKNOWN_TICKS)).sum(axis=1).tolist()
+        return [_UPPER_EDGES[bins - 1] if bins else 1.0 for bins in bins_over]
+
+    def calm_factor(self, expert: int, allowance: Allowance) -> float:
+        """The same of one expert, were traffic for a while to do what it has not done yet."""
+        unknown = 1.0 if expert == _RECORD else _UNKNOWN_TICKS_CALM  # of n records the next is one in n
+        above = np.maximum(0.0, self.excess[expert, ::-1].cumsum()[::-1] - allowance.forgiven_ticks)
+        above = above + unknown * _unknown(allowance.horizon_s)
+        bins = int((above > allowance.miss * (self.total + unknown)).sum())
+        return _UPPER_EDGES[bins - 1] if bins else 1.0
+
+    @property
+    def heard(self) -> list[int]:
+        """The expert of the least loss, and those that can't be told from it; the record only alone."""
+        best = min(range(_EXPERTS), key=self.loss.__getitem__)
+        near = _NEAR_LOSS * self.loss[best]
+        return [best, *(one for one in range(_RECORD) if one != best and self.loss[one] <= near)]

@@ -1,0 +1,268 @@
+"""Every operating point that a policy allows on a profile: what one replica can carry at it, at how many
+watts.
+
+Pure. Owns the list of levers (max batch × max delay × variant × clock), each with the most texts a second
+that hold the SLO, and the tables by rate that `plan` reads many times a tick. Latency comes from `latency`.
+
+**Reflex.** Between two ticks a replica may drop its delay and raise its clock by itself
+(minwatt.v1.reflex). So a slow clock carries what the full clock carries, as long as the backlog that
+gathers until the clock has moved fits the SLO; it draws the slow clock's watts as long as the slow clock is
+enough, and above that a mixture of both.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minwatt.v1.reflex import ReflexRule
+from scaler.engine import Engine
+from scaler.latency import BatchServer, Floats, mean_batch, tail_s
+from scaler.operating_point import OperatingPoint
+from scaler.profile import ClockStep, Profile
+
+_GRID = 80  # rates a table knows; closer together where few texts come
+_CAP_STEPS = (
+    60  # of a lever's capacity, closer together near it, in the search for the most that holds the SLO
+)
+_DELAY_SHARES = (0.0, 0.25, 0.5, 1.0)  # of the longest delay allowed
+_UNRAISED_STEPS = 20  # of a lever's capacity, in the search for the rate that raises the reflex
+_SET_CLOCK_LOAD = 0.95  # of the set clock's capacity: above it the reflex begins to raise the clock
+_BUCKET = 0.02  # corrections and text lengths this close share a table
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRules:
+    """Margins of the plan, each with its reason."""
+
+    slo_share: float = 0.9  # of the SLO that a predicted tail may take: the fit's own residual is near 10%
+    # Load over capacity of the fullest replica. Above it small errors of the rate are large ones of the tail.
+    max_load: float = 0.97
+    # The fullest replica's arrivals over the mean: 1 where each request is routed by itself. Replicas that
+    # connections stay with are never loaded evenly.
+    imbalance: float = 1.0
+    # Points this close to the fewest watts are as good: the present one stays.
+    keep_within: float = 0.02
+    reflex: ReflexRule = field(default_factory=ReflexRule)
+    reflex_delay_s: float = 0.05  # assumed: from asking for a clock to having it
+    switches_variants: bool = False  # whether a running replica can change its variant
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the policy allows. `miss`: the fraction of texts that may be slower than the SLO while the load is
+    as forecast.
+    """
+
+    min_replicas: int
+    max_replicas: int
+    slo_latency_s: float
+    percentile: float
+    miss: float
+    budget_w: float | None
+    max_batch_texts: int
+    max_delay_s: float
+    clocks: bool = False
+    variants: tuple[str, ...] = ()  # empty: any
+    min_accuracy: float | None = None
+    when_over_budget: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Lever:
+    """One operating point. `engine` at the clock that is set, `raised` at the highest the reflex may ask
+    for."""
+
+    point: OperatingPoint  # of version 0: a plan does not number
+    engine: Engine
+    raised: Engine
+    fits: int  # texts that a batch can hold, of the present length
+    unraised_tps: float  # up to it the set clock is enough; above it the reflex raises the clock now and then
+
+    @property
+    def capacity_tps(self) -> float:
+        return self.raised.capacity_tps(self.fits)
+
+    def server(self, slo_latency_s: float) -> BatchServer:
+        """At the set clock. A batch leaves before its delay where its slack is used up."""
+        slack_s = slo_latency_s - 2 * self.engine.service_s(self.fits)
+        return BatchServer(self.engine, self.fits, max(0.0, min(self.point.max_delay_s, slack_s)))
+
+    def watts(self, arrivals_tps: Floats, slo_latency_s: float) -> Floats:
+        """Mean watts of one replica at each rate."""
+        server, enough_tps = self.server(slo_latency_s), self.unraised_tps
+        own_w = _watts(server, np.minimum(arrivals_tps, enough_tps))
+        full_w = float(_watts(BatchServer(self.raised, self.fits, 0.0), np.array([self.capacity_tps]))[0])
+        beyond = (arrivals_tps - enough_tps) / max(self.capacity_tps - enough_tps, 1e-9)
+        return own_w + (full_w - own_w) * np.clip(beyond, 0.0, 1.0)
+
+
+def _watts(server: BatchServer, arrivals_tps: Floats) -> Floats:
+    engine, batch = server.engine, mean_batch(server, arrivals_tps)
+    batches_per_s = arrivals_tps / batch
+    busy = np.minimum(1.0, batches_per_s * (engine.alpha_s + engine.beta_s_per_text * batch))
+    batch_j = engine.alpha_s * engine.batch_w + engine.beta_s_per_text * batch * engine.token_w
+    return np.asarray(engine.idle_w * (1 - busy) + batches_per_s * batch_j)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LeverTable:
+    """The levers, those that carry most first, for texts of one length.
+
+    `best_w[k]` are the fewest watts a replica draws at each rate of `grid_tps` with one of the first k
+    levers, and `best[k]` which one that is; row 0 is infinite.
+    """
+
+    levers: tuple[Lever, ...]
+    cap_tps: Floats  # [levers] most texts a second of one replica that hold the SLO; falling
+    grid_tps: Floats  # [rates] rising
+    watts: Floats  # [levers, rates]
+    best_w: Floats  # [levers + 1, rates]
+    best: NDArray[np.intp]  # [levers + 1, rates]
+
+    @property
+    def top_capacity_tps(self) -> float:
+        return max(lever.capacity_tps for lever in self.levers)
+
+
+@dataclass(frozen=True, slots=True)
+class TableKey:
+    """What a table depends on besides the profile and the limits; rounded, so that noise shares tables."""
+
+    text_tokens: float
+    service: float  # measured over predicted compute
+    latency: float  # measured over predicted tail
+
+    def rounded(self) -> TableKey:
+        def near(value: float) -> float:
+            return math.exp(round(math.log(value) / _BUCKET) * _BUCKET)
+
+        return TableKey(near(self.text_tokens), near(self.service), near(self.latency))
+
+
+@dataclass(slots=True)
+class LeverTables:
+    """Makes each table once. A memo: the same question has the same answer."""
+
+    profile: Profile
+    limits: Limits
+    rules: PlanRules
+    clock_set: str = ""
+    _made: dict[TableKey, LeverTable] = field(default_factory=dict, repr=False, compare=False)
+
+    def at(self, key: TableKey) -> LeverTable:
+        near = key.rounded()
+        if near not in self._made:
+            self._made[near] = make_table(self, near)
+        return self._made[near]
+
+
+def make_table(source: LeverTables, key: TableKey) -> LeverTable:
+    """A table anew. The steady state of each lever at each rate: some milliseconds of work."""
+    limits, rules = source.limits, source.rules
+    levers = list(_levers(source, key))
+    caps = [most_within_slo(lever, limits, rules, key.latency) for lever in levers]
+    order = sorted(range(len(levers)), key=lambda i: -caps[i])
+    levers, caps = [levers[i] for i in order], [caps[i] for i in order]
+    top_tps = max(lever.capacity_tps for lever in levers)
+    grid = top_tps * np.linspace(0.0, 1.0, _GRID) ** 2
+    watts = np.array([lever.watts(grid, limits.slo_latency_s) for lever in levers])
+    best_w = np.full((len(levers) + 1, _GRID), np.inf)
+    best = np.zeros((len(levers) + 1, _GRID), dtype=np.intp)
+    for k in range(len(levers)):
+        better = watts[k] < best_w[k]
+        best_w[k + 1] = np.where(better, watts[k], best_w[k])
+        best[k + 1] = np.where(better, k, best[k])
+    return LeverTable(tuple(levers), np.array(caps), grid, watts, best_w, best)
+
+
+def most_within_slo(lever: Lever, limits: Limits, rules: PlanRules, slower: float = 1.0) -> float:
+    """Texts a second that one replica carries with its tail within the SLO; 0 where even one text is too
+    slow.
+
+    `slower`: measured over predicted tail.
+    """
+    within_s = rules.slo_share * limits.slo_latency_s / slower
+    own = _first_slow(lever.server(limits.slo_latency_s), within_s, limits.miss, rules.max_load)
+    raised = BatchServer(lever.raised, lever.fits, 0.0)
+    fast = _first_slow(raised, within_s, limits.miss, rules.max_load)
+    own_full_s = lever.engine.service_s(lever.fits)
+    # Until the clock has moved, the backlog grows by what comes beyond the set clock's capacity.
+    spare_s = within_s - rules.reflex.short_share * limits.slo_latency_s - 2 * own_full_s
+    if spare_s <= 0:
+        return own
+    steepest = lever.engine.capacity_tps(lever.fits) * (1 + spare_s / rules.reflex_delay_s)
+    return max(own, min(fast, steepest))
+
+
+def _first_slow(server: BatchServer, within_s: float, miss: float, max_load: float) -> float:
+    """The highest rate up to which every rate has its tail within `within_s`."""
+    rates = max_load * server.capacity_tps * (1 - (1 - np.arange(1, _CAP_STEPS + 1) / _CAP_STEPS) ** 2)
+    return _up_to(rates, tail_s(server, rates, miss) <= within_s)
+
+
+def _up_to(rates: Floats, fine: NDArray[np.bool_]) -> float:
+    """The last of the rates that are all fine; 0 if the first is not."""
+    count = len(rates) if fine.all() else int(np.argmin(fine))
+    return float(rates[count - 1]) if count else 0.0
+
+
+def _levers(source: LeverTables, key: TableKey) -> Iterator[Lever]:
+    profile, limits = source.profile, source.limits
+    steps: Sequence[ClockStep] = profile.clock_steps(source.clock_set) if limits.clocks else ()
+    clocks: list[ClockStep | None] = list(steps) or [None]
+    full = clocks[0]
+    for variant in allowed_variants(profile, limits, source.rules):
+        raised = _slower(profile.engine(key.text_tokens, variant, full), key.service)
+        for clock in clocks:
+            engine = _slower(profile.engine(key.text_tokens, variant, clock), key.service)
+            for size, delay_s in _batchings(limits):
+                point = OperatingPoint(
+                    version=0,
+                    max_batch_texts=size,
+                    max_batch_tokens=profile.replica.max_batch_tokens,
+                    max_delay_s=delay_s,
+                    slo_latency_s=limits.slo_latency_s,
+                    variant=variant if source.rules.switches_variants else "",
+                    sm_clock_mhz=clock.sm_clock_mhz if clock else 0,
+                    reflex_sm_clock_mhz=full.sm_clock_mhz if full else 0,
+                )
+                fits = max(1, min(size, int(point.max_batch_tokens / key.text_tokens)))
+                lever = Lever(point, engine, raised, fits, math.inf)
+                yield replace(lever, unraised_tps=_unraised_tps(lever, limits, source.rules))
+
+
+def _unraised_tps(lever: Lever, limits: Limits, rules: PlanRules) -> float:
+    """The rate from which plain batching raises the reflex: as much waits as a batch computes."""
+    server = lever.server(limits.slo_latency_s)
+    short_s = rules.reflex.short_share * limits.slo_latency_s
+    rates = _SET_CLOCK_LOAD * server.capacity_tps * np.arange(1, _UNRAISED_STEPS + 1) / _UNRAISED_STEPS
+    engine = lever.engine
+    return _up_to(rates, engine.alpha_s + engine.beta_s_per_text * mean_batch(server, rates) <= short_s)
+
+
+def allowed_variants(profile: Profile, limits: Limits, rules: PlanRules) -> tuple[str, ...]:
+    """Those that are allowed and accurate enough; the first alone where none can be changed while running."""
+    names = [
+        variant.name
+        for variant in profile.variants
+        if (not limits.variants or variant.name in limits.variants)
+        and (limits.min_accuracy is None or (variant.accuracy or 0.0) >= limits.min_accuracy)
+    ]
+    return tuple(names if rules.switches_variants else names[:1]) or (profile.variants[0].name,)
+
+
+def _batchings(limits: Limits) -> Iterator[tuple[int, float]]:
+    """With a batch of one text there is nothing to wait for."""
+    sizes = [2**k for k in range(limits.max_batch_texts.bit_length()) if 2**k < limits.max_batch_texts]
+    for size in [*sizes, limits.max_batch_texts]:
+        for share in _DELAY_SHARES if size > 1 and limits.max_delay_s > 0 else (0.0,):
+            yield size, share * limits.max_delay_s
+
+
+def _slower(engine: Engine, factor: float) -> Engine:
+    return replace(engine, alpha_s=engine.alpha_s * factor, beta_s_per_text=engine.beta_s_per_text * factor)

@@ -1,0 +1,55 @@
+"""What the client asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import minwatt
+from minwatt.v1 import inference_pb2 as pb
+
+
+class RememberingStub:
+    def __init__(self) -> None:
+        self.asked: list[pb.ClassifyRequest | pb.ExtractEntitiesRequest] = []
+
+    def Classify(self, request: pb.ClassifyRequest, timeout: float) -> pb.ClassifyResponse:  # noqa: N802 - the RPC's name
+        self.asked.append(request)
+        return pb.ClassifyResponse()
+
+    def ExtractEntities(  # noqa: N802
+        self, request: pb.ExtractEntitiesRequest, timeout: float
+    ) -> pb.ExtractEntitiesResponse:
+        self.asked.append(request)
+        return pb.ExtractEntitiesResponse()
+
+
+@pytest.fixture
+def stub() -> RememberingStub:
+    return RememberingStub()
+
+
+@pytest.fixture
+def client(stub: RememberingStub) -> Iterator[minwatt.Client]:
+    with minwatt.Client("127.0.0.1:1") as client:
+        client._stub = stub
+        yield client
+
+
+def test_requests_are_of_normal_priority_unless_they_say_low(
+    client: minwatt.Client, stub: RememberingStub
+) -> None:
+    client.classify(["a"])
+    client.classify(["a"], priority="low")
+    client.extract_entities(["a"], priority="low")
+    asked = [request.options.priority for request in stub.asked]
+    assert asked == [pb.PRIORITY_NORMAL, pb.PRIORITY_LOW, pb.PRIORITY_LOW]
+
+
+def test_a_priority_there_is_not_is_named(client: minwatt.Client, stub: RememberingStub) -> None:
+    wrong: Any = "urgent"
+    with pytest.raises(ValueError, match="priority = 'urgent': allowed: normal, low"):
+        client.classify(["a"], priority=wrong)
+    assert stub.asked == []

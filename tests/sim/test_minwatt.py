@@ -1,0 +1,61 @@
+"""minwatt under simulation is the live loop's own decision, fed as replicas' reports would feed it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from scaler.control import Settings, decide
+from scaler.simulate.contender import Contender
+from scaler.simulate.minwatt import Minwatt
+from scaler.simulate.run import simulate
+from tests.sim.seen import seen
+from tests.sim.worlds import policy, world
+
+
+def test_it_follows_a_rise_and_keeps_the_slo() -> None:
+    in_world = world([4_000, 8_000, 16_000, 16_000, 24_000, 24_000], bin_s=120.0)
+    outcome = simulate(in_world, Minwatt(in_world), 3)
+    assert outcome.over_slo_fraction <= 1e-3
+    assert outcome.replicas_max <= 20
+    assert outcome.requests == outcome.answered
+
+
+def test_both_levels_of_detail_lead_to_the_same_joules() -> None:
+    in_world = world([2_000, 3_000], bin_s=60.0)
+    exact, binned = (simulate(in_world, Minwatt(in_world), 2, detail) for detail in ("exact", "binned"))
+    assert binned.energy_j == pytest.approx(exact.energy_j, rel=0.05)
+
+
+def test_without_telemetry_it_holds_and_then_runs_the_fallback() -> None:
+    in_world = world([1_000.0])
+    contender: Contender = Minwatt(in_world)
+    point = contender.start(3).point
+    blind = replace(seen(5.0, ready=3), data=False)
+    held = contender.decide(blind)
+    assert (held.replicas, held.point) == (3, point)
+    assert contender.decide(replace(blind, now_s=30.0)).replicas == policy().spec.fallback_replicas
+
+
+def test_it_decides_as_control_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every look goes through `decide`, once, with what runs and starts."""
+    in_world = world([3_000.0] * 2)
+    calls: list[int] = []
+
+    def spy(state, heard, current, settings):  # type: ignore[no-untyped-def]
+        assert isinstance(settings, Settings)
+        assert heard.text_tokens == in_world.profile.text_tokens
+        calls.append(current)
+        return decide(state, heard, current, settings)
+
+    monkeypatch.setattr("scaler.simulate.minwatt.decide", spy)
+    contender = Minwatt(in_world)
+    simulate(in_world, contender, 2)
+    assert len(calls) == 8
+    assert calls[0] == 2
+
+
+def test_deciding_before_the_start_is_a_mistake() -> None:
+    with pytest.raises(RuntimeError):
+        Minwatt(world([1.0])).decide(seen(5.0))

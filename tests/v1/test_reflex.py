@@ -1,0 +1,79 @@
+"""Laws of the reflex: hold, hysteresis, return, monotone in the backlog."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minwatt.v1.reflex import Reflex, ReflexRule
+
+SLO_S = 0.05
+RULE = ReflexRule()
+STEPS = st.lists(
+    st.tuples(st.floats(0.0, 0.4), st.floats(0.0, 0.1)), max_size=40
+)  # (seconds since, backlog_s)
+
+
+def states(steps: list[tuple[float, float]], rule: ReflexRule = RULE) -> list[tuple[float, float, bool]]:
+    reflex, now_s, seen = Reflex(rule), 0.0, []
+    for after_s, backlog_s in steps:
+        now_s += after_s
+        seen.append((now_s, backlog_s, reflex.update(now_s, backlog_s, SLO_S)))
+        assert reflex.raised == seen[-1][2]
+    return seen
+
+
+def test_it_rises_at_once_and_returns_after_the_hold() -> None:
+    reflex = Reflex()
+    assert not reflex.update(0.0, 0.014, SLO_S)
+    assert reflex.update(1.0, 0.016, SLO_S)
+    assert reflex.back_from_s == 1.5
+    assert reflex.update(1.4, 0.0, SLO_S)
+    assert not reflex.update(1.5, 0.0, SLO_S)
+
+
+@given(STEPS)
+def test_short_slack_always_raises(steps: list[tuple[float, float]]) -> None:
+    assert all(raised for _, backlog_s, raised in states(steps) if backlog_s > RULE.short_share * SLO_S)
+
+
+@given(STEPS)
+def test_it_never_lowers_before_the_hold_nor_while_slack_is_short(
+    steps: list[tuple[float, float]],
+) -> None:
+    short_at_s, before = float("-inf"), False
+    for now_s, backlog_s, raised in states(steps):
+        if before and not raised:
+            assert now_s - short_at_s >= RULE.hold_s - 1e-9
+            assert backlog_s < RULE.back_share * SLO_S
+        if backlog_s > RULE.short_share * SLO_S:
+            short_at_s = now_s
+        before = raised
+
+
+@given(STEPS)
+def test_between_the_two_shares_it_stays_as_it_is(steps: list[tuple[float, float]]) -> None:
+    before = False
+    for _, backlog_s, raised in states(steps):
+        if RULE.back_share * SLO_S <= backlog_s <= RULE.short_share * SLO_S:
+            assert raised == before
+        before = raised
+
+
+@given(STEPS)
+def test_without_backlog_it_returns(steps: list[tuple[float, float]]) -> None:
+    assert not states([*steps, (RULE.hold_s + 1e-6, 0.0)])[-1][2]
+
+
+@given(st.lists(st.tuples(st.floats(0.0, 0.4), st.floats(0.0, 0.1), st.floats(0.0, 0.1)), max_size=40))
+def test_a_larger_backlog_never_leads_to_less(steps: list[tuple[float, float, float]]) -> None:
+    less = states([(after_s, backlog_s) for after_s, backlog_s, _ in steps])
+    more = states([(after_s, backlog_s + extra_s) for after_s, backlog_s, extra_s in steps])
+    assert all(high >= low for (_, _, low), (_, _, high) in zip(less, more, strict=True))
+
+
+@pytest.mark.parametrize(
+    "shares", [(0.1, 0.3, 0.5), (0.3, 0.0, 0.5), (0.3, 0.1, -1.0), (0.3, 0.1, float("nan"))]
+)
+def test_a_rule_that_can_not_hold_is_refused(shares: tuple[float, float, float]) -> None:
+    with pytest.raises(ValueError, match="back_share"):
+        ReflexRule(*shares)
