@@ -74,36 +74,45 @@ def tail_s(server: BatchServer, arrivals_tps: Floats, miss: float) -> Floats:
 
     Infinite at a load of 1 or more: the queue grows without end.
     """
-    engine, most = server.engine, server.max_batch_texts
     load = np.minimum(arrivals_tps / server.capacity_tps, 1.0)
-    batch = mean_batch(server, arrivals_tps)
-    z = max(0.0, _NORMAL.inv_cdf(1 - miss))
-    delay_s = _delay_s(server, arrivals_tps, z)
-    gathered = arrivals_tps * np.maximum(engine.alpha_s + engine.beta_s_per_text * batch, delay_s)
-    feedback = np.minimum(_MAX_FEEDBACK, arrivals_tps * engine.beta_s_per_text)
-    spread = z * np.sqrt(server.arrival_c2 * gathered / (1 - feedback**2))
-    own_s = engine.alpha_s + engine.beta_s_per_text * np.minimum(most, 1 + gathered + spread)
+    sigmas = max(0.0, _NORMAL.inv_cdf(1 - miss))
+    delay_s, own_s = _delay_s(server, arrivals_tps, sigmas), large_batch_s(server, arrivals_tps, sigmas)
     before_s = np.where(arrivals_tps > 0, own_s, 0.0)
-    congested_s = _congestion_wait_s(load, server.capacity_tps, miss) * server.arrival_c2
+    congested_s = congestion_wait_s(server, arrivals_tps, miss)
     waited_s = np.maximum(np.maximum(delay_s, before_s), congested_s)
     return np.asarray(np.where(load < 1, waited_s + own_s, np.inf))
 
 
-def _delay_s(server: BatchServer, arrivals_tps: Floats, z: float) -> Floats:
+def large_batch_s(server: BatchServer, arrivals_tps: Floats, sigmas: Floats | float) -> Floats:
+    """Compute of a batch so many standard deviations larger than the mean."""
+    engine, delay_s = server.engine, _delay_s(server, arrivals_tps, sigmas)
+    mean_s = engine.alpha_s + engine.beta_s_per_text * mean_batch(server, arrivals_tps)
+    gathered = arrivals_tps * np.maximum(mean_s, delay_s)
+    feedback = np.minimum(_MAX_FEEDBACK, arrivals_tps * engine.beta_s_per_text)
+    spread = sigmas * np.sqrt(server.arrival_c2 * gathered / (1 - feedback**2))
+    texts = np.minimum(server.max_batch_texts, 1 + gathered + spread)
+    return np.asarray(engine.alpha_s + engine.beta_s_per_text * texts)
+
+
+def _delay_s(server: BatchServer, arrivals_tps: Floats, sigmas: Floats | float) -> Floats:
     """The longest a text waits for company: D, or until a batch is full, be it slow to fill."""
     others = server.max_batch_texts - 1
     if others == 0:
         return np.zeros_like(arrivals_tps)
-    fill_s = (others + z * (server.arrival_c2 * others) ** 0.5) / np.maximum(arrivals_tps, 1e-9)
+    fill_s = (others + sigmas * (server.arrival_c2 * others) ** 0.5) / np.maximum(arrivals_tps, 1e-9)
     return np.asarray(np.minimum(server.max_delay_s, fill_s))
 
 
-def _congestion_wait_s(load: Floats, capacity_tps: float, miss: float) -> Floats:
-    """Newton from 2·ln(1/ρ), right of the root of a convex function: it falls to it monotonically."""
+def congestion_wait_s(server: BatchServer, arrivals_tps: Floats, miss: Floats | float) -> Floats:
+    """The wait behind full batches that the fraction `miss` of texts exceeds.
+
+    Newton from 2·ln(1/ρ), right of the root of a convex function: it falls to it monotonically.
+    """
+    load = np.minimum(arrivals_tps / server.capacity_tps, 1.0)
     rho = np.clip(load, 1e-12, 1 - 1e-12)
     exponent = 2 * np.log(1 / rho)
     for _ in range(_NEWTON_STEPS):
         slope = np.maximum(rho * np.exp(exponent) - 1, 1e-12)
         exponent = exponent - (rho * np.expm1(exponent) - exponent) / slope
-    wait_s = np.log(rho / miss) / np.maximum(exponent, 1e-9) / capacity_tps
+    wait_s = server.arrival_c2 * np.log(rho / miss) / np.maximum(exponent, 1e-9) / server.capacity_tps
     return np.where(load > miss, wait_s, 0.0)

@@ -15,13 +15,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
 from minwatt.v1.reflex import ReflexRule
 from scaler.engine import Engine
-from scaler.latency import BatchServer, Floats, mean_batch, tail_s
+from scaler.latency import BatchServer, Floats, congestion_wait_s, large_batch_s, mean_batch, tail_s
 from scaler.operating_point import OperatingPoint
 from scaler.profile import ClockStep, Profile
 
@@ -31,7 +32,9 @@ _CAP_STEPS = (
 )
 _DELAY_SHARES = (0.0, 0.25, 0.5, 1.0)  # of the longest delay allowed
 _UNRAISED_STEPS = 20  # of a lever's capacity, in the search for the rate that raises the reflex
+_RAISED_SHARE = 0.1  # of the time: below it the watts are those of the set clock
 _SET_CLOCK_LOAD = 0.95  # of the set clock's capacity: above it the reflex begins to raise the clock
+_NORMAL = NormalDist()
 _BUCKET = 0.02  # corrections and text lengths this close share a table
 
 
@@ -237,12 +240,16 @@ def _levers(source: LeverTables, key: TableKey) -> Iterator[Lever]:
 
 
 def _unraised_tps(lever: Lever, limits: Limits, rules: PlanRules) -> float:
-    """The rate from which plain batching raises the reflex: as much waits as a batch computes."""
+    """The rate from which the reflex is raised for more than a tenth of the time: while a large batch
+    computes, or as texts queue up.
+    """
     server = lever.server(limits.slo_latency_s)
-    short_s = rules.reflex.short_share * limits.slo_latency_s
     rates = _SET_CLOCK_LOAD * server.capacity_tps * np.arange(1, _UNRAISED_STEPS + 1) / _UNRAISED_STEPS
-    engine = lever.engine
-    return _up_to(rates, engine.alpha_s + engine.beta_s_per_text * mean_batch(server, rates) <= short_s)
+    # Each text that finds so much waiting raises the clock for the hold.
+    raising = np.clip(_RAISED_SHARE / (rates * max(rules.reflex.hold_s, 1e-3)), 1e-9, 0.5)
+    sigmas = np.array([-_NORMAL.inv_cdf(miss) for miss in raising.tolist()])
+    backlog_s = np.maximum(large_batch_s(server, rates, sigmas), congestion_wait_s(server, rates, raising))
+    return _up_to(rates, backlog_s <= rules.reflex.short_share * limits.slo_latency_s)
 
 
 def allowed_variants(profile: Profile, limits: Limits, rules: PlanRules) -> tuple[str, ...]:

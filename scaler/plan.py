@@ -165,15 +165,18 @@ class Planner:
         )
 
     def tail_s(self, replicas: int, point: OperatingPoint, demand: Demand, percentile: float) -> float:
-        """Latency of the fullest replica at that percentile and the upper rate; infinite when overloaded."""
-        table = self._table(demand)
+        """Latency of the fullest replica at that percentile and the upper rate; infinite when overloaded.
+
+        With the reflex no text waits for longer than it takes to raise it, and then for the full clock.
+        """
+        table, slo_s = self._table(demand), self.limits.slo_latency_s
         lever = table.levers[_index_of(table, point)]
-        fullest_tps = self._fullest_tps(replicas, demand)
-        server = lever.server(self.limits.slo_latency_s)
-        if fullest_tps > lever.unraised_tps:
-            server = BatchServer(lever.raised, lever.fits, 0.0)
-        tails = tail_s(server, np.array([fullest_tps]), 1 - percentile / 100)
-        return float(tails[0]) * self.corrections.latency
+        rates, miss = np.array([self._fullest_tps(replicas, demand)]), 1 - percentile / 100
+        tail = float(tail_s(lever.server(slo_s), rates, miss)[0])
+        if lever.engine != lever.raised and point.sm_clock_mhz != point.reflex_sm_clock_mhz:
+            raised = float(tail_s(BatchServer(lever.raised, lever.fits, 0.0), rates, miss)[0])
+            tail = min(tail, self.rules.reflex.short_share * slo_s + raised)
+        return tail * self.corrections.latency
 
     def _fullest_tps(self, replicas: int, demand: Demand) -> float:
         return demand.upper_tps / replicas * (self.rules.imbalance if replicas > 1 else 1.0)

@@ -28,7 +28,8 @@ class StabiliseRules:
 
     start_j: float  # what a start costs more than to leave the device as it is
     window_s: float | None = None
-    tolerance: float = 0.005  # of the fleet's watts: what saves less is not worth a change
+    tolerance: float = 0.005  # of the fleet's watts: what saves less is not worth a stop
+    start_tolerance: float = 0.03  # nor a start, where the SLO does not ask for it
     max_step_up: float = 2.0  # replicas at most doubled in a tick, and at least max_step_up_count added
     max_step_up_count: int = 4
     max_step_down: float = 0.5  # at most half of the replicas leave in a tick
@@ -128,24 +129,25 @@ def _between(state: StabiliseState, needs: Needs, current: int, rules: Stabilise
         most = max(state.wanted[0][1], needs.required_calm)
         return needs.required, (most if lasted else max(current, most))
     work = state.work
-    if work is None or not np.isfinite(work).any():
-        return needs.required, current
+    if work is None or not np.isfinite(needs.watts).any():
+        return needs.required, current  # no size holds the SLO within the budget: nothing to save by
     sizes = np.arange(len(work), dtype=np.float64)
     low = int(np.argmin(work))
     paying_stops = work - rules.start_j * sizes
     high = len(work) - 1 - int(np.argmin(paying_stops[::-1]))
-    if low > current and not _worth_it(needs, current, low, rules):
+    if low > current and not _saves(needs, current, low, rules.start_tolerance):
         low = current
     high = max(high, needs.required_calm)
-    if high < current and not _worth_it(needs, current, high, rules):
+    if high < current and not _saves(needs, current, high, rules.tolerance):
         high = current
     return low, max(low, high)
 
 
-def _worth_it(needs: Needs, current: int, other: int, rules: StabiliseRules) -> bool:
+def _saves(needs: Needs, current: int, other: int, share: float) -> bool:
+    """Whether that many draw less by more than the share; always where the present size may not be kept."""
     if current >= len(needs.watts) or not math.isfinite(needs.watts[current]):
         return True
-    return bool(needs.watts[other] < needs.watts[current] * (1 - rules.tolerance))
+    return bool(needs.watts[other] < needs.watts[current] * (1 - share))
 
 
 def _remember(state: StabiliseState, needs: Needs, current: int, rules: StabiliseRules) -> StabiliseState:

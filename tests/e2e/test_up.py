@@ -22,7 +22,7 @@ import pytest
 import minwatt
 from minwatt.v1.model_dir import ModelDirectory
 from scaler.profile import ServiceTime, save_profile
-from tests.scaler.fleet_model import profile, variant
+from tests.scaler.made_up import profile, variant
 
 WAIT_S = 60.0  # in the first half minute the scaler lets no replica go
 

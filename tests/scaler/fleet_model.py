@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import lru_cache
 
 import numpy as np
 
+from minwatt.v1.reflex import ReflexRule
 from scaler.bus import FleetView
 from scaler.control import (
     ControlState,
@@ -30,152 +30,13 @@ from scaler.engine import Engine
 from scaler.latency import BatchServer, mean_batch, tail_s
 from scaler.latency_sketch import encode
 from scaler.operating_point import OperatingPoint
-from scaler.policy import Policy
-from scaler.profile import (
-    ClockSet,
-    ClockStep,
-    MeterNote,
-    Point,
-    Power,
-    Profile,
-    RateAtSlo,
-    ReplicaSetup,
-    ServiceTime,
-    StartUp,
-    Variant,
-)
 from scaler.report import Metered, ReplicaState, Report
-from scaler.signals import FleetPower, Signals
+from tests.scaler.made_up import TEXT_TOKENS
 
-TEXT_TOKENS = 16.0
-CLOCKS = ClockSet(
-    name="A",
-    basis="assumed",
-    steps=(
-        ClockStep(sm_clock_mhz=1410, time_factor=1.0, power_factor=1.0),
-        ClockStep(sm_clock_mhz=1175, time_factor=1.2, power_factor=0.72),
-        ClockStep(sm_clock_mhz=940, time_factor=1.5, power_factor=0.52),
-    ),
-)
+_REFLEX = ReflexRule()
 _BUSIEST = 0.95  # of the set clock's capacity: from there on the reflex raises the clock
 _MOST_WAITING = 1024  # texts in a replica's queue; more are refused
 _WARMING_S = 9.0  # what the requests of a warm-up take
-
-
-def service_time(**changes: object) -> ServiceTime:
-    """2 ms a batch and 5 ms a text."""
-    base: dict[str, object] = {
-        "basis": "measured",
-        "alpha_s": 0.002,
-        "beta_s_per_token": 0.005 / TEXT_TOKENS,
-        "residual_fraction": 0.05,
-    }
-    return ServiceTime.model_validate({**base, **changes})
-
-
-def power(**changes: object) -> Power:
-    base: dict[str, object] = {
-        "basis": "measured",
-        "idle_w": 0.74,
-        "batch_w": 3.5,
-        "token_w": 3.5,
-        "residual_fraction": 0.05,
-    }
-    return Power.model_validate({**base, **changes})
-
-
-def variant(**changes: object) -> Variant:
-    base: dict[str, object] = {
-        "name": "int8",
-        "service_time": service_time(),
-        "power": power(),
-        "max_rps_at_slo": RateAtSlo(latency_s=0.1, rps=150),
-    }
-    return Variant.model_validate({**base, **changes})
-
-
-def profile(*variants: Variant, **changes: object) -> Profile:
-    """About 190 texts a second of 16 tokens for one replica with batches of 8. `changes`: of its fields."""
-    made = variants or (variant(),)
-    point = Point(
-        variant=made[0].name,
-        max_batch_texts=8,
-        max_delay_s=0.0,
-        text_tokens=TEXT_TOKENS,
-        offered_rps=50,
-        completed_rps=50,
-        p50_s=0.01,
-        p99_s=0.02,
-        batch_mean_texts=2,
-        compute_s_per_batch=0.012,
-        watts=2.0,
-        duration_s=10,
-    )
-    base: dict[str, object] = {
-        "model": "tiny",
-        "model_version": "1",
-        "device": "made up",
-        "measured_at": datetime(2026, 1, 1, tzinfo=UTC),
-        "meter": MeterNote(source="modelled"),
-        "replica": ReplicaSetup(engine_threads=1),
-        "text_tokens": TEXT_TOKENS,
-        "variants": made,
-        "start_up": StartUp(basis="measured", seconds=2, joules=5),
-        "points": (point,),
-    }
-    return Profile.model_validate({**base, **changes})
-
-
-def card(**changes: object) -> Profile:
-    """A card whose clock can be held at three steps, and that stays powered when its replica is gone."""
-    made = variant(power=power(idle_w=55, batch_w=81, token_w=331, parked_w=45))
-    base: dict[str, object] = {
-        "clock_sets": (CLOCKS,),
-        "start_up": StartUp(basis="assumed", seconds=20, joules=1800),
-    }
-    return profile(made, **{**base, **changes})
-
-
-def policy(**spec: object) -> Policy:
-    """Fields of `spec` as the file writes them."""
-    base: dict[str, object] = {
-        "model": "tiny",
-        "slo": {"latency": "100ms"},
-        "replicas": {"min": 1, "max": 6},
-        "batching": {"maxSize": 8, "maxDelay": "10ms"},
-        "behavior": {"tick": "1s"},
-    }
-    document = {"apiVersion": "minwatt.dev/v1alpha1", "kind": "PowerPolicy", "metadata": {"name": "tiny"}}
-    return Policy.model_validate({**document, "spec": {**base, **spec}})
-
-
-def signals(**changes: object) -> Signals:
-    """Two ready replicas at 100 requests a second of one text each, and nothing wrong with them."""
-    base: dict[str, object] = {
-        "at_s": 0.0,
-        "ready": 2,
-        "starting": 0,
-        "draining": 0,
-        "arrivals_rps": 100.0,
-        "completions_rps": 100.0,
-        "refusals_rps": 0.0,
-        "overload_refusals_rps": 0.0,
-        "queue_depth": 0,
-        "in_flight": {},
-        "power": FleetPower(None, "unknown"),
-        "latencies": None,
-        "recent_latencies": None,
-        "texts_per_request": 1.0,
-        "text_tokens": TEXT_TOKENS,
-        "batch_mean_texts": 1.0,
-        "batch_tokens": TEXT_TOKENS,
-        "compute_s_per_batch": 0.007,
-        "batches": 100.0,
-        "padding_fraction": 0.0,
-        "start_up_s": 2.0,
-        "highest_point_version": 1,
-    }
-    return Signals(**{**base, **changes})  # type: ignore[arg-type]
 
 
 @dataclass
@@ -271,14 +132,18 @@ class FleetModel:
         if not ready:
             return []
         server = self._server(self.point.sm_clock_mhz, self.point.max_delay_s)
+        share_tps, tail = np.array([rate_rps / len(ready)]), math.inf
         waits = max(replica.queue for replica in ready) > self.point.max_batch_texts
-        if self.point.reflex_sm_clock_mhz and (
-            waits or rate_rps / len(ready) > _BUSIEST * server.capacity_tps
-        ):
-            server = self._server(self.point.reflex_sm_clock_mhz, 0.0)
-        usual = np.array([min(rate_rps / len(ready), 0.99 * server.capacity_tps)])
-        load = usual[0] / server.capacity_tps
-        tail = float(tail_s(server, usual, 0.01)[0]) * self.tail_factor(load)
+        if self.point.reflex_sm_clock_mhz != self.point.sm_clock_mhz:
+            raised = self._server(self.point.reflex_sm_clock_mhz, 0.0)
+            kept_up = np.minimum(share_tps, 0.99 * raised.capacity_tps)
+            short_s = _REFLEX.short_share * self.point.slo_latency_s
+            tail = short_s + float(tail_s(raised, kept_up, 0.01)[0])
+            if waits or share_tps[0] > _BUSIEST * server.capacity_tps:
+                server = raised
+        usual = np.minimum(share_tps, 0.99 * server.capacity_tps)
+        tail = min(tail, float(tail_s(server, usual, 0.01)[0]))
+        tail *= self.tail_factor(float(usual[0] / server.capacity_tps))
         batch = float(mean_batch(server, usual)[0])
         return [
             self._ready_report(replica, float(share), server, batch, tail)

@@ -15,7 +15,8 @@ from scaler.control import Settings, decide, first_point, start_fresh
 from scaler.decision import Action, Decision, ReasonCode
 from scaler.profile import StartUp
 from scaler.signals import Missing
-from tests.scaler.fleet_model import Run, card, new_run, policy, profile, signals
+from tests.scaler.fleet_model import Run, new_run
+from tests.scaler.made_up import card, policy, profile, signals
 
 SETTINGS = Settings(policy(), profile())
 # A card with a clock to lower, in a large fleet, decided every five seconds.
@@ -29,7 +30,7 @@ CARDS = Settings(
     card(),
 )
 NO_SHRINKING = (Phase.explicit, Phase.reuse, Phase.generate)  # an example is a run of minutes
-minutes = settings(max_examples=4, phases=NO_SHRINKING)
+minutes = settings(max_examples=3, phases=NO_SHRINKING)
 
 
 def codes(decision: Decision) -> set[ReasonCode]:
@@ -45,7 +46,7 @@ def reversals(run: Run, since_s: float) -> int:
     return sum(before is not after for before, after in pairwise(made))
 
 
-@settings(max_examples=8, phases=NO_SHRINKING)
+@settings(max_examples=5, phases=NO_SHRINKING)
 @given(
     st.lists(st.tuples(st.integers(1, 25), st.floats(0, 1500)), min_size=1, max_size=5),
     st.integers(0, 2**16),

@@ -11,7 +11,7 @@ from scaler.latency_sketch import encode, merge
 from scaler.operating_point import OperatingPoint
 from scaler.plan import Candidate, Corrections
 from scaler.signals import FleetPower, Signals
-from tests.scaler.fleet_model import TEXT_TOKENS, service_time, signals
+from tests.scaler.made_up import TEXT_TOKENS, service_time, signals
 
 LINE = service_time()  # 2 ms and 5 ms a text
 PINNED = Running(LINE, slower=1.0, may_be_raised=False)

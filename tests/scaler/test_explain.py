@@ -17,7 +17,7 @@ from scaler.plan import Candidate
 from scaler.signals import FleetPower
 from scaler.stabilise import Stabilised
 from scaler.urgency import Urgency
-from tests.scaler.fleet_model import policy, signals
+from tests.scaler.made_up import policy, signals
 
 POINT = OperatingPoint(1, 8, 2048, 0.01, 0.1)
 BEST = Candidate(2, POINT, load=0.5, watts=4.0, holds_slo=True, within_budget=True)

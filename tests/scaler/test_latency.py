@@ -82,7 +82,8 @@ def waits(engine: Engine, most: int, arrivals_tps: float) -> tuple[Floats, Float
     balance = moves.T - np.eye(len(states))
     balance[-1] = 1.0
     often = np.linalg.solve(balance, np.eye(len(states))[-1])
-    seconds, weights = [np.zeros(1)], [np.array([often[0] / arrivals_tps])]  # idle: no wait
+    seconds: list[Floats] = [np.zeros(1)]
+    weights: list[Floats] = [np.array([often[0] / arrivals_tps])]  # idle: no wait
     ahead = np.arange(len(states) + 20 * most)
     for nth in range(16):  # a text comes at any part of a batch's time
         part = (nth + 0.5) / 16
@@ -90,7 +91,7 @@ def waits(engine: Engine, most: int, arrivals_tps: float) -> tuple[Floats, Float
             lasts_s = engine.service_s(texts)
             here = np.bincount(left[rides == texts], often[rides == texts], len(ahead)) * lasts_s / 16
             seen = np.convolve(here, poisson(arrivals_tps * lasts_s * part, np.arange(20 * most)))
-            seconds.append((1 - part) * lasts_s + ahead // most * engine.service_s(most))
+            seconds.append(np.asarray((1 - part) * lasts_s + ahead // most * engine.service_s(most)))
             weights.append(seen[: len(ahead)])
     weight = np.concatenate(weights)
     return np.concatenate(seconds), weight / weight.sum()

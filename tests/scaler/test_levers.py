@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import repeat
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from minwatt.resources import resource
+from minwatt.v1.reflex import ReflexRule
 from scaler.latency import tail_s
 from scaler.levers import (
+    Lever,
     LeverTable,
     LeverTables,
     Limits,
@@ -21,8 +25,10 @@ from scaler.levers import (
     make_table,
     most_within_slo,
 )
-from scaler.profile import Profile
-from tests.scaler.fleet_model import CLOCKS, TEXT_TOKENS, card, power, profile, service_time, variant
+from scaler.profile import Profile, load_profile
+from scaler.simulate.replica import Replica, gamma_gaps
+from scaler.simulate.rules import Rules
+from tests.scaler.made_up import CLOCKS, TEXT_TOKENS, card, power, profile, service_time, variant
 
 LIMITS = Limits(
     min_replicas=1,
@@ -198,6 +204,54 @@ def test_beyond_the_set_clock_a_replica_draws_a_mixture_up_to_the_full_clocks_wa
         assert watts[0] == pytest.approx(lever.engine.idle_w)
         assert watts[-1] == pytest.approx(full_w)
         assert (np.diff(watts) >= -1e-9).all()
+
+
+def simulated_w(lever: Lever, rate_tps: float, slo_latency_s: float) -> float:
+    """Of a replica with the reflex, by its batches."""
+    text_s = lever.engine.service_s(lever.fits) / lever.fits
+    rules = Rules(
+        engine=lever.engine,
+        raised=lever.raised,
+        backlog_s_per_text=text_s,
+        batch_texts=lever.fits,
+        full_texts=lever.fits,
+        delay_s=lever.point.max_delay_s,
+        due_s=0.8 * slo_latency_s,
+        caution=1.0,
+        slo_latency_s=slo_latency_s,
+        clock_delay_s=RULES.reflex_delay_s,
+        noise=0.0,
+        queue_texts=10**6,
+        reflex=ReflexRule(),
+    )
+    replica = Replica(rules, repeat(1.0))
+    arrivals_s = np.cumsum(gamma_gaps(40_000, 1.0, np.random.default_rng(1))) / rate_tps
+    replica.advance(arrivals_s.tolist(), math.inf)
+    seconds, totals = float(arrivals_s[-1]), replica.totals
+    return (totals.busy_j + lever.engine.idle_w * (seconds - totals.busy_s)) / seconds
+
+
+@pytest.mark.parametrize("device", ["a100", "t4"])
+@pytest.mark.parametrize("size", [1, 8, 64])
+def test_watts_are_those_of_a_simulated_replica_that_raises_its_clock(device: str, size: int) -> None:
+    """Up to the rate that raises the reflex closely; above it half way, as the mixture is a straight line."""
+    reference = load_profile(resource(f"profiles/reference/{device}-bert-base-int8.yaml"))
+    limits = replace(LIMITS, slo_latency_s=0.05, max_batch_texts=64, max_delay_s=0.0)
+    table = made(limits, reference, key=TableKey(reference.text_tokens, 1, 1))
+    slowest = min(lever.point.sm_clock_mhz for lever in table.levers)
+    (index,) = [
+        k
+        for k, lever in enumerate(table.levers)
+        if (lever.point.max_batch_texts, lever.point.sm_clock_mhz) == (size, slowest)
+    ]
+    lever, cap_tps = table.levers[index], float(table.cap_tps[index])
+    for share, within in ((0.3, 0.02), (0.7, 0.05), (1.0, 0.15)):
+        rate_tps = share * min(cap_tps, lever.unraised_tps)
+        expected_w = simulated_w(lever, rate_tps, limits.slo_latency_s)
+        assert lever.watts(np.array([rate_tps]), 0.05)[0] == pytest.approx(expected_w, rel=within)
+    middle_tps = (min(cap_tps, lever.unraised_tps) + cap_tps) / 2
+    expected_w = simulated_w(lever, middle_tps, limits.slo_latency_s)
+    assert lever.watts(np.array([middle_tps]), 0.05)[0] == pytest.approx(expected_w, rel=0.2)
 
 
 VARIANTS = profile(

@@ -15,7 +15,7 @@ from scaler.local.port import SharedPort
 from scaler.local.processes import Leaver, choose_leavers
 from scaler.operating_point import OperatingPoint
 from scaler.profile import Variant, save_profile
-from tests.scaler.fleet_model import profile, variant
+from tests.scaler.made_up import profile, variant
 
 POLICY = """
 apiVersion: minwatt.dev/v1alpha1

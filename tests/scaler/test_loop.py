@@ -23,7 +23,7 @@ from scaler.record import FleetRow, Record
 from scaler.report import Metered, ReplicaState, Report
 from scaler.signals import Missing, Signals
 from scaler.terminal import Terminal
-from tests.scaler.fleet_model import policy, profile
+from tests.scaler.made_up import policy, profile
 
 SETTINGS = Settings(policy(replicas={"min": 2, "max": 4}), profile())
 
@@ -121,7 +121,7 @@ async def test_a_replica_that_is_gone_is_asked_for_again_on_the_next_beat() -> N
 
 
 async def test_a_joined_fleet_is_read_held_and_never_started() -> None:
-    bus, said = RememberingBus(views(30, 2000)), []
+    bus, said = RememberingBus(views(30, 2000)), list[str]()
     around = Surroundings(bus, JoinedFleet(), [Terminal(said.append)], lambda: 1e9)
     control = ControlLoop(SETTINGS, start_beside(0.0), around, FleetJoules(owns_processes=False))
     await control.run(ticks(5))

@@ -22,12 +22,13 @@ from scaler.stabilise import (
     stabilise,
     start_cost_j,
 )
-from tests.scaler.fleet_model import power, profile, variant
+from tests.scaler.made_up import power, profile, variant
 
 START_J = 100.0
 RULES = StabiliseRules(START_J)
 SIZES = 8  # the most replicas
-FREE = replace(RULES, tolerance=0.0, max_step_up_count=SIZES, max_step_down=1.0)  # the bare algorithm
+# The bare algorithm.
+FREE = replace(RULES, tolerance=0.0, start_tolerance=0.0, max_step_up_count=SIZES, max_step_down=1.0)
 
 
 def linear(required: int, idle_w: float = 10.0) -> Floats:
@@ -164,6 +165,20 @@ def test_savings_within_the_tolerance_are_not_worth_a_change() -> None:
     nearly = np.where(sizes >= 2, 1000 + sizes, np.inf)
     assert lived([needs(float(s), nearly) for s in range(500)], 5, RULES)[-1].replicas == 5
     assert lived([needs(float(s), nearly) for s in range(500)], 5, FREE)[-1].replicas == 2
+
+
+def test_what_was_cheapest_before_says_nothing_once_no_size_will_do() -> None:
+    """Over a budget that nothing keeps, past costs must not bring back what was sent away."""
+    nothing = needs(0.0, np.full(SIZES + 1, np.inf), required=3, required_calm=3)
+    state, current = StabiliseState(), 4
+    for second in range(20):
+        state, stable = stabilise(state, needs(float(second), linear(7)), current, RULES)
+        current = stable.replicas
+    for second in range(20, 40):
+        over = replace(nothing, now_s=float(second), affordable=3 if current > 3 else None)
+        state, stable = stabilise(state, over, current, RULES)
+        current = stable.replicas
+        assert current == 3
 
 
 @given(st.integers(1, SIZES), st.integers(1, SIZES))

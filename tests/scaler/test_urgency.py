@@ -11,7 +11,7 @@ from scaler.decision import ReasonCode
 from scaler.latency_sketch import encode, merge
 from scaler.levers import Limits
 from scaler.urgency import judge, missed_tail_s
-from tests.scaler.fleet_model import signals
+from tests.scaler.made_up import signals
 
 LIMITS = Limits(
     min_replicas=1,
