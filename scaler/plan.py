@@ -136,7 +136,7 @@ class Planner:
     ) -> Candidate:
         """The best lever for that many replicas. The current point stays where it is as good."""
         table = self._table(demand)
-        lever = self._lever(table, replicas, demand, current)
+        lever = self._lever(table, replicas, demand, present, current)
         return self.predict(replicas, lever.point, demand, present)
 
     def predict(
@@ -212,15 +212,25 @@ class Planner:
         return np.maximum(watts, watts * answering / sizes + starting_w)
 
     def _lever(
-        self, table: LeverTable, replicas: int, demand: Demand, current: OperatingPoint | None
+        self,
+        table: LeverTable,
+        replicas: int,
+        demand: Demand,
+        present: Present,
+        current: OperatingPoint | None,
     ) -> Lever:
+        """Of those that hold the SLO: the fewest watts at the expected rate, or at the upper one where those
+        would be over the budget there.
+        """
         fullest_tps = self._fullest_tps(replicas, demand)
         enough = int(np.searchsorted(-table.cap_tps, -fullest_tps, side="right"))
         if enough == 0:
             return self._least_harm(table, fullest_tps)
-        rate_tps = demand.expected_tps / replicas
-        cell = min(len(table.grid_tps) - 1, int(np.searchsorted(table.grid_tps, rate_tps)))
+        rates = np.array([demand.expected_tps, demand.upper_tps]) / replicas
+        cell, upper = np.minimum(len(table.grid_tps) - 1, np.searchsorted(table.grid_tps, rates)).tolist()
         best = int(table.best[enough, cell])
+        if not self._affords(table, best, replicas, demand, present):
+            best = int(table.best[enough, upper])
         kept = next(
             (
                 k
@@ -230,7 +240,19 @@ class Planner:
             None,
         )
         limit_w = table.watts[best, cell] * (1 + self.rules.keep_within)
-        return table.levers[best if kept is None or table.watts[kept, cell] > limit_w else kept]
+        if kept is None or table.watts[kept, cell] > limit_w:
+            return table.levers[best]
+        return table.levers[kept if self._affords(table, kept, replicas, demand, present) else best]
+
+    def _affords(
+        self, table: LeverTable, index: int, replicas: int, demand: Demand, present: Present
+    ) -> bool:
+        """Whether the budget allows that many replicas at a lever, at the upper rate."""
+        if self.limits.budget_w is None:
+            return True
+        replica_w = np.interp(demand.upper_tps / replicas, table.grid_tps, table.watts[index])
+        fleet_w = self._fleets_w(np.array([float(replicas)]), np.array([replica_w]), present)
+        return bool(fleet_w[0] <= self.limits.budget_w)
 
     def _least_harm(self, table: LeverTable, fullest_tps: float) -> Lever:
         """Out of the SLO's reach: the full clock, and of the batches that carry the load the fastest."""

@@ -14,6 +14,7 @@ from scaler.decision import Decision
 from scaler.latency_sketch import Latencies
 from scaler.levers import PlanRules
 from scaler.operating_point import OperatingPoint
+from scaler.profile import Profile
 from scaler.signals import FleetPower, Missing, Signals
 from scaler.simulate.contender import Seen, Wish
 from scaler.simulate.world import World
@@ -38,7 +39,7 @@ class Minwatt:
     name = "minwatt"
 
     def __init__(self, world: World, plan_rules: PlanRules = _PLAN_RULES) -> None:
-        self.settings = Settings(world.policy, world.profile, plan_rules, world.clock_set)
+        self.settings = Settings(world.policy, _as_parked(world), plan_rules, world.clock_set)
         self.period_s = self.settings.tick_s
         self.last: Decision | None = None
         self._state: ControlState | None = None
@@ -94,6 +95,15 @@ class Minwatt:
             last_rps=seen.rates_1s[-1] if seen.rates_1s else seen.arrivals_rps,
             beats_rps=seen.rates_1s,
         )
+
+
+def _as_parked(world: World) -> Profile:
+    """The profile with the world's parked watts: what the fleet draws is what it is planned with."""
+    variants = tuple(
+        one.model_copy(update={"power": one.power.model_copy(update={"parked_w": world.parked_watts})})
+        for one in world.profile.variants
+    )
+    return world.profile.model_copy(update={"variants": variants})
 
 
 def _missing(seen: Seen) -> Missing:

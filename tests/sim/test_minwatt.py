@@ -59,3 +59,9 @@ def test_it_decides_as_control_does(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_deciding_before_the_start_is_a_mistake() -> None:
     with pytest.raises(RuntimeError):
         Minwatt(world([1.0])).decide(seen(5.0))
+
+
+def test_the_world_s_parked_watts_are_what_it_plans_with() -> None:
+    replaced = replace(world([1_000.0]), parked_w=12.5)
+    power = Minwatt(replaced).settings.profile.variant().power
+    assert power.parked_w == 12.5
