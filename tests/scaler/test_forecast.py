@@ -60,7 +60,7 @@ def test_a_constant_load_has_no_trend_and_is_never_underrated(
     assert run.known.trend_rps2 == 0
 
 
-@pytest.mark.parametrize("rate", [0.5, 40.0, 1e5])
+@pytest.mark.parametrize("rate", [0.5, 1e5])
 @pytest.mark.parametrize("kind", [Run, slow_ticks])
 def test_a_constant_load_is_forecast_closely_once_it_is_known(kind: Callable[[], Run], rate: float) -> None:
     run = kind().see([rate] * 4000)
@@ -111,7 +111,7 @@ def test_young_traffic_lets_no_replica_go() -> None:
     assert calm[0] > 1.5 * 100
 
 
-@pytest.mark.parametrize("rate", [30, 100, 1000])
+@pytest.mark.parametrize("rate", [30, 1000])
 @pytest.mark.parametrize("kind", [Run, slow_ticks])
 def test_counting_noise_alone_adds_next_to_nothing(kind: Callable[[], Run], rate: int) -> None:
     run = kind()
