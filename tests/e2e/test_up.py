@@ -128,7 +128,7 @@ async def test_up_scales_both_ways_replaces_a_killed_replica_and_loses_no_reques
         await until(lambda: last()["arrivals_rps"], "traffic is seen")
         sender.rate_rps = 40.0
         await until(lambda: last()["replicas_ready"] == 2, "a second replica under load")
-        sender.rate_rps = 5.0
+        sender.rate_rps = 1.0
         await until(lambda: last()["replicas_ready"] == 1 == last()["replicas_desired"], "one again")
 
         await until(lambda: len(psutil.Process(process.pid).children()) == 1, "the other has drained")
