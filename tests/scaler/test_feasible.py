@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from minwatt.resources import resource
 from minwatt.v1.errors import UsageError
 from minwatt.v1.quantities import format_duration, parse_duration_s
+from scaler.control import Settings
 from scaler.documents import parse_document
 from scaler.feasible import check_feasible
+from scaler.plan import Planner
 from scaler.policy import Policy
 from scaler.profile import load_profile
 
@@ -33,8 +35,10 @@ def refusal(old: str, new: str) -> str:
     return str(caught.value)
 
 
-def test_the_examples_policy_is_feasible() -> None:
+def test_the_examples_policy_is_not_refused_and_one_replica_carries_something() -> None:
     check()
+    settings = Settings(parse_document(TEXT, Policy, "policy.yaml"), PROFILE)
+    assert Planner(settings.tables).most_tps(1, PROFILE.text_tokens) > 0
 
 
 @given(st.floats(1.0, 5.0))
