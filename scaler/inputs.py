@@ -28,7 +28,10 @@ class Inputs:
     @property
     def lines(self) -> tuple[str, ...]:
         """What to say before anything starts: the profile, and what of the policy has no effect."""
-        idle = self.settings.policy.not_acted_on()
+        policy, profile = self.settings.policy, self.settings.profile
+        idle = list(policy.not_acted_on())
+        if policy.spec.gpu.clocks == "auto" and not profile.clock_sets:
+            idle.append("gpu.clocks = auto: the profile knows no clock but the full one")
         return (self.profile_line, *(f"not acted on: {sentence}" for sentence in idle))
 
 

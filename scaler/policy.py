@@ -179,6 +179,8 @@ class Policy(_Frozen):
                 f"variants.allow: a running replica keeps its variant: {spec.variants.allow[0]} if the"
                 " profile has it"
             )
+        if "cheaperVariant" in spec.power.when_over_budget:
+            idle.append("power.whenOverBudget: cheaperVariant: a running replica keeps its variant")
         if spec.carbon is not None:
             idle.append("carbon: the budget is not shifted; `minwatt backtest --carbon` counts gCO2")
         return tuple(idle)
