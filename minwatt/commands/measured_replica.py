@@ -90,8 +90,13 @@ async def replica(
     flags = ("--port", "0", "--metrics-port", "0", "--scaler", bus.address)
     tokens = ("--max-batch-tokens", str(max_batch_tokens))
     with tempfile.TemporaryFile() as log:
+        # A session of its own: Ctrl-C in a terminal is for the measuring, which then stops the replica. A
+        # replica that went first would leave a request waiting, and Ctrl-C would look like its failure.
         process = await asyncio.create_subprocess_exec(
-            *tethered.command(["serve", *flags, *tokens, *serve_flags]), stdout=log, stderr=log
+            *tethered.command(["serve", *flags, *tokens, *serve_flags]),
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
         try:
             yield await _until_ready(MeasuredReplica(bus, max_batch_tokens), process, log)

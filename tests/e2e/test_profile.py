@@ -47,7 +47,7 @@ def test_a_stopped_measurement_goes_on_where_it_was(tiny_model: Path, tmp_path: 
         assert first.poll() is None
         assert time.monotonic() < deadline_s
         time.sleep(0.1)
-    os.killpg(first.pid, signal.SIGINT)  # as a terminal does: to the replica too
+    os.killpg(first.pid, signal.SIGINT)  # to the whole group, as a terminal does
     said, _ = first.communicate(timeout=LIMIT_S)
     assert first.returncode == 1
     assert "2 of 3 points are kept" in " ".join(said.split())
