@@ -10,7 +10,7 @@ memories from half a minute to an hour; one with trend; one that moves as the sa
 of observed / expected, weighted by requests: its upper quantile times the expectation is what all but a share
 `miss` of requests stayed under. Smooth traffic is foreseen best by the last rate with a small factor, traffic
 of short bursts by its record. The expert with the least quantile loss (Koenker & Bassett 1978) is heard, and
-those that a handful of bursts can't tell from it; of these the highest counts.
+those that a handful of bursts can't tell from it; of these the highest counts, up to what the record allows.
 
 **Both directions need evidence.** What is provided for (`upper_rps`) counts what was seen; what a fleet must
 stand before it shrinks (`calm_rps`) counts, too, what has not been seen yet and may come.
@@ -28,7 +28,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 
-from scaler.forecast_errors import Allowance, ErrorMemory
+from scaler.forecast_errors import RECORD, Allowance, ErrorMemory
 from scaler.season import Season
 
 _SMOOTHED_OVER_S = (30.0, 300.0, 3600.0)  # memories of the smoothed experts
@@ -134,12 +134,17 @@ def look_ahead(
     factors = state.errors.upper_factors(allowance)
     uppers = tuple(one * factor for one, factor in zip(expected, factors, strict=True))
     least_rps = max(0.0, state.last_rps - _NOISE_SIGMAS * _scatter(state.last_rps, rules.window_s))
+    record_rps, best = max(state.record_rps), heard[0]
+    beyond_rps = record_rps * state.errors.record_factor(record_rps, allowance)
     # Beside the best, what others fear counts up to what has ever come.
-    feared_rps = min(max(uppers[expert] for expert in heard), max(state.record_rps))
-    best = heard[0]
-    upper_rps = max(least_rps, uppers[best], feared_rps)
-    level_rps = max(expected[best], state.calm_rps)
-    calm_rps = max(upper_rps, level_rps * state.errors.calm_factor(best, allowance))
+    feared_rps = min(max(uppers[expert] for expert in heard), record_rps)
+    reached_rps = max(beyond_rps, *(expected[expert] for expert in heard))
+    upper_rps = max(least_rps, feared_rps, min(uppers[best], reached_rps))
+    if best == RECORD:
+        level_rps, calm_rps = record_rps, max(upper_rps, beyond_rps)
+    else:
+        level_rps = max(expected[best], state.calm_rps)
+        calm_rps = max(upper_rps, level_rps * state.errors.calm_factor(best, allowance))
     calm_rps += _CALM_SIGMAS * _level_scatter(best, level_rps, rules.window_s)
     if state.at_s - state.began_s < _YOUNG_HORIZONS * horizon_s:
         calm_rps = math.inf

@@ -6,9 +6,10 @@ expert is best. Called by `forecast`.
 A quantile that all but one request in two thousand stay under needs thousands of ticks before it can be read
 off. Until then traffic that has not been seen yet is counted in, its bursts heavy-tailed: a power law, the
 steeper the shorter the horizon, as a random walk's spread grows with the root of time. To shrink, more of it
-counts than to grow: both directions need evidence, and between them a fleet stays as it is. For a horizon of
-50 s the factor is 1.5 to grow and 2.2 to shrink after half an hour of quiet, 1 and 1.2 after a day. The
-record of all that came is no level that chance exceeds: to grow, its factor is 1.
+counts than to grow, and the first hour, of which the experts learn little, is little evidence: both ways need
+some, and between them a fleet stays as it is. For a horizon of 50 s the factor is 1.4 to grow and 2.6 to
+shrink after half an hour of quiet, 1 and 1.13 after a day. The record of all that came is no level that
+chance exceeds: to grow, its factor is 1; how far beyond it traffic may come bounds what other experts fear.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ _UNKNOWN_TICKS = 2.0  # counted in, to grow
 _UNKNOWN_TICKS_CALM = 24.0  # to shrink
 _UNKNOWN_POWER = 6.0  # at a horizon of _UNKNOWN_HORIZON_S: P(observed > r × expected) = r^-6
 _UNKNOWN_HORIZON_S = 50.0
+_USUAL = 0.1  # what one request in ten comes beyond is usual
 _LEARNER_TICKS = 720.0  # an hour: what an expert did not foresee before it knew an hour counts the less
 _LOSS_MEMORY_TICKS = 17_280.0  # a day: which expert is best may change with the week
 
@@ -38,15 +40,23 @@ _EDGES: Floats = 1 + _FIRST_EXCESS * (np.power(_BIN_GROWTH, np.arange(1, _BINS +
 _UPPER_EDGES = _EDGES.tolist()
 _LOWER_EDGES: Floats = np.concatenate(([1.0], _EDGES[:-1]))
 _LOG_GROWTH = math.log(_BIN_GROWTH)
-_RECORD = _EXPERTS - 1
+RECORD = _EXPERTS - 1
 _NEAR_LOSS = 1.25  # of the least: a handful of bursts decides between experts that near
 
 
-@lru_cache(maxsize=256)
-def _unknown(horizon_s: float) -> Floats:
-    """P(observed / expected > lower edge) of traffic that has not been seen."""
+@lru_cache(maxsize=1024)
+def _unknown(horizon_s: float, typical: float) -> Floats:
+    """P(observed / expected > lower edge) of traffic that has not been seen: what is rare begins where what
+    is usual ends, as in Weissman's estimate of extreme quantiles (JASA 73, 1978).
+    """
     power = _UNKNOWN_POWER * math.sqrt(_UNKNOWN_HORIZON_S / horizon_s)
-    return np.asarray(_LOWER_EDGES**-power, dtype=np.float64)
+    return np.asarray(np.minimum(1.0, (_LOWER_EDGES / typical) ** -power), dtype=np.float64)
+
+
+def _factor(above: Floats, weight: float) -> float:
+    """The upper edge of the last bin that has more than `weight` in or above it; 1 where none has."""
+    bins = int((above > weight).sum())
+    return _UPPER_EDGES[bins - 1] if bins else 1.0
 
 
 def _bin(ratio: float) -> int:
@@ -77,6 +87,7 @@ class ErrorMemory:
 
     excess: Floats = field(default_factory=lambda: np.zeros((_EXPERTS, _BINS)))
     total: float = 0.0
+    learnt: float = 0.0  # of `total`, what counts in `excess`: less of the first hour
     loss: tuple[float, ...] = (0.0,) * _EXPERTS  # fading mean of the quantile loss, requests/s
     mean_rps: float = 0.0
     ticks: float = 0.0
@@ -96,38 +107,50 @@ class ErrorMemory:
         scale_rps = max(mean_rps, 1e-9)
         fade = 1 - 1 / _MEMORY_TICKS
         excess = self.excess * fade
-        weight = min(1.0, ticks / _LEARNER_TICKS) / scale_rps / beats
+        counts = min(1.0, ticks / _LEARNER_TICKS)
+        weight = counts / scale_rps / beats
         gain = 1 / min(ticks, _LOSS_MEMORY_TICKS)
         loss = []
         for expert, expected in enumerate(expected_rps):
             base_rps, upper, lost = max(expected, 1e-3 * scale_rps), upper_rps[expert], 0.0
             for rate in seen_rps[expert]:
                 where = _bin(rate / base_rps)
-                if where >= 0 and expert != _RECORD:
+                if where >= 0:
                     excess[expert, where] += rate * weight
                 lost += (rate - upper) if rate > upper else miss * (upper - rate)
             loss.append(self.loss[expert] + (lost / beats - self.loss[expert]) * gain)
-        return ErrorMemory(excess, self.total * fade + now_rps / scale_rps, tuple(loss), mean_rps, ticks)
+        share = now_rps / scale_rps
+        total, learnt = self.total * fade + share, self.learnt * fade + counts * share
+        return ErrorMemory(excess, total, learnt, tuple(loss), mean_rps, ticks)
 
     def upper_factors(self, allowance: Allowance) -> list[float]:
-        """By expert: the factor that all but what is allowed stayed under."""
-        above = self.excess[:, ::-1].cumsum(axis=1)[:, ::-1]  # weight in this bin and higher ones
+        """By expert: the factor that all but what is allowed stayed under; of the record 1."""
+        above = self.excess[:RECORD, ::-1].cumsum(axis=1)[:, ::-1]  # weight in this bin and higher ones
         above = np.maximum(0.0, above - allowance.forgiven_ticks)
-        above[:_RECORD] += _UNKNOWN_TICKS * _unknown(allowance.horizon_s)
+        above += _UNKNOWN_TICKS * _unknown(allowance.horizon_s, 1.0)
         bins_over = (above > allowance.miss * (self.total + _UNKNOWN_TICKS)).sum(axis=1).tolist()
-        return [_UPPER_EDGES[bins - 1] if bins else 1.0 for bins in bins_over]
+        return [*(_UPPER_EDGES[bins - 1] if bins else 1.0 for bins in bins_over), 1.0]
 
     def calm_factor(self, expert: int, allowance: Allowance) -> float:
-        """The same of one expert, were traffic for a while to do what it has not done yet."""
-        unknown = 1.0 if expert == _RECORD else _UNKNOWN_TICKS_CALM  # of n records the next is one in n
-        above = np.maximum(0.0, self.excess[expert, ::-1].cumsum()[::-1] - allowance.forgiven_ticks)
-        above = above + unknown * _unknown(allowance.horizon_s)
-        bins = int((above > allowance.miss * (self.total + unknown)).sum())
-        return _UPPER_EDGES[bins - 1] if bins else 1.0
+        """The same of an expert that is not the record, were traffic for a while to do what it never did."""
+        above = self.excess[expert, ::-1].cumsum()[::-1]
+        typical = _factor(above, _USUAL * self.learnt)
+        above = np.maximum(0.0, above - allowance.forgiven_ticks)
+        above += _UNKNOWN_TICKS_CALM * _unknown(allowance.horizon_s, typical)
+        return _factor(above, allowance.miss * (self.learnt + _UNKNOWN_TICKS_CALM))
+
+    def record_factor(self, record_rps: float, allowance: Allowance) -> float:
+        """How far beyond its record traffic may come. Of n ticks the next one breaks the record with a chance
+        of one in n, and it weighs as much more than others as the record is above their mean.
+        """
+        unknown = max(1.0, record_rps / max(self.mean_rps, 1e-9))
+        above = self.excess[RECORD, ::-1].cumsum()[::-1]  # none forgiven: it bounds, it does not ask for more
+        above += unknown * _unknown(allowance.horizon_s, 1.0)
+        return _factor(above, allowance.miss * (self.total + unknown))
 
     @property
     def heard(self) -> list[int]:
         """The expert of the least loss, and those that can't be told from it; the record only alone."""
         best = min(range(_EXPERTS), key=self.loss.__getitem__)
         near = _NEAR_LOSS * self.loss[best]
-        return [best, *(one for one in range(_RECORD) if one != best and self.loss[one] <= near)]
+        return [best, *(one for one in range(RECORD) if one != best and self.loss[one] <= near)]

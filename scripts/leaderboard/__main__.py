@@ -43,7 +43,7 @@ def leaderboard(
     """
     found = _durations(traces, only)
     chosen = [fleet for fleet in FLEETS if fleet.name in fleets.split(",")]
-    place = Place(traces, kept, parse_duration_s(first) if first else None)
+    place = Place(traces, kept, _first_s(first))
     todo = list(cells(chosen, found, [name for name, duration_s in found.items() if duration_s <= _SHORT_S]))
     if not no_run:
         for line in run_all(todo, place, jobs):
@@ -51,9 +51,16 @@ def leaderboard(
     board = load(todo, place, stale_too=no_run)
     folder = out.parent / out.stem
     pictures = _draw(board, chosen, folder)
-    text = document(board, chosen, verdicts(board, chosen), pictures)
+    text = document(board, chosen, verdicts(board, chosen), pictures, first)
     out.write_text(text, encoding="utf-8")
     typer.echo(f"written: {out}, {len(pictures)} pictures in {folder}")
+
+
+def _first_s(first: str) -> float | None:
+    try:
+        return parse_duration_s(first) if first else None
+    except ValueError as error:
+        raise UsageError(f"--first = {first!r}: {error}") from error
 
 
 def _durations(folder: Path, only: str) -> dict[str, float]:

@@ -38,10 +38,11 @@ def test_the_factor_to_shrink_falls_as_quiet_time_passes_and_is_less_for_short_h
     factors = []
     memory = ErrorMemory()
     for _ in range(17_280 // 20):
-        memory = ErrorMemory(memory.excess, memory.total + 20)  # quiet ticks
+        for _ in range(20):
+            memory = told(memory, [1.0] * EXPERTS, 0.0005)  # quiet ticks
         factors.append(memory.calm_factor(0, allowed(0.0005)))
     assert factors == sorted(factors, reverse=True)
-    assert factors[17] == pytest.approx(2.2, rel=0.05)  # half an hour of ticks of 5 s
+    assert factors[17] == pytest.approx(2.8, rel=0.05)  # half an hour of ticks of 5 s
     assert factors[-1] == pytest.approx(1.2, rel=0.05)  # a day
     short, long = memory.calm_factor(0, allowed(0.0005, 3)), memory.calm_factor(0, allowed(0.0005, 300))
     assert short < factors[-1] < long
@@ -71,6 +72,40 @@ def test_what_was_often_exceeded_by_a_factor_is_raised_by_it(miss: float, ratio:
     for _ in range(round(2 * miss * known.total)):
         exceeded = told(exceeded, [ratio] * EXPERTS, miss)
     assert exceeded.upper_factors(allowed(miss))[0] == pytest.approx(ratio, rel=0.1)
+
+
+@settings(max_examples=20)
+@given(st.floats(1.0, 20), st.floats(1.0, 20))
+def test_the_higher_a_record_stands_out_the_further_beyond_it_traffic_may_come(
+    low: float, high: float
+) -> None:
+    """Its next one weighs as much more. A day that did not break it leaves nothing to fear."""
+    low, high = sorted((low, high))
+    young = ErrorMemory(total=100.0, learnt=100.0, mean_rps=100.0, ticks=100.0)
+    assert (
+        1.0
+        < young.record_factor(100 * low, allowed(0.001))
+        <= young.record_factor(100 * high, allowed(0.001))
+    )
+    known = ErrorMemory(total=30_000.0, learnt=30_000.0, mean_rps=100.0, ticks=30_000.0)
+    assert known.record_factor(100 * high, allowed(0.001)) == 1.0
+
+
+def test_a_record_that_is_broken_often_is_no_bound() -> None:
+    memory = ErrorMemory()
+    for _ in range(2000):
+        memory = told(memory, [1.3] * EXPERTS, 0.001)
+    assert memory.record_factor(100.0, allowed(0.001)) == pytest.approx(1.3, rel=0.1)
+
+
+def test_what_is_usual_of_bursty_traffic_is_not_all_that_a_smaller_fleet_must_stand() -> None:
+    """Half of the requests come in bursts of twice the mean: rarer ones are that many times more."""
+    smooth, bursty = ErrorMemory(), ErrorMemory()
+    for tick in range(1500):
+        smooth = told(smooth, [1.0] * EXPERTS, 0.001)
+        bursty = told(bursty, [2.0 if tick % 2 else 1.0] * EXPERTS, 0.001)
+    factors = [memory.calm_factor(0, allowed(0.001)) for memory in (smooth, bursty)]
+    assert factors[1] == pytest.approx(2 * factors[0], rel=0.15)
 
 
 def test_a_step_that_is_soon_answered_is_forgiven_once() -> None:
