@@ -34,7 +34,7 @@ simulator (`scaler/simulate/`), which calls the planner that `minwatt up` runs. 
 def document(
     board: Board, fleets: Sequence[Fleet], found: Sequence[Verdict], plots: Sequence[str], first: str = ""
 ) -> str:
-    """The whole document. `plots`: Markdown that shows them; `first`: the part of each trace, empty for all."""
+    """The whole document. `plots`: Markdown that shows them; `first`: the part of each trace; empty: all."""
     parts = [_HEAD.format(missed=MISSED)]
     if first:
         parts.append(f"**Not whole traces:** of each, its first {first} (`--first {first}`).\n")
