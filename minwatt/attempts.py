@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import random
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -26,6 +27,13 @@ class Sender:
         self._budget = RetryBudget()
         self._random = random.Random(seed)
         self._lock = threading.Lock()
+        self._retries: Counter[str] = Counter()
+
+    @property
+    def retries(self) -> dict[str, int]:
+        """How many attempts followed a failed one so far, by the code of that failure."""
+        with self._lock:
+            return dict(self._retries)
 
     def request(self, timeout_s: float, now_s: float) -> Request:
         """A new request, to be answered within `timeout_s`."""
@@ -61,10 +69,12 @@ class Sender:
             elsewhere = (gone or silent) and self._balancer.failed(connection, now_s)
             jitter = self._random.random()
             wait = wait_s(failure, attempt, left_s, elsewhere=elsewhere, jitter=jitter)
-            if wait is None or not failure.answered:
-                return wait
-            turn_s = self._budget.take(now_s, left_s)
-            return None if turn_s is None else max(wait, turn_s)
+            if wait is not None and failure.answered:
+                turn_s = self._budget.take(now_s, left_s)
+                wait = None if turn_s is None else max(wait, turn_s)
+            if wait is not None:
+                self._retries[failure.code] += 1
+            return wait
 
 
 class Request:

@@ -68,6 +68,11 @@ class _Connected:
         self._model = model
         self._timeout_s = timeout_s
 
+    @property
+    def retries(self) -> dict[str, int]:
+        """How often requests were sent again so far, by the code that caused it, e.g. `UNAVAILABLE`."""
+        return self._sender.retries
+
     def _open(self, target: str, how: Connecting) -> Any:
         raise NotImplementedError
 
