@@ -129,7 +129,7 @@ class RequestStream(Generic[T]):
                     self._sender.worked(connection)
                     self._received(message, connection)
             except grpc.aio.AioRpcError as error:
-                failure = partial(request_failed, error)
+                failure = partial(_stream_failed, error)
             finally:
                 writing.cancel()
                 await asyncio.wait({writing})
@@ -215,3 +215,15 @@ class RequestStream(Generic[T]):
             await asyncio.wait({running})
         if not running.cancelled():
             running.result()  # a fault of this module must not go unseen
+
+
+def _stream_failed(error: grpc.aio.AioRpcError) -> RequestFailed:
+    """Why the call ended.
+
+    grpc.aio hides that behind INTERNAL, "Internal error from Core", where a write meets the end of its call
+    (grpc/grpc issue 36066): what the server or the broken connection said is then lost.
+    """
+    failure = request_failed(error)
+    if failure.code == "INTERNAL" and not failure.answered:
+        return Unavailable("UNAVAILABLE", f"the stream broke: {failure.message}")
+    return failure

@@ -264,3 +264,36 @@ async def test_a_client_closed_under_a_stream_leaves_nobody_waiting(server: Scri
         await client.close()
         with pytest.raises((minwatt.RequestFailed, grpc.aio.UsageError)):
             await due
+
+
+async def test_the_error_that_grpc_puts_in_place_of_a_streams_end_is_no_answer(
+    server: ScriptedServer, client: minwatt.AsyncClient
+) -> None:
+    """It comes of a race between a write and the end of the call: made up here, as grpc.aio makes it up."""
+
+    class Broken:
+        async def write(self, item: object) -> None:
+            await asyncio.Event().wait()
+
+        async def read(self) -> object:
+            await asyncio.sleep(0)  # the writer has its turn
+            nothing = grpc.aio.Metadata()
+            code = grpc.StatusCode.INTERNAL
+            raise grpc.aio.AioRpcError(code, nothing, nothing, "Internal error from Core")
+
+        def cancel(self) -> None:
+            pass
+
+    server.streams = deque([answer_all])
+    stream = client.classify_stream()
+    opened: list[Any] = []
+    real = stream._wire.open
+
+    def open_twice(connection: int) -> Any:
+        opened.append(Broken() if not opened else real(connection))
+        return opened[-1]
+
+    object.__setattr__(stream._wire, "open", open_twice)
+    async with stream:
+        assert (await (await stream.send(["a"])))[0].label == "a"
+    assert len(opened) == 2
