@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 from minwatt.balancing import Balancer
 from minwatt.failures import DeadlineExceeded, RequestFailed
-from minwatt.retries import GONE, RetryBudget, wait_s
+from minwatt.retries import GONE, RetryBudget, charged, wait_s
 
 
 class Sender:
@@ -69,7 +69,7 @@ class Sender:
             elsewhere = (gone or silent) and self._balancer.failed(connection, now_s)
             jitter = self._random.random()
             wait = wait_s(failure, attempt, left_s, elsewhere=elsewhere, jitter=jitter)
-            if wait is not None and failure.answered:
+            if wait is not None and charged(failure):
                 turn_s = self._budget.take(now_s, left_s)
                 wait = None if turn_s is None else max(wait, turn_s)
             if wait is not None:

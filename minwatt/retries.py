@@ -41,9 +41,18 @@ def wait_s(
     return asked_s + jitter * min(backoff_s, (left_s - asked_s) / 2)
 
 
+def charged(failure: RequestFailed) -> bool:
+    """Whether a retry after it draws on the budget.
+
+    Only where there was no room: replicas that leave refuse as many requests as they would have answered, and
+    those are to be answered by others, at once.
+    """
+    return failure.code == "RESOURCE_EXHAUSTED"
+
+
 @dataclass(frozen=True, slots=True)
 class BudgetRules:
-    """At most `burst` + `per_s`·t + `share`·requests retries of refused requests in any t seconds."""
+    """At most `burst` + `per_s`·t + `share`·requests retries for want of room in any t seconds."""
 
     share: float = 0.2  # as Finagle's RetryBudget, whose floor is 10 a second too
     per_s: float = 10.0
@@ -53,7 +62,6 @@ class BudgetRules:
 class RetryBudget:
     """A token bucket that keeps retries from multiplying an overload.
 
-    Only what a server itself refused is charged: a connection that can't be opened costs the fleet nothing.
     With the bucket empty a retry waits its turn, and is given up where that is too late for its deadline.
     """
 

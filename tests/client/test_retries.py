@@ -130,3 +130,13 @@ def test_some_answers_are_final(code: str) -> None:
     sender = Sender(2, seed=1)
     request = sender.request(10.0, 0.0)
     assert request.failed(RequestFailed(code, "", answered=True), 0, 0.0) is None
+
+
+def test_replicas_that_leave_cost_no_budget() -> None:
+    """A thousand requests refused by a draining replica go elsewhere without waiting for a turn."""
+    sender = Sender(2, seed=1)
+    for _ in range(1000):
+        leaving = Unavailable("UNAVAILABLE", "draining", (), 0.0, answered=True)
+        wait = sender.request(10.0, 0.0).failed(leaving, 0, 0.0)
+        assert wait is not None
+        assert wait <= MAX_BACKOFF_S
