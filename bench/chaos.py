@@ -242,6 +242,7 @@ def main(
     """Stops and starts replicas under load and counts failed requests; exits 1 if there is one."""
     plan = Plan(stops, replicas, addresses, kill_share, rate, deadline, seed)
     start_s = time.monotonic()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: no replica is left behind
     with tempfile.TemporaryDirectory() as folder:
         outcome = asyncio.run(run(plan, write_tiny_model(Path(folder) / "tiny-text")))
     took_s = time.monotonic() - start_s

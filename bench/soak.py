@@ -15,6 +15,7 @@ import asyncio
 import json
 import random
 import re
+import signal
 import sys
 import tempfile
 import time
@@ -178,6 +179,7 @@ def main(
 ) -> None:
     """Loads one replica with everything; exits 1 if something was lost or grows."""
     warm_up_minutes = min(10.0, minutes / 3) if warm_up is None else warm_up
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: no replica is left behind
     with tempfile.TemporaryDirectory() as folder:
         model = write_tiny_model(Path(folder) / "tiny-text")
         done = asyncio.run(run(model, minutes, warm_up_minutes, scale, seed))
