@@ -5,7 +5,7 @@ TRACES ?= ../shared/traces
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test leaderboard lint unit bench proto lock clean system
+.PHONY: help demo test leaderboard lint unit bench chaos soak proto lock clean system
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,6 +29,12 @@ unit: $(READY)
 
 bench: $(READY) ## what a beat of the scaler costs at 100 to 10,000 replicas
 	$(BIN)/python -m bench.signals
+
+chaos: $(READY) ## 1,000 replica stops and starts under load: 0 failed requests; OPTIONS='--stops 100 --addresses'
+	$(BIN)/python -m bench.chaos $(OPTIONS)
+
+soak: $(READY) ## an hour of everything at one replica: nothing lost, nothing growing; OPTIONS='--minutes 5'
+	$(BIN)/python -m bench.soak $(OPTIONS)
 
 proto: $(READY) ## write the stubs anew from proto/
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iproto --python_out=. --grpc_python_out=. \
