@@ -5,7 +5,7 @@ TRACES ?= ../shared/traces
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test leaderboard lint unit bench proto lock clean system
+.PHONY: help demo test leaderboard lint unit bench bench-peers bench-scaler proto lock clean system
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,7 +27,13 @@ lint: $(READY)
 unit: $(READY)
 	$(BIN)/pytest
 
-bench: $(READY) ## what a beat of the scaler costs at 100 to 10,000 replicas
+bench: $(READY) ## the server beside its ceiling and its floor; docs/benchmarks.md; ten minutes of a quiet machine
+	$(BIN)/python -m bench.serving $(OPTIONS)
+
+bench-peers: $(READY) ## the server beside others of its kind, each in its own environment under .venv-peers/
+	$(BIN)/python -m bench.peers $(OPTIONS)
+
+bench-scaler: $(READY) ## what a beat of the scaler costs at 100 to 10,000 replicas
 	$(BIN)/python -m bench.signals
 
 proto: $(READY) ## write the stubs anew from proto/
