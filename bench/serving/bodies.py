@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.serving.texts import grouped, write_bodies
+from bench.serving.body_files import grouped, write_bodies
 from minwatt.v1.inference_pb2 import ClassifyRequest, ClassifyStreamRequest
 
 TEXTS_PER_BATCH = 16

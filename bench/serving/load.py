@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 
 from bench.serving import http1, http2, stock
+from bench.serving.body_files import read_bodies
 from bench.serving.cpu import process_cpu_s, total_cpu_s, with_children
 from bench.serving.http2 import BROKEN, OK
 from bench.serving.marks import read_marks
 from bench.serving.shots import CONNECTIONS, Sample, Shot, Target
-from bench.serving.texts import read_bodies
 
 PATIENCE_S = 60.0  # for the slowest of what is waited for
 FEW_MESSAGES = 64  # one call in flight goes over these alone, so that each is sent several times

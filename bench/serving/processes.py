@@ -5,6 +5,7 @@ Each ends with its context. Called by `run` and by `peers`.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import subprocess
@@ -16,6 +17,8 @@ from pathlib import Path
 from queue import Empty, Queue
 from types import TracebackType
 from typing import Any, Self
+
+import psutil
 
 START_S = 120.0
 STOP_S = 15.0
@@ -66,6 +69,18 @@ class Child:
         except OSError:
             raise BenchError(f"{self.name}: has ended; {self._last_error()}") from None
 
+    def check(self) -> None:
+        """Raises BenchError when the process has ended."""
+        if self._process.poll() is not None:
+            raise BenchError(
+                f"{self.name}: has ended with code {self._process.returncode}; {self._last_error()}"
+            )
+
+    def wait(self, seconds: float) -> None:
+        """Returns after so many seconds, or when the process has ended."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+
     def _last_error(self) -> str:
         lines = self.errors.read_text(errors="replace").strip().splitlines()
         return lines[-1][:300] if lines else "it said nothing"
@@ -78,15 +93,26 @@ class Child:
 
     def close(self) -> None:
         assert self._process.stdin is not None and self._process.stdout is not None  # noqa: S101, PT018
-        self._process.stdin.close()
+        family = self._descendants()
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
         self._process.terminate()
         try:
             self._process.wait(STOP_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        for one in psutil.wait_procs(family, STOP_S)[1]:  # workers that outlive who started them
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
         self._reader.join(STOP_S)
         self._process.stdout.close()
+
+    def _descendants(self) -> list[psutil.Process]:
+        try:
+            return psutil.Process(self.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
 
     def __enter__(self) -> Self:
         return self

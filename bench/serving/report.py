@@ -71,14 +71,14 @@ def as_markdown(
         "# Benchmarks of the server",
         f"Written by `{command}` (`make bench`): {len(rounds)} rounds of {len(measured.plan.names)} "
         f"measurements of {measured.plan.seconds:g} s.",
-        _listed(machine) + "  \n" + _listed(versions),
+        listed(machine) + "  \n" + listed(versions),
         "## What is aimed for",
-        _table(("", "median", "least … greatest", "aim", ""), _aims(measured, summary)),
+        table(("", "median", "least … greatest", "aim", ""), _aims(measured, summary)),
         "## The ceiling",
-        _table(("in process", "texts/s", "CPU ms a text", ""), _ceilings(rounds, summary.best_mode)),
+        table(("in process", "texts/s", "CPU ms a text", ""), _ceilings(rounds, summary.best_mode)),
         "## Loads",
         "CPU is in ms a call; `to ceiling` divides texts/s, `to echo` the server's CPU, in the same rounds.",
-        _table(_LOAD_HEAD, _loads(measured, summary)),
+        table(_LOAD_HEAD, _loads(measured, summary)),
         METHOD.read_text(encoding="utf-8").format(
             count="2,048",
             lengths=", ".join(f"{name} {value:g}" for name, value in measured.token_quantiles.items()),
@@ -101,7 +101,7 @@ def _aim_row(aim: Aim, found: Spread | None) -> Sequence[str]:
     title = f"`{aim.ratio}`: {aim.meaning}"
     if found is None:
         return title, "–", "", aim.text, "not measured"
-    values = [_short(value) for value in (found.median, found.least, found.most)]
+    values = [short(value) for value in (found.median, found.least, found.most)]
     return (
         title,
         values[0],
@@ -116,11 +116,11 @@ def _ceilings(rounds: Sequence[Round], best: str) -> list[Sequence[str]]:
     for mode in MODES:
         name = ceiling_name(mode.name)
         mark = "← the ceiling" if name == best else ""
-        figures = (_cell(rounds, name, figure) for figure in (TEXTS, "cpu_ms_per_text"))
+        figures = (cell(rounds, name, figure) for figure in (TEXTS, "cpu_ms_per_text"))
         rows.append((mode.name, *figures, mark))
-    rows.append(("engine alone, one text, ms (p50)", _cell(rounds, SINGLE, "engine_p50_ms"), "", ""))
+    rows.append(("engine alone, one text, ms (p50)", cell(rounds, SINGLE, "engine_p50_ms"), "", ""))
     for concurrency in (1, 8):
-        spent = (_cell(rounds, OVERHEAD, f"c{concurrency}_{q}_us") for q in ("p50", "p99"))
+        spent = (cell(rounds, OVERHEAD, f"c{concurrency}_{q}_us") for q in ("p50", "p99"))
         rows.append((f"batcher overhead, {concurrency} in flight, µs (p50, p99)", *spent, ""))
     return rows
 
@@ -148,10 +148,10 @@ def _loads(measured: Measured, summary: Summary) -> list[Sequence[str]]:
                 rows.append(
                     (
                         *(server, shape, str(concurrency)),
-                        *(_cell(rounds, name, figure) for figure in (*figures, *parts)),
+                        *(cell(rounds, name, figure) for figure in (*figures, *parts)),
                         _padding(rounds, name) if with_model else "",
-                        _ratio(rounds, Figure(name, TEXTS), ceiling) if with_model else "",
-                        _ratio(rounds, Figure(name, CPU), echo) if server == "null" else "",
+                        ratio(rounds, Figure(name, TEXTS), ceiling) if with_model else "",
+                        ratio(rounds, Figure(name, CPU), echo) if server == "null" else "",
                     )
                 )
     return rows
@@ -162,24 +162,24 @@ def _padding(rounds: Sequence[Round], name: str) -> str:
     return f"{1 - found.median:.1%}" if found else ""
 
 
-def _ratio(rounds: Sequence[Round], over: Figure, under: Figure) -> str:
+def ratio(rounds: Sequence[Round], over: Figure, under: Figure) -> str:
     found = same_round_ratio(rounds, over, under)
     return f"{found.median:.2f} ({found.least:.2f} … {found.most:.2f})" if found else ""
 
 
-def _cell(rounds: Sequence[Round], measured: str, name: str) -> str:
+def cell(rounds: Sequence[Round], measured: str, name: str) -> str:
     found = of_rounds(rounds, Figure(measured, name))
-    return _short(found.median) if found else ""
+    return short(found.median) if found else ""
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}" if abs(value) >= 10 else f"{value:.2f}"
 
 
-def _listed(values: Mapping[str, str]) -> str:
+def listed(values: Mapping[str, str]) -> str:
     return " · ".join(f"{name} {value}" for name, value in values.items())
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from bench.serving import echo
 from bench.serving.bodies import Shape, shapes
+from bench.serving.body_files import read_bodies
 from bench.serving.cpu import resident_mib, with_children
 from bench.serving.figures import (
     OVERHEAD,
@@ -33,7 +34,7 @@ from bench.serving.modes import MODES
 from bench.serving.processes import OWN_PYTHON, BenchError, Server, Worker
 from bench.serving.rounds import Reading, Round, orders
 from bench.serving.shots import CONCURRENCIES, Protocol, Sample, Shot, Target
-from bench.serving.texts import SEED, mixed_texts, read_bodies
+from bench.serving.texts import SEED, mixed_texts
 from minwatt.v1.errors import UsageError
 from minwatt.v1.model_dir import ModelDirectory
 from service.rpc import SERVICE
@@ -88,10 +89,10 @@ class Measured:
 
 def measure(plan: Plan, scratch: Path, logs: Path, console: Console) -> Measured:
     """Raises BenchError and UsageError when something can't be started or answers wrongly."""
-    texts, lengths = _texts(plan.model)
-    sent = shapes(texts, scratch)
+    drawn = benchmark_texts(plan.model)
+    sent = shapes(drawn.texts, scratch)
     text_file = scratch / "texts.txt"
-    text_file.write_text("\n".join(texts), encoding="utf-8")
+    text_file.write_text("\n".join(drawn.texts), encoding="utf-8")
     with contextlib.ExitStack() as stack:
         bench = _Bench(plan, sent, text_file, scratch, logs, stack)
         rounds = []
@@ -103,7 +104,7 @@ def measure(plan: Plan, scratch: Path, logs: Path, console: Console) -> Measured
         plan,
         rounds,
         rss_mib,
-        {f"p{q}": float(lengths[min(len(lengths) - 1, q * len(lengths) // 100)]) for q in (1, 50, 90, 99)},
+        {f"p{q}": float(drawn.lengths[q * len(drawn.lengths) // 100]) for q in (1, 50, 90, 99)},
         {name: median(_sizes(Path(shape.bodies))) for name, shape in sent.items()},
     )
 
@@ -196,8 +197,16 @@ class _Bench:
         return sample, reading(sample, *(now - then for now, then in zip(after, before, strict=True)))
 
 
-def _texts(model: Path) -> tuple[list[str], list[int]]:
-    """The texts, and their lengths in tokens in order of length."""
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """What is sent, and how many tokens that is, in order of length."""
+
+    texts: list[str]
+    lengths: list[int]
+
+
+def benchmark_texts(model: Path) -> Texts:
+    """The same texts for the same model. Raises UsageError when it can't be read."""
     directory = ModelDirectory.open(model)
     tokenizer = TextTokenizer(directory.tokenizer_file(), directory.spec.max_tokens)
 
@@ -208,7 +217,7 @@ def _texts(model: Path) -> tuple[list[str], list[int]]:
         return len(encoded[0])
 
     texts = mixed_texts(TEXTS, tokens)
-    return texts, sorted(map(tokens, texts))
+    return Texts(texts, sorted(map(tokens, texts)))
 
 
 def _tokens(metrics_url: str) -> tuple[float, float]:

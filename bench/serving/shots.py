@@ -20,7 +20,7 @@ class Target:
     protocol: Protocol
     address: str
     path: str
-    bodies: str  # a file of messages, see `texts.write_bodies`
+    bodies: str  # a file of messages, see `body_files`
     pids: tuple[int, ...]
     texts_per_call: int = 1
     stream: bool = False

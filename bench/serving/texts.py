@@ -1,7 +1,7 @@
 """Texts of mixed length, made of the packaged sentences with a seed: half have about 15 tokens, one in a
 hundred has about 60 or more.
 
-Pure but for `write_bodies`. Lengths are log-normal, as those of support messages and headlines are; a text is
+Pure. Lengths are log-normal, as those of support messages and headlines are; a text is
 a run of words of the packaged sentences, as long as it was drawn to be. Called by `run` and by `peers`.
 """
 
@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from random import Random
-from struct import Struct
 
 from loadtest.plan import Task
 from loadtest.texts import packaged_texts
@@ -22,7 +20,6 @@ TAIL_TOKENS = 60  # one text in a hundred is longer
 MOST_TOKENS = 120
 _TAIL_DEVIATIONS = 2.326  # of a normal distribution, at 99%
 _SIGMA = math.log(TAIL_TOKENS / MEDIAN_TOKENS) / _TAIL_DEVIATIONS
-_LENGTH = Struct(">I")
 
 TokenCount = Callable[[str], int]
 
@@ -51,24 +48,3 @@ def _run(words: Sequence[str], of_word: dict[str, int], first: int, wanted: int)
             break
         taken.append(word)
     return " ".join(taken)
-
-
-def grouped(texts: Sequence[str], size: int) -> list[list[str]]:
-    """`size` texts a group, in order; what is left at the end goes."""
-    return [list(texts[i : i + size]) for i in range(0, len(texts) - size + 1, size)]
-
-
-def write_bodies(file: Path, bodies: Sequence[bytes]) -> str:
-    """Messages as the load generator reads them; returns the file's path."""
-    file.write_bytes(b"".join(_LENGTH.pack(len(body)) + body for body in bodies))
-    return str(file)
-
-
-def read_bodies(file: str) -> list[bytes]:
-    data, at, bodies = Path(file).read_bytes(), 0, []
-    while at < len(data):
-        (length,) = _LENGTH.unpack_from(data, at)
-        at += _LENGTH.size
-        bodies.append(data[at : at + length])
-        at += length
-    return bodies
