@@ -21,6 +21,7 @@ from bench.serving.processes import BenchError
 from bench.serving.shots import Protocol
 
 OIP_PATH = "/inference.GRPCInferenceService/ModelInfer"
+TIMEOUT_MS = 60_000  # no call is lost to one
 COMPUTE = ("onnxruntime", "tokenizers", "numpy", "pyyaml")
 
 _TRITON_CONFIG = f"""\
@@ -60,7 +61,8 @@ class Peer:
 def _mosec(environment: Environment, model: Path, _scratch: Path) -> Start:
     port = _free_port()
     command = [str(environment.python), "-m", "bench.peers.mosec_app"]
-    command += ["--port", str(port), "--address", "127.0.0.1", "--log-level", "warning"]
+    command += ["--port", str(port), "--address", "127.0.0.1", "--log-level", "error"]
+    command += ["--timeout", str(TIMEOUT_MS)]
     return Start(command, _variables(model), f"127.0.0.1:{port}")
 
 
@@ -72,11 +74,14 @@ def _triton(environment: Environment, model: Path, scratch: Path) -> Start:
     (served / "config.pbtxt").write_text(_TRITON_CONFIG)
     (served / "1" / "model.py").write_text("from bench.peers.triton_model import TritonPythonModel\n")
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    stub = served / "triton_python_backend_stub"
-    stub.symlink_to(home / "python_backend_stubs" / version / "triton_python_backend_stub")
+    backend = scratch / "backends" / "python"
+    backend.mkdir(parents=True)
+    stub = home / "python_backend_stubs" / version / "triton_python_backend_stub"
+    for file in (*(home / "backends" / "python").iterdir(), stub):
+        (backend / file.name).symlink_to(file)
     port = _free_port()
     command = [str(home / "bin" / "tritonserver"), f"--model-repository={served.parent}"]
-    command += [f"--backend-directory={home / 'backends'}", "--disable-auto-complete-config"]
+    command += [f"--backend-directory={backend.parent}", "--disable-auto-complete-config"]
     command += ["--allow-http=false", "--allow-metrics=false", "--grpc-address=127.0.0.1"]
     command += [f"--grpc-port={port}", "--log-info=false", "--log-warning=false"]
     variables = _variables(model)
@@ -106,7 +111,7 @@ def _mlserver(environment: Environment, model: Path, scratch: Path) -> Start:
     }
     (folder / "settings.json").write_text(json.dumps(settings))
     (folder / "model-settings.json").write_text(json.dumps(model_settings))
-    command = [str(environment.python), "-m", "mlserver.cli.main", "start", str(folder)]
+    command = [str(environment.folder / "bin" / "mlserver"), "start", str(folder)]
     return Start(command, _variables(model), f"127.0.0.1:{port}")
 
 
@@ -157,7 +162,7 @@ PEERS = (
     Peer(
         "MLServer",
         "mlserver",
-        ("mlserver", "tritonclient[grpc]", *COMPUTE),
+        ("mlserver", "uvloop<0.22", "tritonclient[grpc]", *COMPUTE),  # uvloop 0.22 makes no loop unasked
         "lean",
         OIP_PATH,
         _mlserver,

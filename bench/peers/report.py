@@ -56,7 +56,8 @@ def as_markdown(
         "# The server beside its peers",
         f"Written by `{command}` (`make bench-peers`): {len(compared.rounds)} rounds of measurements of "
         f"{compared.seconds:g} s, in an order drawn anew each round. Ratios divide figures of the same "
-        "round: median (least … greatest). Texts and load generator are those of [benchmarks.md](benchmarks.md).",
+        "round: median (least … greatest). Texts and load generator are those of "
+        "[benchmarks.md](benchmarks.md).",
         listed(machine) + "  \n" + listed({**versions, **compared.versions}),
         f"Each peer has the same graph and tokenizer, {WORKERS} workers of one thread, batches of up to "
         f"{MAX_BATCH} texts and, where it can't do without waiting for company, waits {WAIT_MS} ms. mosec is "

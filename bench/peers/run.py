@@ -178,6 +178,7 @@ def _round(
         shot = Shot(replace(target), concurrency, seconds, WARM_SHARE * seconds)
         sample = Sample(**load.ask(**asdict(shot)))
         if sample.failures:
-            raise BenchError(f"{title}: failed calls: {sample.failures}")
-        found[title] = reading(sample)
+            console.print(f"{title}: failed calls: {sample.failures}", style="yellow", markup=False)
+        else:
+            found[title] = reading(sample)
     return found

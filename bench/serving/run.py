@@ -34,7 +34,7 @@ from bench.serving.modes import MODES
 from bench.serving.processes import OWN_PYTHON, BenchError, Server, Worker
 from bench.serving.rounds import Reading, Round, orders
 from bench.serving.shots import CONCURRENCIES, Protocol, Sample, Shot, Target
-from bench.serving.texts import SEED, mixed_texts
+from bench.serving.texts import MOST_TOKENS, SEED, mixed_texts
 from minwatt.v1.errors import UsageError
 from minwatt.v1.model_dir import ModelDirectory
 from service.rpc import SERVICE
@@ -216,7 +216,7 @@ def benchmark_texts(model: Path) -> Texts:
             raise UsageError(f"{model}: a text of the benchmark {encoded.length}")
         return len(encoded[0])
 
-    texts = mixed_texts(TEXTS, tokens)
+    texts = mixed_texts(TEXTS, tokens, min(MOST_TOKENS, directory.spec.max_tokens))
     return Texts(texts, sorted(map(tokens, texts)))
 
 

@@ -24,7 +24,9 @@ _SIGMA = math.log(TAIL_TOKENS / MEDIAN_TOKENS) / _TAIL_DEVIATIONS
 TokenCount = Callable[[str], int]
 
 
-def mixed_texts(count: int, tokens: TokenCount, seed: int = SEED) -> list[str]:
+def mixed_texts(
+    count: int, tokens: TokenCount, most_tokens: int = MOST_TOKENS, seed: int = SEED
+) -> list[str]:
     """`count` different texts; `tokens` counts a text's tokens, special ones included."""
     draw = Random(seed)
     words = [word for task in Task for sentence in packaged_texts(task) for word in sentence.split()]
@@ -32,7 +34,7 @@ def mixed_texts(count: int, tokens: TokenCount, seed: int = SEED) -> list[str]:
     of_word = {word: tokens(word) - special for word in set(words)}
     texts: dict[str, None] = {}
     while len(texts) < count:
-        wanted = min(MOST_TOKENS, round(MEDIAN_TOKENS * math.exp(draw.gauss(0.0, _SIGMA)))) - special
+        wanted = min(most_tokens, round(MEDIAN_TOKENS * math.exp(draw.gauss(0.0, _SIGMA)))) - special
         texts[_run(words, of_word, draw.randrange(len(words)), wanted)] = None
     return list(texts)
 
