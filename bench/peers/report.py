@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.peers.run import LOADS, OWN, Compared
 from bench.peers.sizing import MAX_BATCH, WAIT_MS, WORKERS
-from bench.serving.figures import CPU, TEXTS, load_name
+from bench.serving.figures import CPU, TEXTS, failures, load_name
 from bench.serving.report import cell, listed, ratio, short, table
 from bench.serving.rounds import Figure, Spread, same_round_ratio
 
@@ -45,6 +45,7 @@ def as_json(
         "spreads": {peer: {load: asdict(one) for load, one in of.items()} for peer, of in by_peer.items()},
         "rss_mib": compared.rss_mib,
         "missing": compared.missing,
+        "failures": failures(compared.rounds),
         "rounds": [{name: dict(found) for name, found in one.items()} for one in compared.rounds],
     }
 
@@ -65,6 +66,8 @@ def as_markdown(
         _table(compared),
     ]
     blocks += [f"Not measured: {name}: {why}" for name, why in compared.missing.items()]
+    left_out = failures(compared.rounds).items()
+    blocks += [f"Left out, as calls failed: {name} ({count})." for name, count in left_out]
     return "\n\n".join(blocks) + "\n"
 
 

@@ -179,6 +179,5 @@ def _round(
         sample = Sample(**load.ask(**asdict(shot)))
         if sample.failures:
             console.print(f"{title}: failed calls: {sample.failures}", style="yellow", markup=False)
-        else:
-            found[title] = reading(sample)
+        found[title] = reading(sample)
     return found

@@ -48,7 +48,7 @@ def main() -> int:
     if not options.quick:
         options.docs.write_text(page, encoding="utf-8")
     console.print(page, markup=False, highlight=False, soft_wrap=True)
-    return 0
+    return 1 if data["failures"] else 0
 
 
 def _options() -> argparse.Namespace:

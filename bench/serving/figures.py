@@ -70,8 +70,11 @@ class Summary:
 
 
 def reading(sample: Sample, tokens: float = 0.0, padded_tokens: float = 0.0) -> Reading:
-    """A sample's figures; times of CPU a call. `tokens`: what the server computed meanwhile, warm-up too."""
-    if sample.calls == 0:
+    """A sample's figures; times of CPU a call. `tokens`: what the server computed meanwhile, warm-up too.
+
+    Where calls failed there are none: a rate of refusals is no rate.
+    """
+    if sample.failures or not sample.calls:
         return {"failures": float(sum(sample.failures.values()))}
 
     def a_call_ms(cpu_s: float) -> float:
@@ -88,8 +91,17 @@ def reading(sample: Sample, tokens: float = 0.0, padded_tokens: float = 0.0) -> 
         "client_cpu_ms": a_call_ms(sample.client_cpu_s),
         "tokens": tokens,
         "padded_tokens": padded_tokens,
-        "failures": float(sum(sample.failures.values())),
     }
+
+
+def failures(rounds: Sequence[Round]) -> dict[str, int]:
+    """How many calls failed, by measurement."""
+    found: dict[str, int] = {}
+    for one in rounds:
+        for name, values in one.items():
+            if "failures" in values:
+                found[name] = found.get(name, 0) + int(values["failures"])
+    return found
 
 
 def to_engine(latencies_ms: Iterable[tuple[int, float]], engine_ms: Mapping[int, float]) -> float | None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +19,7 @@ from numpy.typing import NDArray
 from bench.serving.marks import Marks, Part
 from minwatt.v1.decode import EncodedText
 from minwatt.v1.model_dir import ModelDirectory
-from service.engine import Encoder
-from service.runtime.onnx import OnnxEncoder, RuntimeOptions
+from service.runtime.onnx import OnnxEncoder
 from service.server import Makers, run
 from service.settings import ServeSettings
 from service.tokenize import TextTokenizer, TooLong
@@ -30,54 +28,49 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
 
-class NullEncoder:
-    """Zeros for all logits, in no time."""
-
-    def __init__(
-        self, per_token: frozenset[str], _graph: Path, heads: Mapping[str, int], _options: RuntimeOptions
-    ) -> None:
-        """`per_token`: the outputs that have logits for each token, not only for each text."""
-        self._heads = heads
-        self._per_token = per_token
-
-    def run(self, input_ids: Ints, attention_mask: Ints) -> Mapping[str, Floats]:  # noqa: ARG002
-        texts, tokens = input_ids.shape
-        return {
-            output: np.zeros(
-                (texts, tokens, labels) if output in self._per_token else (texts, labels), np.float32
-            )
-            for output, labels in self._heads.items()
-        }
-
-
-class MarkedEncoder:
-    """An encoder whose callers' CPU time is counted."""
-
-    def __init__(self, marks: Marks, encoder: Encoder) -> None:
-        self._marks = marks
-        self._encoder = encoder
-
-    def run(self, input_ids: Ints, attention_mask: Ints) -> Mapping[str, Floats]:
-        with self._marks.spent(Part.ENGINE):
-            return self._encoder.run(input_ids, attention_mask)
-
-
-class MarkedTokenizer(TextTokenizer):
-    """A tokenizer whose callers' CPU time is counted."""
-
-    def __init__(self, marks: Marks, file: Path, max_tokens: int) -> None:
-        super().__init__(file, max_tokens)
-        self._marks = marks
-
-    def encode(self, texts: Sequence[str], truncate: bool) -> list[EncodedText] | TooLong:
-        with self._marks.spent(Part.TOKENIZER):
-            return super().encode(texts, truncate)
-
-
-def null_encoder(model: Path) -> partial[NullEncoder]:
-    """Makes the null encoder of a model."""
+def null_encoder(model: Path) -> type[OnnxEncoder]:
+    """An encoder of this model that answers zeros. Raises UsageError when the model can't be read."""
     tasks = ModelDirectory.open(model).spec.tasks
-    return partial(NullEncoder, frozenset(task.output for task in tasks if task.kind == "ner"))
+    labels_of_text = {task.output: len(task.labels) for task in tasks if task.kind == "classification"}
+    labels_of_token = {task.output: len(task.labels) for task in tasks if task.kind == "ner"}
+
+    class NullEncoder(OnnxEncoder):
+        """The graph is loaded, and never run."""
+
+        def run(self, input_ids: Ints, attention_mask: Ints) -> Mapping[str, Floats]:  # noqa: ARG002
+            texts, tokens = input_ids.shape
+            return {
+                **{name: np.zeros((texts, width), np.float32) for name, width in labels_of_text.items()},
+                **{
+                    name: np.zeros((texts, tokens, width), np.float32)
+                    for name, width in labels_of_token.items()
+                },
+            }
+
+    return NullEncoder
+
+
+def marked_encoder(encoder: type[OnnxEncoder], marks: Marks) -> type[OnnxEncoder]:
+    """The same, and the CPU time of who calls it is counted."""
+
+    class MarkedEncoder(encoder):  # type: ignore[misc, valid-type]
+        def run(self, input_ids: Ints, attention_mask: Ints) -> Mapping[str, Floats]:
+            with marks.spent(Part.ENGINE):
+                logits: Mapping[str, Floats] = super().run(input_ids, attention_mask)
+            return logits
+
+    return MarkedEncoder
+
+
+def marked_tokenizer(marks: Marks) -> type[TextTokenizer]:
+    """The server's, and the CPU time of who calls it is counted."""
+
+    class MarkedTokenizer(TextTokenizer):
+        def encode(self, texts: Sequence[str], truncate: bool) -> list[EncodedText] | TooLong:
+            with marks.spent(Part.TOKENIZER):
+                return super().encode(texts, truncate)
+
+    return MarkedTokenizer
 
 
 def main() -> None:
@@ -90,11 +83,7 @@ def main() -> None:
     settings = ServeSettings.of_flags(**{name.replace("-", "_"): value for name, value in flags.items()})
     marks = Marks(options.marks)
     encoder = null_encoder(settings.model) if options.null else OnnxEncoder
-
-    def marked_encoder(graph: Path, heads: Mapping[str, int], runtime: RuntimeOptions) -> Encoder:
-        return MarkedEncoder(marks, encoder(graph, heads, runtime))
-
-    makers = Makers(encoder=marked_encoder, tokenizer=partial(MarkedTokenizer, marks))
+    makers = Makers(marked_encoder(encoder, marks), marked_tokenizer(marks))
     asyncio.run(run(settings, on_ready=lambda line: print(line, flush=True), makers=makers))  # noqa: T201
 
 

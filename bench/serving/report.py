@@ -23,6 +23,7 @@ from bench.serving.figures import (
     Aim,
     Summary,
     ceiling_name,
+    failures,
     load_name,
 )
 from bench.serving.modes import MODES
@@ -55,6 +56,7 @@ def as_json(
         "padding_fraction": summary.padding_fraction.median if summary.padding_fraction else None,
         "rss_mib": measured.rss_mib,
         "batcher_overhead_p99_us": summary.overhead_p99_us.median if summary.overhead_p99_us else None,
+        "failures": failures(measured.rounds),
         "rounds": [{name: dict(found) for name, found in one.items()} for one in measured.rounds],
     }
 
@@ -79,6 +81,7 @@ def as_markdown(
         "## Loads",
         "CPU is in ms a call; `to ceiling` divides texts/s, `to echo` the server's CPU, in the same rounds.",
         table(_LOAD_HEAD, _loads(measured, summary)),
+        *(f"Left out, as calls failed: {name} ({count})." for name, count in failures(rounds).items()),
         METHOD.read_text(encoding="utf-8").format(
             count="2,048",
             lengths=", ".join(f"{name} {value:g}" for name, value in measured.token_quantiles.items()),

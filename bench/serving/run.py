@@ -31,7 +31,7 @@ from bench.serving.figures import (
     with_split,
 )
 from bench.serving.modes import MODES
-from bench.serving.processes import OWN_PYTHON, BenchError, Server, Worker
+from bench.serving.processes import OWN_PYTHON, Server, Worker
 from bench.serving.rounds import Reading, Round, orders
 from bench.serving.shots import CONCURRENCIES, Protocol, Sample, Shot, Target
 from bench.serving.texts import MOST_TOKENS, SEED, mixed_texts
@@ -43,8 +43,12 @@ from service.tokenize import TextTokenizer
 TEXTS = 2048
 WARM_SHARE = 0.25  # of the counted seconds, before them
 STOCK_CONCURRENCIES = (8, 32)
-# 64 calls of 16 texts wait at a time: more than a replica takes by default.
-FLAGS = {"port": "0", "metrics-port": "0", "max-queue-texts": "4096"}
+FLAGS = {
+    "port": "0",
+    "metrics-port": "0",
+    "max-queue-texts": "4096",  # 64 calls of 16 texts wait at a time: more than a replica takes by default
+    "max-connection-age": "1h",  # the load does not connect anew within a measurement
+}
 _METRICS = ("minwatt_tokens_total", "minwatt_padded_tokens_total")
 
 
@@ -94,7 +98,7 @@ def measure(plan: Plan, scratch: Path, logs: Path, console: Console) -> Measured
     text_file = scratch / "texts.txt"
     text_file.write_text("\n".join(drawn.texts), encoding="utf-8")
     with contextlib.ExitStack() as stack:
-        bench = _Bench(plan, sent, text_file, scratch, logs, stack)
+        bench = _Bench(plan, sent, text_file, scratch, logs, stack, console)
         rounds = []
         for number, order in enumerate(orders(plan.names, plan.rounds, SEED), 1):
             console.print(f"round {number} of {plan.rounds}: {len(order)} measurements …", highlight=False)
@@ -120,8 +124,10 @@ class _Bench:
         scratch: Path,
         logs: Path,
         stack: contextlib.ExitStack,
+        console: Console,
     ) -> None:
         self._plan = plan
+        self._console = console
         self._sent = sent
         self._scratch = scratch
 
@@ -193,7 +199,8 @@ class _Bench:
         sample = Sample(**self._load.ask(**asdict(shot)))
         after = _tokens(asked.metrics_url)
         if sample.failures:
-            raise BenchError(f"{load_name(server, shape_name, concurrency)}: failed calls: {sample.failures}")
+            name = load_name(server, shape_name, concurrency)
+            self._console.print(f"{name}: failed calls: {sample.failures}", style="red", markup=False)
         return sample, reading(sample, *(now - then for now, then in zip(after, before, strict=True)))
 
 

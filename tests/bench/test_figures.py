@@ -11,6 +11,7 @@ from bench.serving.figures import (
     OVERHEAD,
     SINGLE,
     ceiling_name,
+    failures,
     load_name,
     reading,
     summarise,
@@ -68,8 +69,11 @@ def test_a_sample_is_told_a_second_and_a_call() -> None:
     assert (found["tokens"], found["padded_tokens"]) == (80.0, 100.0)
 
 
-def test_a_sample_without_calls_has_no_figures() -> None:
-    assert reading(a_sample(calls=0, failures={"14": 3})) == {"failures": 3.0}
+@pytest.mark.parametrize("calls", [0, 100])
+def test_a_sample_with_failed_calls_has_no_figures_but_their_number(calls: int) -> None:
+    found = reading(a_sample(calls=calls, failures={"14": 2, "8": 1}))
+    assert found == {"failures": 3.0}
+    assert failures([{"model unary c8": found}, {"model unary c8": found}]) == {"model unary c8": 6}
 
 
 @given(SECONDS, SECONDS, SECONDS, SECONDS)
