@@ -87,7 +87,8 @@ def _triton(environment: Environment, model: Path, scratch: Path) -> Start:
     variables = _variables(model)
     libraries = environment.packages / "nvidia_pytriton.libs"
     variables["LD_LIBRARY_PATH"] = os.pathsep.join([str(libraries), f"{sys.base_prefix}/lib"])
-    variables["PYTHONPATH"] += os.pathsep + str(environment.packages)
+    # The interpreter inside the stub reads no PYTHONPATH: it finds its packages by the first python on PATH.
+    variables["PATH"] = os.pathsep.join([str(environment.python.parent), variables["PATH"]])
     return Start(command, variables, f"127.0.0.1:{port}")
 
 
