@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -48,6 +48,7 @@ FLAGS = {
     "metrics-port": "0",
     "max-queue-texts": "4096",  # 64 calls of 16 texts wait at a time: more than a replica takes by default
     "max-connection-age": "1h",  # the load does not connect anew within a measurement
+    "default-deadline": "10m",  # no call is lost to a machine that is busy
 }
 _METRICS = ("minwatt_tokens_total", "minwatt_padded_tokens_total")
 
@@ -91,26 +92,25 @@ class Measured:
     message_bytes: Mapping[str, float]
 
 
-def measure(plan: Plan, scratch: Path, logs: Path, console: Console) -> Measured:
-    """Raises BenchError and UsageError when something can't be started or answers wrongly."""
+def measure(plan: Plan, scratch: Path, logs: Path, console: Console) -> Iterator[Measured]:
+    """What is known after each round. Raises BenchError and UsageError when something can't be started."""
     drawn = benchmark_texts(plan.model)
     sent = shapes(drawn.texts, scratch)
     text_file = scratch / "texts.txt"
     text_file.write_text("\n".join(drawn.texts), encoding="utf-8")
     with contextlib.ExitStack() as stack:
         bench = _Bench(plan, sent, text_file, scratch, logs, stack, console)
-        rounds = []
+        rounds: list[Round] = []
         for number, order in enumerate(orders(plan.names, plan.rounds, SEED), 1):
             console.print(f"round {number} of {plan.rounds}: {len(order)} measurements …", highlight=False)
             rounds.append(bench.round(order))
-        rss_mib = resident_mib(with_children([bench.servers["model"].pid]))
-    return Measured(
-        plan,
-        rounds,
-        rss_mib,
-        {f"p{q}": float(drawn.lengths[q * len(drawn.lengths) // 100]) for q in (1, 50, 90, 99)},
-        {name: median(_sizes(Path(shape.bodies))) for name, shape in sent.items()},
-    )
+            yield Measured(
+                plan,
+                rounds,
+                resident_mib(with_children([bench.servers["model"].pid])),
+                {f"p{q}": float(drawn.lengths[q * len(drawn.lengths) // 100]) for q in (1, 50, 90, 99)},
+                {name: median(map(len, read_bodies(shape.bodies))) for name, shape in sent.items()},
+            )
 
 
 class _Bench:
@@ -236,10 +236,6 @@ def _tokens(metrics_url: str) -> tuple[float, float]:
     values = {name: value for name, _, value in (line.rpartition(" ") for line in lines)}
     tokens, padded = (float(values[name]) for name in _METRICS)
     return tokens, padded
-
-
-def _sizes(bodies: Path) -> list[int]:
-    return [len(body) for body in read_bodies(str(bodies))]
 
 
 def _product(
