@@ -65,8 +65,9 @@ def measured(settings: ServeSettings, seconds: float) -> dict[str, float]:
         finally:
             parts.inference.close()
             parts.power.close()
-        p50_us, p99_us = np.quantile(taken_us, (0.5, 0.99))
-        answer |= {f"c{in_flight}_p50_us": float(p50_us), f"c{in_flight}_p99_us": float(p99_us)}
+        if taken_us:
+            p50_us, p99_us = np.quantile(taken_us, (0.5, 0.99))
+            answer |= {f"c{in_flight}_p50_us": float(p50_us), f"c{in_flight}_p99_us": float(p99_us)}
     return answer
 
 
