@@ -47,13 +47,14 @@ def installed(name: str, requirements: Sequence[str]) -> Environment:
     wanted = "\n".join(requirements)
     if complete.exists() and complete.read_text() == wanted:
         return environment
-    _run([sys.executable, "-m", "venv", "--clear", str(folder)])
-    _run([str(environment.python), "-m", "pip", "install", "--quiet", *requirements])
+    run_or_explain([sys.executable, "-m", "venv", "--clear", str(folder)])
+    run_or_explain([str(environment.python), "-m", "pip", "install", "--quiet", *requirements])
     complete.write_text(wanted)
     return environment
 
 
-def _run(command: Sequence[str]) -> None:
+def run_or_explain(command: Sequence[str]) -> None:
+    """Raises BenchError with the last error that the command printed."""
     try:
         done = subprocess.run(  # noqa: S603 - our own command
             command, capture_output=True, text=True, timeout=INSTALL_S, check=False
