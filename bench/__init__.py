@@ -1,1 +1,1 @@
-"""What must be measured and not asserted: the server (`serving`), its peers (`peers`), and the scaler's work."""
+"""What must be measured and not asserted: the server (`serving`), its peers (`peers`), the scaler's beat."""
