@@ -2,7 +2,7 @@
 
 `/proc/PID/stat` counts in ticks of 10 ms, a percent of what a second's measurement has; the clock behind
 `clock_getcpuclockid(3)` counts in nanoseconds and holds threads that have ended too. Called by `load` at
-both ends of a measurement.
+both ends of a measurement, and by `run` at both ends of a round.
 """
 
 from __future__ import annotations
@@ -32,6 +32,12 @@ def with_children(pids: Sequence[int]) -> list[int]:
 
 def total_cpu_s(pids: Sequence[int]) -> float:
     return sum(map(process_cpu_s, pids))
+
+
+def machine_busy_s() -> float:
+    """Of all cores together: what programs took, and what the host gave to others."""
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0))
 
 
 def resident_mib(pids: Sequence[int]) -> float:

@@ -16,7 +16,7 @@ from bench.serving.shots import Sample
 
 SHAPES = ("unary", "batch16", "stream")
 SERVERS = ("model", "null", "echo")
-SINGLE, OVERHEAD = "single text", "batcher overhead"
+SINGLE, OVERHEAD, MACHINE = "single text", "batcher overhead", "machine"
 TEXTS = "texts_per_s"
 CPU = "server_cpu_ms"
 
@@ -67,6 +67,7 @@ class Summary:
     ratios: Mapping[str, Spread]
     padding_fraction: Spread | None
     overhead_p99_us: Spread | None
+    others_fraction: Spread | None  # of the cores, that other programs took meanwhile
 
 
 def reading(sample: Sample, tokens: float = 0.0, padded_tokens: float = 0.0) -> Reading:
@@ -148,6 +149,7 @@ def summarise(rounds: Sequence[Round]) -> Summary:
         ratios={aim.ratio: found for aim in AIMS if (found := ratios.get(aim.ratio)) is not None},
         padding_fraction=of_rounds([_padding(one) for one in rounds], Figure("padding", "fraction")),
         overhead_p99_us=of_rounds(rounds, Figure(OVERHEAD, "c1_p99_us")),
+        others_fraction=of_rounds(rounds, Figure(MACHINE, "others_fraction")),
     )
 
 

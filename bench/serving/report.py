@@ -31,6 +31,7 @@ from bench.serving.rounds import Figure, Round, Spread, of_rounds, same_round_ra
 from bench.serving.run import Measured
 
 FORMAT = 1
+QUIET = 0.05  # of the cores: more than that, taken by others, moves what is measured
 METHOD = Path(__file__).with_name("method.md")
 
 
@@ -56,6 +57,7 @@ def as_json(
         "padding_fraction": summary.padding_fraction.median if summary.padding_fraction else None,
         "rss_mib": measured.rss_mib,
         "batcher_overhead_p99_us": summary.overhead_p99_us.median if summary.overhead_p99_us else None,
+        "others_fraction": summary.others_fraction.median if summary.others_fraction else None,
         "failures": failures(measured.rounds),
         "rounds": [{name: dict(found) for name, found in one.items()} for one in measured.rounds],
     }
@@ -74,6 +76,7 @@ def as_markdown(
         f"Written by `{command}` (`make bench`): {len(rounds)} rounds of {len(measured.plan.names)} "
         f"measurements of {measured.plan.seconds:g} s.",
         listed(machine) + "  \n" + listed(versions),
+        *_disturbance(summary.others_fraction),
         "## What is aimed for",
         table(("", "median", "least … greatest", "aim", ""), _aims(measured, summary)),
         "## The ceiling",
@@ -89,6 +92,16 @@ def as_markdown(
         ),
     ]
     return "\n\n".join(blocks)
+
+
+def _disturbance(others: Spread | None) -> list[str]:
+    if others is None:
+        return []
+    spread = f"({others.least:.0%} … {others.most:.0%})"
+    told = f"Other programs took {others.median:.0%} of the cores meanwhile {spread}"
+    if others.median <= QUIET:
+        return [told + "."]
+    return [told + ": **this machine was not quiet, and rates and latencies say little.**"]
 
 
 def _aims(measured: Measured, summary: Summary) -> list[Sequence[str]]:

@@ -6,6 +6,8 @@ Called by the command. What the readings mean is `figures`' matter.
 from __future__ import annotations
 
 import contextlib
+import os
+import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,13 +15,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import psutil
 from rich.console import Console
 
 from bench.serving import echo
 from bench.serving.bodies import Shape, shapes
 from bench.serving.body_files import read_bodies
-from bench.serving.cpu import resident_mib, with_children
+from bench.serving.cpu import machine_busy_s, resident_mib, total_cpu_s, with_children
 from bench.serving.figures import (
+    MACHINE,
     OVERHEAD,
     SERVERS,
     SHAPES,
@@ -160,6 +164,8 @@ class _Bench:
         found: dict[str, Reading] = {}
         latencies_ms: list[tuple[int, float]] = []
         engine_ms: dict[int, float] = {}
+        own = with_children([os.getpid()])
+        began_s, busy_s, own_s = time.monotonic(), machine_busy_s(), total_cpu_s(own)
         for name in order:
             if name in loads:
                 sample, found[name] = self._loaded(*loads[name])
@@ -172,6 +178,9 @@ class _Bench:
                 engine_ms = {int(number): taken for number, taken in answer["engine_ms"].items()}
             else:
                 found[name] = self._overhead.ask(seconds=self._plan.seconds)
+        cores_s = (time.monotonic() - began_s) * (psutil.cpu_count() or 1)
+        others_s = machine_busy_s() - busy_s - (total_cpu_s(own) - own_s)
+        found[MACHINE] = {"others_fraction": max(0.0, others_s / cores_s)}
         quotient = to_engine(latencies_ms, engine_ms)
         if quotient is not None:
             found[SINGLE] = {"engine_p50_ms": median(engine_ms.values()), "latency_to_engine": quotient}

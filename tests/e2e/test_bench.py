@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.serving.figures import CPU, OVERHEAD, SINGLE, load_name, summarise
+from bench.serving.figures import CPU, MACHINE, OVERHEAD, SINGLE, load_name, summarise
 from bench.serving.rounds import Figure, same_round_ratio
 
 
@@ -47,6 +47,7 @@ def test_a_quick_run_measures_everything(tiny_model: Path, tmp_path: Path) -> No
         )
     )
     for one in rounds:
+        assert 0 <= one[MACHINE]["others_fraction"] <= 1.1
         for server in ("model", "null", "echo", "stock"):
             assert one[load_name(server, "unary", 8)]["calls_per_s"] > 0
             assert one[load_name(server, "unary", 8)][CPU] > 0
