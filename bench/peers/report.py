@@ -59,7 +59,7 @@ def as_markdown(
         f"{compared.seconds:g} s, in an order drawn anew each round. Ratios divide figures of the same "
         "round: median (least … greatest). Texts and load generator are those of "
         "[benchmarks.md](benchmarks.md).",
-        listed(machine) + "  \n" + listed({**versions, **compared.versions}),
+        " · ".join([listed(machine) + "  \n" + listed(versions), *compared.versions.values()]),
         f"Each peer has the same graph and tokenizer, {WORKERS} workers of one thread, batches of up to "
         f"{MAX_BATCH} texts and, where it can't do without waiting for company, waits {WAIT_MS} ms. mosec is "
         "called over HTTP/1.1 with JSON, the others over gRPC. Replies carry the best label and its score.",

@@ -140,7 +140,7 @@ def _started(
         for name, size in (("unary", 1), ("batch16", TEXTS_PER_BATCH))
     }
     _answering(child, targets["unary"], load)
-    return _Running(child, targets), environment.version(peer.package)
+    return _Running(child, targets), f"{peer.package} {environment.version(peer.package)}"
 
 
 def _answering(child: Child, target: Target, load: Worker) -> None:
