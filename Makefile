@@ -5,10 +5,10 @@ TRACES ?= ../shared/traces
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test leaderboard lint unit bench chaos soak proto lock clean system
+.PHONY: help demo test leaderboard lint unit bench bench-peers bench-scaler chaos soak proto lock clean system
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: $(READY) ## a compressed day through a fixed fleet and through minwatt; report in out/demo/
 	$(BIN)/python -m examples.demo.run
@@ -27,7 +27,13 @@ lint: $(READY)
 unit: $(READY)
 	$(BIN)/pytest
 
-bench: $(READY) ## what a beat of the scaler costs at 100 to 10,000 replicas
+bench: $(READY) ## the server beside its ceiling and its floor; docs/benchmarks.md; ten minutes of a quiet machine
+	$(BIN)/python -m bench.serving $(OPTIONS)
+
+bench-peers: $(READY) ## the server beside others of its kind, each in its own environment under .venv-peers/
+	$(BIN)/python -m bench.peers $(OPTIONS)
+
+bench-scaler: $(READY) ## what a beat of the scaler costs at 100 to 10,000 replicas
 	$(BIN)/python -m bench.signals
 
 chaos: $(READY) ## 1,000 replica stops and starts under load: 0 failed requests; OPTIONS='--stops 100 --addresses'

@@ -12,8 +12,9 @@ import os
 import signal
 import socket
 import uuid
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from energy.modelled import this_process
 from minwatt.v1.errors import UsageError
@@ -25,7 +26,7 @@ from service.clocks import CardClock, clocks_of_this_machine
 from service.counters import Counters
 from service.dispatch import Dispatcher
 from service.door import Door, DoorOptions, authority
-from service.engine import Engine
+from service.engine import Encoder, Engine
 from service.fleet import FleetMember
 from service.inference import Inference, RequestLimits
 from service.metrics import Metrics
@@ -62,16 +63,24 @@ class Parts:
     card_clock: CardClock
 
 
-def assemble(settings: ServeSettings) -> Parts:
+@dataclass(frozen=True, slots=True)
+class Makers:
+    """What makes a replica's encoder and its tokenizer; a benchmark puts its own in their place."""
+
+    encoder: Callable[[Path, Mapping[str, int], RuntimeOptions], Encoder] = OnnxEncoder
+    tokenizer: Callable[[Path, int], TextTokenizer] = TextTokenizer
+
+
+def assemble(settings: ServeSettings, makers: Makers = Makers()) -> Parts:
     """Loads the model, opens the meter and, where it may set clocks, the card. Raises UsageError."""
     directory = ModelDirectory.open(settings.model)
     spec = directory.spec
     variant = settings.variant or spec.default_variant
     graph = directory.variant_file(variant)
-    tokenizer = TextTokenizer(directory.tokenizer_file(), spec.max_tokens)
+    tokenizer = makers.tokenizer(directory.tokenizer_file(), spec.max_tokens)
     runtime = RuntimeOptions(settings.provider, settings.engine_threads)
     heads = {task.output: len(task.labels) for task in spec.tasks}
-    engine = Engine(OnnxEncoder(graph, heads, runtime), spec.pad_token_id)
+    engine = Engine(makers.encoder(graph, heads, runtime), spec.pad_token_id)
     power = PowerBook(meter_of(settings.meter), settings.engine_threads)
     card_clock = CardClock(clocks_of_this_machine() if settings.gpu_clocks else None)
 
@@ -93,11 +102,11 @@ def assemble(settings: ServeSettings) -> Parts:
     return Parts(directory, engine, replica, counters, power, metrics, batcher, inference, card_clock)
 
 
-async def run(settings: ServeSettings, on_ready: Callable[[str], None]) -> None:
+async def run(settings: ServeSettings, on_ready: Callable[[str], None], makers: Makers = Makers()) -> None:
     """Serves until SIGTERM or SIGINT, then drains; `on_ready` is told where. Raises UsageError."""
     last_acts: list[Callable[[], None]] = []
     stop = _stop_signal(last_acts)
-    parts = assemble(settings)
+    parts = assemble(settings, makers)
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(parts.card_clock.close)
         last_acts.append(parts.card_clock.close)
