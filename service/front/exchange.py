@@ -1,0 +1,395 @@
+"""One gRPC call: from a request's headers to its status, whatever either side does meanwhile.
+
+Owns deadline, cancellation, the order of messages and how a refusal travels. A handler sees it as a `Call`
+(`service.calls`); `http2` hands it the bytes. Every call ends exactly once: with trailers, or lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from service.calls import Service, Stream, Unary
+from service.front import headers as grpc_headers
+from service.front.framing import Inflow, MessageReader, framed, whole_message
+from service.front.http2 import Header, Http2Connection, Receiver
+from service.statuses import (
+    Refusal,
+    Violation,
+    deadline_exceeded,
+    internal,
+    invalid,
+    unavailable,
+    unimplemented,
+)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class CallLimits:
+    max_message_bytes: int
+    inflow: Inflow
+
+
+class Router:
+    """Which handler answers which path; called by a connection for each request."""
+
+    def __init__(self, services: Sequence[Service], limits: CallLimits) -> None:
+        self._limits = limits
+        self._unary: dict[bytes, Unary] = {}
+        self._streams: dict[bytes, Stream] = {}
+        for service in services:
+            prefix = f"/{service.name}/"
+            self._unary |= {f"{prefix}{name}".encode(): unary for name, unary in service.unary.items()}
+            self._streams |= {f"{prefix}{name}".encode(): stream for name, stream in service.streams.items()}
+
+    def start(
+        self, connection: Http2Connection, stream_id: int, headers: Sequence[Header], ended: bool
+    ) -> Receiver:
+        fields = dict(headers)
+        refused = grpc_headers.http_error(fields)
+        if refused is not None:
+            connection.respond_only(stream_id, refused, early=not ended)
+            return _Answered(connection, stream_id)
+        path = fields.get(b":path", b"")
+        exchange: _UnaryExchange | _StreamExchange
+        if path in self._unary:
+            exchange = _UnaryExchange(connection, stream_id, headers, self._limits, self._unary[path])
+        elif path in self._streams:
+            exchange = _StreamExchange(connection, stream_id, headers, self._limits, self._streams[path])
+        else:
+            connection.respond_only(stream_id, [*grpc_headers.BEGINNING, *_UNKNOWN], early=not ended)
+            return _Answered(connection, stream_id)
+        exchange.begin(fields, ended)
+        return exchange
+
+
+_UNKNOWN = tuple(grpc_headers.trailers_of(unimplemented("no such method is served here")))
+
+
+class _Answered:
+    """A request that was answered by its headers alone."""
+
+    __slots__ = ("_connection", "_stream_id")
+
+    def __init__(self, connection: Http2Connection, stream_id: int) -> None:
+        self._connection = connection
+        self._stream_id = stream_id
+
+    def data(self, chunk: bytes, ended: bool) -> None:  # noqa: ARG002 - Receiver's
+        self._connection.consumed(self._stream_id, len(chunk))
+
+    def lost(self) -> None:
+        pass
+
+    def closing(self) -> None:
+        pass
+
+    def cut(self) -> None:
+        pass
+
+    def task(self) -> None:
+        return None
+
+
+class _Exchange:
+    """What unary and streaming calls have in common."""
+
+    __slots__ = (
+        "_begun",
+        "_connection",
+        "_deadline_s",
+        "_headers",
+        "_limits",
+        "_loop",
+        "_messages",
+        "_over",
+        "_request_ended",
+        "_stream_id",
+        "_task",
+        "_timer",
+    )
+
+    def __init__(
+        self,
+        connection: Http2Connection,
+        stream_id: int,
+        headers: Sequence[Header],
+        limits: CallLimits,
+    ) -> None:
+        self._connection = connection
+        self._stream_id = stream_id
+        self._headers = headers
+        self._limits = limits
+        self._loop = asyncio.get_running_loop()
+        self._deadline_s: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._messages: MessageReader | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._begun = False  # response headers are sent
+        self._request_ended = False
+        self._over = False
+
+    # -- Call
+
+    @property
+    def timeout_s(self) -> float | None:
+        return None if self._deadline_s is None else self._deadline_s - self._loop.time()
+
+    def metadata(self, key: str) -> str | None:
+        name = key.encode("ascii")
+        return next((value.decode("latin-1") for field, value in self._headers if field == name), None)
+
+    @property
+    def peer_identity(self) -> str | None:
+        return self._connection.peer_identity
+
+    # -- Receiver
+
+    def lost(self) -> None:
+        if not self._over:
+            self._finish()
+        if self._task is not None:
+            self._task.cancel()
+
+    def cut(self) -> None:
+        self._refuse(unavailable("draining", "this replica is draining", 0.0))
+
+    def task(self) -> asyncio.Task[None] | None:
+        return self._task
+
+    # -- the call's course
+
+    def _begin(self, fields: dict[bytes, bytes]) -> None:
+        """Raises Refusal."""
+        timeout = fields.get(b"grpc-timeout")
+        if timeout is not None:
+            self._deadline_s = self._loop.time() + grpc_headers.timeout_s(timeout)
+            self._timer = self._loop.call_at(self._deadline_s, self._late)
+        encoding = grpc_headers.encoding(fields)
+        if encoding is not None:
+            self._messages = self._reader(encoding)
+
+    def _reader(self, encoding: str | None) -> MessageReader:
+        return MessageReader(self._limits.max_message_bytes, encoding, self._limits.inflow)
+
+    def _read(self, chunk: bytes, ended: bool) -> list[bytes]:
+        """The messages that are complete by now. Raises Refusal."""
+        if self._messages is None:
+            self._messages = self._reader(None)
+        return self._messages.feed(chunk, ended)
+
+    def _late(self) -> None:
+        self._refuse(deadline_exceeded("the deadline passed before the answer was there"))
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Ends the call with a status; whoever still computes for it is cancelled."""
+        if self._over:
+            return
+        early = not self._request_ended
+        trailers = grpc_headers.trailers_of(refusal)
+        if self._begun:
+            self._connection.trailers(self._stream_id, trailers, early)
+        else:
+            self._connection.respond_only(self._stream_id, [*grpc_headers.BEGINNING, *trailers], early)
+        self._finish()
+        if self._task is not None and self._task is not asyncio.current_task():
+            self._task.cancel()
+
+    def _finish(self) -> None:
+        self._over = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._messages is not None:
+            self._messages.close()
+
+    def _failed(self, error: Exception) -> None:
+        log.error("a call failed", exc_info=error)
+        self._refuse(internal(f"unexpected {type(error).__name__}"))
+
+
+class _UnaryExchange(_Exchange):
+    """One message, one reply."""
+
+    __slots__ = ("_handler", "_request")
+
+    def __init__(
+        self,
+        connection: Http2Connection,
+        stream_id: int,
+        headers: Sequence[Header],
+        limits: CallLimits,
+        handler: Unary,
+    ) -> None:
+        super().__init__(connection, stream_id, headers, limits)
+        self._handler = handler
+        self._request: bytes | None = None
+
+    def begin(self, fields: dict[bytes, bytes], ended: bool) -> None:
+        try:
+            self._begin(fields)
+        except Refusal as refusal:
+            self._request_ended = ended
+            self._refuse(refusal)
+        else:
+            if ended:
+                self.data(b"", True)
+
+    def data(self, chunk: bytes, ended: bool) -> None:
+        self._connection.consumed(self._stream_id, len(chunk))
+        self._request_ended = ended
+        if self._over:
+            return
+        whole = None
+        if ended and self._messages is None:
+            whole = whole_message(chunk, self._limits.max_message_bytes)
+        if whole is None:
+            try:
+                whole = self._assembled(chunk, ended)
+            except Refusal as refusal:
+                self._refuse(refusal)
+                return
+        if whole is not None:
+            self._task = self._loop.create_task(self._answer(whole))
+
+    def closing(self) -> None:
+        """It may finish."""
+
+    def _assembled(self, chunk: bytes, ended: bool) -> bytes | None:
+        for message in self._read(chunk, ended):
+            if self._request is not None:
+                raise invalid([Violation("(message)", "one is allowed on this method; more were sent")])
+            self._request = message
+        if not ended:
+            return None
+        if self._request is None:
+            raise invalid([Violation("(message)", "missing")])
+        return self._request
+
+    async def _answer(self, message: bytes) -> None:
+        try:
+            reply = await self._handler(message, self)
+        except Refusal as refusal:
+            self._refuse(refusal)
+        except Exception as error:
+            self._failed(error)
+        else:
+            if not self._over:
+                connection, stream_id = self._connection, self._stream_id
+                connection.respond(stream_id, grpc_headers.BEGINNING)
+                connection.send(stream_id, framed(reply))
+                connection.trailers(stream_id, grpc_headers.OK, early=False)
+                self._finish()
+
+
+class _StreamExchange(_Exchange):
+    """Messages both ways, in any order."""
+
+    __slots__ = ("_arrived", "_closing", "_handler", "_reader_waits", "_told_closing", "_unread_bytes")
+
+    def __init__(
+        self,
+        connection: Http2Connection,
+        stream_id: int,
+        headers: Sequence[Header],
+        limits: CallLimits,
+        handler: Stream,
+    ) -> None:
+        super().__init__(connection, stream_id, headers, limits)
+        self._handler = handler
+        self._arrived: deque[bytes] = deque()
+        self._unread_bytes = 0  # not yet given back to the client's window
+        self._reader_waits: asyncio.Future[None] | None = None
+        self._closing = False
+        self._told_closing = False
+
+    def begin(self, fields: dict[bytes, bytes], ended: bool) -> None:
+        self._request_ended = ended
+        try:
+            self._begin(fields)
+        except Refusal as refusal:
+            self._refuse(refusal)
+        else:
+            self._task = self._loop.create_task(self._serve())
+
+    # -- StreamCall
+
+    async def read(self) -> bytes | None:
+        """One reader at a time."""
+        while not self._arrived and not self._request_ended and not self._closing:
+            self._reader_waits = self._loop.create_future()
+            await self._reader_waits
+        if self._arrived:
+            message = self._arrived.popleft()
+            if not self._arrived:
+                self._give_back()
+            return message
+        self._told_closing = not self._request_ended
+        return None
+
+    async def write(self, message: bytes) -> None:
+        if self._over:
+            raise asyncio.CancelledError
+        if not self._begun:
+            self._begun = True
+            self._connection.respond(self._stream_id, grpc_headers.BEGINNING)
+        self._connection.send(self._stream_id, framed(message))
+        await self._connection.room(self._stream_id)
+
+    # -- Receiver
+
+    def data(self, chunk: bytes, ended: bool) -> None:
+        if self._over or self._closing:
+            self._connection.consumed(self._stream_id, len(chunk))
+            self._request_ended = ended
+            return
+        self._unread_bytes += len(chunk)
+        try:
+            self._arrived.extend(self._read(chunk, ended))
+        except Refusal as refusal:
+            self._give_back()
+            self._refuse(refusal)
+            return
+        self._request_ended = ended
+        if not self._arrived:
+            self._give_back()  # the rest of a message that is longer than the window must be able to come
+        self._wake_reader()
+
+    def closing(self) -> None:
+        """What has come is still answered."""
+        self._closing = True
+        self._wake_reader()
+
+    def _give_back(self) -> None:
+        self._connection.consumed(self._stream_id, self._unread_bytes)
+        self._unread_bytes = 0
+
+    def _wake_reader(self) -> None:
+        if self._reader_waits is not None and not self._reader_waits.done():
+            self._reader_waits.set_result(None)
+
+    def _finish(self) -> None:
+        super()._finish()
+        self._arrived.clear()
+        self._give_back()
+
+    async def _serve(self) -> None:
+        try:
+            await self._handler(self)
+        except Refusal as refusal:
+            self._refuse(refusal)
+        except Exception as error:
+            self._failed(error)
+        else:
+            if self._told_closing:
+                self._refuse(unavailable("draining", "this replica is draining; open the stream anew", 0.0))
+            elif not self._over:
+                if not self._begun:
+                    self._begun = True
+                    self._connection.respond(self._stream_id, grpc_headers.BEGINNING)
+                self._connection.trailers(self._stream_id, grpc_headers.OK, early=not self._request_ended)
+                self._finish()
