@@ -280,8 +280,7 @@ class _UnaryExchange(_Exchange):
         else:
             if not self._over:
                 connection, stream_id = self._connection, self._stream_id
-                connection.respond(stream_id, grpc_headers.BEGINNING)
-                connection.send(stream_id, framed(reply))
+                connection.respond(stream_id, grpc_headers.BEGINNING, framed(reply))
                 connection.trailers(stream_id, grpc_headers.OK, early=False)
                 self._finish()
 
@@ -334,10 +333,9 @@ class _StreamExchange(_Exchange):
     async def write(self, message: bytes) -> None:
         if self._over:
             raise asyncio.CancelledError
-        if not self._begun:
-            self._begun = True
-            self._connection.respond(self._stream_id, grpc_headers.BEGINNING)
-        self._connection.send(self._stream_id, framed(message))
+        beginning = () if self._begun else grpc_headers.BEGINNING
+        self._begun = True
+        self._connection.respond(self._stream_id, beginning, framed(message))
         await self._connection.room(self._stream_id)
 
     # -- Receiver

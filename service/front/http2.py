@@ -175,28 +175,41 @@ class Http2Connection(asyncio.Protocol):
 
     # -- for receivers
 
-    def respond(self, stream_id: int, headers: Sequence[Header]) -> None:
-        """Begins a response; what is sent then, ends with `trailers`."""
-        self._http2.send_response(stream_id, headers)
+    # A stream may have been closed by what came in the same bytes and is still to be told: then nothing is sent.
 
-    def send(self, stream_id: int, data: bytes) -> None:
-        self._http2.send_data(stream_id, data)
+    def respond(self, stream_id: int, headers: Sequence[Header], data: bytes = b"") -> None:
+        """Begins a response, or goes on with it where `headers` are none; `trailers` end it."""
+        try:
+            if headers:
+                self._http2.send_response(stream_id, headers)
+            self._http2.send_data(stream_id, data)
+        except ngh2.NGH2Error as error:
+            log.debug("not sent: %s", error)
         self.flush_soon()
 
     def trailers(self, stream_id: int, headers: Sequence[Header], early: bool) -> None:
         """Ends a response. `early`: the request's end has not come and isn't waited for."""
-        self._http2.send_trailers(stream_id, headers)
+        try:
+            self._http2.send_trailers(stream_id, headers)
+        except ngh2.NGH2Error as error:
+            log.debug("not sent: %s", error)
         self._ends(stream_id, early)
 
     def respond_only(self, stream_id: int, headers: Sequence[Header], early: bool) -> None:
         """A response of nothing but headers."""
-        self._http2.send_response(stream_id, headers, end_stream=True)
+        try:
+            self._http2.send_response(stream_id, headers, end_stream=True)
+        except ngh2.NGH2Error as error:
+            log.debug("not sent: %s", error)
         self._ends(stream_id, early)
 
     def consumed(self, stream_id: int, size_bytes: int) -> None:
         """So much of a body has found its reader: the client may send as much again."""
         if size_bytes and not self._ended:
-            self._http2.acknowledge_received_data(size_bytes, stream_id)
+            try:
+                self._http2.acknowledge_received_data(size_bytes, stream_id)
+            except ngh2.NGH2Error as error:
+                log.debug("not given back: %s", error)
 
     async def room(self, stream_id: int) -> None:
         """Waits while the client doesn't take what was sent on this stream."""
