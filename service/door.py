@@ -108,7 +108,7 @@ class Door:
             connection.cut()
         if tasks:
             await asyncio.wait(tasks)
-        await self._connections.gone(2 * LINGER_S)
+        await self._connections.gone(3 * LINGER_S)
 
     def _bound(self) -> list[socket.socket]:
         """Listens on every address of the host, on one port."""

@@ -168,8 +168,11 @@ class _Exchange:
         """Raises Refusal."""
         timeout = fields.get(b"grpc-timeout")
         if timeout is not None:
-            self._deadline_s = self._loop.time() + grpc_headers.timeout_s(timeout)
-            self._timer = self._loop.call_at(self._deadline_s, self._late)
+            left_s = grpc_headers.timeout_s(timeout)
+            if left_s <= 0:
+                raise _late()
+            self._deadline_s = self._loop.time() + left_s
+            self._timer = self._loop.call_at(self._deadline_s, self._expire)
         encoding = grpc_headers.encoding(fields)
         if encoding is not None:
             self._messages = self._reader(encoding)
@@ -183,8 +186,8 @@ class _Exchange:
             self._messages = self._reader(None)
         return self._messages.feed(chunk, ended)
 
-    def _late(self) -> None:
-        self._refuse(deadline_exceeded("the deadline passed before the answer was there"))
+    def _expire(self) -> None:
+        self._refuse(_late())
 
     def _refuse(self, refusal: Refusal) -> None:
         """Ends the call with a status; whoever still computes for it is cancelled."""
@@ -210,6 +213,10 @@ class _Exchange:
     def _failed(self, error: Exception) -> None:
         log.error("a call failed", exc_info=error)
         self._refuse(internal(f"unexpected {type(error).__name__}"))
+
+
+def _late() -> Refusal:
+    return deadline_exceeded("the deadline passed before the answer was there")
 
 
 class _UnaryExchange(_Exchange):

@@ -175,7 +175,7 @@ class Http2Connection(asyncio.Protocol):
 
     # -- for receivers
 
-    # A stream may have been closed by what came in the same bytes and is still to be told: then nothing is sent.
+    # What came in the same bytes may have closed a stream that is still to be told: then nothing is sent.
 
     def respond(self, stream_id: int, headers: Sequence[Header], data: bytes = b"") -> None:
         """Begins a response, or goes on with it where `headers` are none; `trailers` end it."""
@@ -236,16 +236,17 @@ class Http2Connection(asyncio.Protocol):
         self._later(grace_s, self.cut)
 
     def cut(self) -> None:
-        """Ends it now: calls in flight are cancelled."""
+        """Ends it now: what is in flight gets a status and is cancelled."""
+        if self._ended:
+            return
+        for receiver in list(self._receivers.values()):
+            receiver.cut()
+        self._say_goodbye()
+        self._flush()  # the statuses
+        self._flush()  # the resets of those that were still sending
         if not self._ended:
-            for receiver in list(self._receivers.values()):
-                receiver.cut()
-            self._flush()
-        if not self._ended:
-            self._http2.terminate_connection()
-            self._flush()
             self._end()
-        self._hang_up()
+            self._later(LINGER_S, self._hang_up)
 
     def tasks(self) -> list[asyncio.Task[None]]:
         """What computes at the moment."""
