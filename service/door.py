@@ -17,10 +17,12 @@ from functools import partial
 from minwatt.v1.errors import UsageError
 from service.calls import Service
 from service.front import health, reflection, tls
-from service.front.exchange import CallLimits, Router
+from service.front.connections import Connections
+from service.front.exchange import CallLimits
 from service.front.framing import Inflow
 from service.front.health import Health
-from service.front.http2 import LINGER_S, Connections, Http2Connection, Http2Options
+from service.front.http2 import LINGER_S, Http2Connection, Http2Options
+from service.front.router import Router
 from service.front.tls import TlsFiles
 
 BACKLOG = 1024

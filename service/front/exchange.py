@@ -1,21 +1,21 @@
 """One gRPC call: from a request's headers to its status, whatever either side does meanwhile.
 
-Owns deadline, cancellation, the order of messages and how a refusal travels. A handler sees it as a `Call`
-(`service.calls`); `http2` hands it the bytes. Every call ends exactly once: with trailers, or lost.
+Owns deadline, cancellation and how a refusal travels; and the calls of one message and one reply. A handler
+sees it as a `Call` (`service.calls`); `http2` hands it the bytes. Each call ends once, with trailers or lost.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from service.calls import Service, Stream, Unary
+from service.calls import Unary
 from service.front import headers as grpc_headers
 from service.front.framing import Inflow, MessageReader, framed, whole_message
-from service.front.http2 import Header, Http2Connection, Receiver
+from service.front.http2 import Http2Connection
+from service.front.receiver import Header
 from service.statuses import (
     Refusal,
     Violation,
@@ -23,7 +23,6 @@ from service.statuses import (
     internal,
     invalid,
     unavailable,
-    unimplemented,
 )
 
 log = logging.getLogger(__name__)
@@ -35,68 +34,7 @@ class CallLimits:
     inflow: Inflow
 
 
-class Router:
-    """Which handler answers which path; called by a connection for each request."""
-
-    def __init__(self, services: Sequence[Service], limits: CallLimits) -> None:
-        self._limits = limits
-        self._unary: dict[bytes, Unary] = {}
-        self._streams: dict[bytes, Stream] = {}
-        for service in services:
-            prefix = f"/{service.name}/"
-            self._unary |= {f"{prefix}{name}".encode(): unary for name, unary in service.unary.items()}
-            self._streams |= {f"{prefix}{name}".encode(): stream for name, stream in service.streams.items()}
-
-    def start(
-        self, connection: Http2Connection, stream_id: int, headers: Sequence[Header], ended: bool
-    ) -> Receiver:
-        fields = dict(headers)
-        refused = grpc_headers.http_error(fields)
-        if refused is not None:
-            connection.respond_only(stream_id, refused, early=not ended)
-            return _Answered(connection, stream_id)
-        path = fields.get(b":path", b"")
-        exchange: _UnaryExchange | _StreamExchange
-        if path in self._unary:
-            exchange = _UnaryExchange(connection, stream_id, headers, self._limits, self._unary[path])
-        elif path in self._streams:
-            exchange = _StreamExchange(connection, stream_id, headers, self._limits, self._streams[path])
-        else:
-            connection.respond_only(stream_id, [*grpc_headers.BEGINNING, *_UNKNOWN], early=not ended)
-            return _Answered(connection, stream_id)
-        exchange.begin(fields, ended)
-        return exchange
-
-
-_UNKNOWN = tuple(grpc_headers.trailers_of(unimplemented("no such method is served here")))
-
-
-class _Answered:
-    """A request that was answered by its headers alone."""
-
-    __slots__ = ("_connection", "_stream_id")
-
-    def __init__(self, connection: Http2Connection, stream_id: int) -> None:
-        self._connection = connection
-        self._stream_id = stream_id
-
-    def data(self, chunk: bytes, ended: bool) -> None:  # noqa: ARG002 - Receiver's
-        self._connection.consumed(self._stream_id, len(chunk))
-
-    def lost(self) -> None:
-        pass
-
-    def closing(self) -> None:
-        pass
-
-    def cut(self) -> None:
-        pass
-
-    def task(self) -> None:
-        return None
-
-
-class _Exchange:
+class Exchange:
     """What unary and streaming calls have in common."""
 
     __slots__ = (
@@ -219,7 +157,7 @@ def _late() -> Refusal:
     return deadline_exceeded("the deadline passed before the answer was there")
 
 
-class _UnaryExchange(_Exchange):
+class UnaryExchange(Exchange):
     """One message, one reply."""
 
     __slots__ = ("_handler", "_request")
@@ -289,112 +227,4 @@ class _UnaryExchange(_Exchange):
                 connection, stream_id = self._connection, self._stream_id
                 connection.respond(stream_id, grpc_headers.BEGINNING, framed(reply))
                 connection.trailers(stream_id, grpc_headers.OK, early=False)
-                self._finish()
-
-
-class _StreamExchange(_Exchange):
-    """Messages both ways, in any order."""
-
-    __slots__ = ("_arrived", "_closing", "_handler", "_reader_waits", "_told_closing", "_unread_bytes")
-
-    def __init__(
-        self,
-        connection: Http2Connection,
-        stream_id: int,
-        headers: Sequence[Header],
-        limits: CallLimits,
-        handler: Stream,
-    ) -> None:
-        super().__init__(connection, stream_id, headers, limits)
-        self._handler = handler
-        self._arrived: deque[bytes] = deque()
-        self._unread_bytes = 0  # not yet given back to the client's window
-        self._reader_waits: asyncio.Future[None] | None = None
-        self._closing = False
-        self._told_closing = False
-
-    def begin(self, fields: dict[bytes, bytes], ended: bool) -> None:
-        self._request_ended = ended
-        try:
-            self._begin(fields)
-        except Refusal as refusal:
-            self._refuse(refusal)
-        else:
-            self._task = self._loop.create_task(self._serve())
-
-    # -- StreamCall
-
-    async def read(self) -> bytes | None:
-        """One reader at a time."""
-        while not self._arrived and not self._request_ended and not self._closing:
-            self._reader_waits = self._loop.create_future()
-            await self._reader_waits
-        if self._arrived:
-            message = self._arrived.popleft()
-            if not self._arrived:
-                self._give_back()
-            return message
-        self._told_closing = not self._request_ended
-        return None
-
-    async def write(self, message: bytes) -> None:
-        if self._over:
-            raise asyncio.CancelledError
-        beginning = () if self._begun else grpc_headers.BEGINNING
-        self._begun = True
-        self._connection.respond(self._stream_id, beginning, framed(message))
-        await self._connection.room(self._stream_id)
-
-    # -- Receiver
-
-    def data(self, chunk: bytes, ended: bool) -> None:
-        if self._over or self._closing:
-            self._connection.consumed(self._stream_id, len(chunk))
-            self._request_ended = ended
-            return
-        self._unread_bytes += len(chunk)
-        try:
-            self._arrived.extend(self._read(chunk, ended))
-        except Refusal as refusal:
-            self._give_back()
-            self._refuse(refusal)
-            return
-        self._request_ended = ended
-        if not self._arrived:
-            self._give_back()  # the rest of a message that is longer than the window must be able to come
-        self._wake_reader()
-
-    def closing(self) -> None:
-        """What has come is still answered."""
-        self._closing = True
-        self._wake_reader()
-
-    def _give_back(self) -> None:
-        self._connection.consumed(self._stream_id, self._unread_bytes)
-        self._unread_bytes = 0
-
-    def _wake_reader(self) -> None:
-        if self._reader_waits is not None and not self._reader_waits.done():
-            self._reader_waits.set_result(None)
-
-    def _finish(self) -> None:
-        super()._finish()
-        self._arrived.clear()
-        self._give_back()
-
-    async def _serve(self) -> None:
-        try:
-            await self._handler(self)
-        except Refusal as refusal:
-            self._refuse(refusal)
-        except Exception as error:
-            self._failed(error)
-        else:
-            if self._told_closing:
-                self._refuse(unavailable("draining", "this replica is draining; open the stream anew", 0.0))
-            elif not self._over:
-                if not self._begun:
-                    self._begun = True
-                    self._connection.respond(self._stream_id, grpc_headers.BEGINNING)
-                self._connection.trailers(self._stream_id, grpc_headers.OK, early=not self._request_ended)
                 self._finish()

@@ -2,25 +2,24 @@
 
 Owns the protocol state (libnghttp2, which enters the project through this file alone), flow control, the
 limits on a peer, and how a connection ends: a notice, then GOAWAY, then what is in flight, then the socket.
-What a request means is its `Receiver`'s matter (`front.exchange`). Created by `door` for each connection.
+What a request means is its `Receiver`'s matter (`front.router`). Created by `door` for each connection.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 import ssl
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import ngh2
 
+from service.front.connections import Connections
+from service.front.receiver import Header, Receiver, Start
 from service.front.tls import identity_of
-
-Header = tuple[bytes, bytes]
 
 STREAM_WINDOW_BYTES = 256 * 1024  # what a stream may send ahead of its reader
 CONNECTION_WINDOW_BYTES = 4 * 1024 * 1024  # so that some streams that aren't read do not hold up all others
@@ -40,60 +39,10 @@ _NOTICE = b"closing!"  # the PING that follows the notice
 log = logging.getLogger(__name__)
 
 
-class Receiver(Protocol):
-    """What becomes of one request; it lives until its stream is closed."""
-
-    def data(self, chunk: bytes, ended: bool) -> None:
-        """Bytes of the request's body; `ended`: the last of them, possibly none."""
-
-    def lost(self) -> None:
-        """The stream is closed: nothing can be sent any more. At times the second call says so."""
-
-    def closing(self) -> None:
-        """The server wants to end: no new work on this stream."""
-
-    def cut(self) -> None:
-        """The server ends now: a status may still be sent, nothing else."""
-
-    def task(self) -> asyncio.Task[None] | None:
-        """What computes the answer."""
-
-
-Start = Callable[["Http2Connection", int, Sequence[Header], bool], Receiver]
-"""Takes a request: its connection, stream, headers, and whether it has no body."""
-
-
 @dataclass(frozen=True, slots=True)
 class Http2Options:
     max_streams: int  # of one connection at a time
     max_age_s: float  # then the client is asked to connect anew, ±10%
-
-
-class Connections:
-    """Those that are open."""
-
-    def __init__(self) -> None:
-        self._open: set[Http2Connection] = set()
-        self._none_left = asyncio.Event()
-        self.closing = False  # none is taken any more
-
-    def __iter__(self) -> Iterator[Http2Connection]:
-        return iter(tuple(self._open))
-
-    def add(self, connection: Http2Connection) -> None:
-        self._open.add(connection)
-        self._none_left.clear()
-
-    def remove(self, connection: Http2Connection) -> None:
-        self._open.discard(connection)
-        if not self._open:
-            self._none_left.set()
-
-    async def gone(self, within_s: float) -> None:
-        """Waits for the last one to close, so long."""
-        if self._open:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._none_left.wait(), within_s)
 
 
 class Http2Connection(asyncio.Protocol):
