@@ -29,7 +29,7 @@ BACKLOG = 1024
 ACCEPT_TURNS = 3  # of the event loop, from a waiting connection to its protocol
 HANDSHAKE_S = 10.0
 OVER_LIMIT = 4  # × the message limit: up to there a service refuses with details, beyond it nothing is read
-INFLOW_LIMIT = 64  # × what one message may have: messages of all clients that have come in part
+INFLOW_LIMIT = 16  # × what one message may have: messages of all clients that have come in part
 
 
 def authority(host: str, port: int) -> str:
@@ -103,13 +103,13 @@ class Door:
         if self._health is not None:
             self._health.close()
         for connection in self._connections:
-            connection.retire(grace_s)
+            connection.retire()
         await self._connections.gone(grace_s)
         tasks = [task for connection in self._connections for task in connection.tasks()]
         for connection in self._connections:
             connection.cut()
         if tasks:
-            await asyncio.wait(tasks)
+            await asyncio.wait(tasks, timeout=LINGER_S)  # they are cancelled
         await self._connections.gone(3 * LINGER_S)
 
     def _bound(self) -> list[socket.socket]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -149,7 +150,8 @@ class Exchange:
             self._messages.close()
 
     def _failed(self, error: Exception) -> None:
-        log.error("a call failed", exc_info=error)
+        where = "".join(traceback.format_tb(error.__traceback__))
+        log.error("a call failed: %s\n%s", type(error).__name__, where)  # its words may be a client's
         self._refuse(internal(f"unexpected {type(error).__name__}"))
 
 

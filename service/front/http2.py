@@ -12,6 +12,7 @@ import logging
 import random
 import ssl
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -28,9 +29,7 @@ MAX_HEADER_BYTES = 16 * 1024  # of one header list, as told to the peer; four ti
 RESETS_BURST, RESETS_PER_S = 10_000, 1_000  # clients under deadlines cancel a lot; beyond it is an attack
 PREFACE_S = 10.0  # a connection that has not said HTTP/2 by then is closed
 NOTICE_S = 1.0  # GOAWAY takes effect when the peer has seen the notice, or after this
-LINGER_S = (
-    1.0  # after GOAWAY the peer hangs up first: a socket closed on unread bytes resets, and loses replies
-)
+LINGER_S = 1.0  # the peer hangs up first: a socket closed on unread bytes is reset, and replies are lost
 AGE_JITTER = 0.1
 AGE_GRACE_S = 30.0  # a connection that has grown old finishes what it carries; then its streams are ended
 CUT_S = 10.0  # after that
@@ -104,12 +103,10 @@ class Http2Connection(asyncio.Protocol):
         try:
             self._http2.receive_data(data)
         except ngh2.NGH2Error as error:
-            log.debug("a client broke HTTP/2: %s", error)
-            self._end()
-            self._transport.close()
-            return
-        self._handle_events()
-        self.flush_soon()
+            self._broken(error)
+        else:
+            self._handle_events()
+            self.flush_soon()
 
     def pause_writing(self) -> None:
         self._full = True
@@ -176,13 +173,11 @@ class Http2Connection(asyncio.Protocol):
 
     # -- the end
 
-    def retire(self, grace_s: float) -> None:
-        """Asks the client to go elsewhere, ends its streams, and cuts what is left after the grace."""
-        if self._ended:
-            return
-        self._give_notice()
-        self._end_streams()
-        self._later(grace_s, self.cut)
+    def retire(self) -> None:
+        """Asks the client to go elsewhere and ends its streams; it closes when all is answered."""
+        if not self._ended:
+            self._give_notice()
+            self._end_streams()
 
     def cut(self) -> None:
         """Ends it now: what is in flight gets a status and is cancelled."""
@@ -207,8 +202,9 @@ class Http2Connection(asyncio.Protocol):
         if self._retiring:
             return
         self._retiring = True
-        self._http2.send_shutdown_notice()
-        self._http2.ping(_NOTICE)
+        with suppress(ngh2.NGH2Error):  # it is about to be closed anyway
+            self._http2.send_shutdown_notice()
+            self._http2.ping(_NOTICE)
         self._later(NOTICE_S, self._say_goodbye)
         self.flush_soon()
 
@@ -224,7 +220,8 @@ class Http2Connection(asyncio.Protocol):
     def _say_goodbye(self) -> None:
         if not self._said_goodbye and not self._ended:
             self._said_goodbye = True
-            self._http2.send_goaway()
+            with suppress(ngh2.NGH2Error):
+                self._http2.send_goaway()
             self.flush_soon()
 
     def _hang_up_if_done(self) -> None:
@@ -250,6 +247,11 @@ class Http2Connection(asyncio.Protocol):
             if not future.done():
                 future.set_result(None)
 
+    def _broken(self, error: ngh2.NGH2Error) -> None:
+        log.debug("a client broke HTTP/2: %s", error)
+        self._end()
+        self._hang_up()
+
     def _hang_up(self) -> None:
         self._transport.close()
         self._later(LINGER_S, self._transport.abort)  # a peer that reads nothing is not waited for
@@ -270,7 +272,11 @@ class Http2Connection(asyncio.Protocol):
         self._flush_due = False
         if self._full or self._ended:
             return
-        out = self._http2.data_to_send()
+        try:
+            out = self._http2.data_to_send()
+        except ngh2.NGH2Error as error:
+            self._broken(error)
+            return
         if out:
             self._transport.write(out)
         self._handle_events()
@@ -324,6 +330,6 @@ class Http2Connection(asyncio.Protocol):
             self._later(self._options.max_age_s * jitter, self._grown_old)
         elif isinstance(event, ngh2.PingAcknowledged) and event.opaque_data == _NOTICE:
             self._say_goodbye()
-        elif isinstance(event, ngh2.ConnectionClosed) and not self._said_goodbye:
+        elif isinstance(event, ngh2.ConnectionClosed) and (self._receivers or not self._said_goodbye):
             self._end()  # the peer broke the protocol, or has said goodbye itself
-            self._transport.close()
+            self._hang_up()

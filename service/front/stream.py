@@ -18,7 +18,7 @@ from service.statuses import Refusal, unavailable
 class StreamExchange(Exchange):
     """Messages both ways, in any order."""
 
-    __slots__ = ("_arrived", "_closing", "_handler", "_reader_waits", "_told_closing", "_unread_bytes")
+    __slots__ = ("_arrived", "_closing", "_cut_short", "_handler", "_reader_waits", "_unread_bytes")
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class StreamExchange(Exchange):
         self._unread_bytes = 0  # not yet given back to the client's window
         self._reader_waits: asyncio.Future[None] | None = None
         self._closing = False
-        self._told_closing = False
+        self._cut_short = False  # the client has sent more than was, or will be, read
 
     def begin(self, fields: dict[bytes, bytes], ended: bool) -> None:
         self._request_ended = ended
@@ -57,7 +57,7 @@ class StreamExchange(Exchange):
             if not self._arrived:
                 self._give_back()
             return message
-        self._told_closing = not self._request_ended
+        self._cut_short = self._cut_short or not self._request_ended
         return None
 
     async def write(self, message: bytes) -> None:
@@ -74,6 +74,7 @@ class StreamExchange(Exchange):
         if self._over or self._closing:
             self._connection.consumed(self._stream_id, len(chunk))
             self._request_ended = ended
+            self._cut_short = self._cut_short or bool(chunk)
             return
         self._unread_bytes += len(chunk)
         try:
@@ -113,7 +114,7 @@ class StreamExchange(Exchange):
         except Exception as error:
             self._failed(error)
         else:
-            if self._told_closing:
+            if self._cut_short:
                 self._refuse(unavailable("draining", "this replica is draining; open the stream anew", 0.0))
             elif not self._over:
                 if not self._begun:

@@ -108,8 +108,10 @@ def test_a_refusal_carries_its_details(channel: grpc.Channel) -> None:
 def test_a_handler_that_breaks_is_internal_and_breaks_nothing_else(
     channel: grpc.Channel, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.CRITICAL):
+    with caplog.at_level(logging.ERROR):
         error = refused(channel, "Break", b"secret")
+    assert "a call failed: RuntimeError" in caplog.text
+    assert "secret" not in caplog.text
     assert (error.code(), error.details()) == (grpc.StatusCode.INTERNAL, "unexpected RuntimeError")
     assert channel.unary_unary(path("Echo"))(b"on", timeout=PATIENCE_S) == b"on"
 

@@ -18,6 +18,7 @@ ALL_STREAMS = 2**31 - 1
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+# Without them a client gives up calls too that a GOAWAY found on their way to the wire.
 NO_RETRIES = [("grpc.enable_retries", 0)]
 
 
@@ -40,7 +41,7 @@ def test_an_old_connection_is_told_first_and_ended_later() -> None:
 
 async def test_connections_grow_old_and_no_call_is_lost() -> None:
     with FrontEnd(max_age_s=0.1) as front_end:
-        async with grpc.aio.insecure_channel(front_end.target, NO_RETRIES) as channel:
+        async with grpc.aio.insecure_channel(front_end.target) as channel:
             echo = channel.unary_unary(path("Echo"))
             until_s = time.monotonic() + 3
             while time.monotonic() < until_s:
@@ -93,9 +94,26 @@ async def test_a_drain_ends_streams_after_their_answers(front_end: FrontEnd) -> 
         await asyncio.wrap_future(closing)
 
 
+def test_what_a_drain_leaves_unread_is_not_called_answered(front_end: FrontEnd) -> None:
+    with RawClient(front_end.target) as client:
+        stream_id = client.send(path("Reverse"), frame(b"1"), end=False)
+        ping = client.send(path("Echo"), b"", end=False)  # keeps the connection
+        client.answer(client.send(path("Echo"), frame(b"x")))
+        closing = front_end.run(front_end.door.close(PATIENCE_S))
+        time.sleep(0.1)
+        client.more(stream_id, frame(b"2"), end=True)
+        client.more(ping, frame(b"x"), end=True)
+        got = client.answer(stream_id)
+        assert (got.body, got.status) == (frame(b"1"), grpc.StatusCode.UNAVAILABLE.value[0])
+        assert client.answer(ping).body == frame(b"x")
+        while not client.hung_up:
+            client.pump()
+        closing.result(PATIENCE_S)
+
+
 async def test_a_drain_loses_no_call_of_a_busy_client(front_end: FrontEnd) -> None:
     """Until the channel has no server left to connect to, every call that was sent is answered."""
-    async with grpc.aio.insecure_channel(front_end.target, NO_RETRIES) as channel:
+    async with grpc.aio.insecure_channel(front_end.target) as channel:
         echo = channel.unary_unary(path("Echo"))
         assert await echo(b"x") == b"x"
         calls = [asyncio.ensure_future(echo(b"x")) for _ in range(300)]
