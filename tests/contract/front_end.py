@@ -219,6 +219,14 @@ class RawClient:
         self._http2.send_data(stream_id, body, end_stream=end)
         self._flush()
 
+    def reset(self, stream_id: int) -> None:
+        self._http2.reset_stream(stream_id)
+        self._flush()
+
+    def hang_up(self) -> None:
+        """Sends no more; what the server has to say is still read."""
+        self._socket.shutdown(socket.SHUT_WR)
+
     def write(self, data: bytes) -> None:
         """Past HTTP/2."""
         self._socket.sendall(data)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import socket
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 
 import grpc
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ngh2 import NGH2Error
 
+from service.front import http2
 from service.front.http2 import MAX_HEADER_BYTES
 from tests.contract.front_end import MAX_MESSAGE_BYTES, PATIENCE_S, Answer, FrontEnd, RawClient, frame, path
 
@@ -20,6 +23,7 @@ INVALID = grpc.StatusCode.INVALID_ARGUMENT.value[0]
 LATE = grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
 EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
 UNIMPLEMENTED = grpc.StatusCode.UNIMPLEMENTED.value[0]
+INTERNAL = grpc.StatusCode.INTERNAL.value[0]
 LIMIT = 4 * MAX_MESSAGE_BYTES
 GZIP, DEFLATE = ("grpc-encoding", "gzip"), ("grpc-encoding", "deflate")
 METHODS = ["Echo", "EchoStream"]
@@ -159,8 +163,21 @@ def test_no_bytes_are_an_internal_error(front_end: FrontEnd, body: bytes, method
     assert got.status in (OK, INVALID, EXHAUSTED)
 
 
-@given(chunks=st.lists(st.binary(min_size=1, max_size=100), max_size=5), end=st.booleans())
-def test_bytes_past_http2_harm_only_their_connection(
+def http2_frame(kind: int, flags: int, stream_id: int, payload: bytes) -> bytes:
+    return len(payload).to_bytes(3) + bytes([kind, flags]) + stream_id.to_bytes(4) + payload
+
+
+http2_frames = st.builds(
+    http2_frame,
+    st.integers(0, 16),
+    st.sampled_from([0, 1, 4, 5, 8, 0x20, 0xFF]),
+    st.sampled_from([0, 1, 2, 3, 5, 2**31 - 1, 2**32 - 1]),
+    st.binary(max_size=20) | st.sampled_from([bytes(4), bytes(8), b"\0\0\0\1", b"\x7f" + b"\xff" * 3]),
+)
+
+
+@given(chunks=st.lists(st.binary(min_size=1, max_size=100) | http2_frames, max_size=8), end=st.booleans())
+def test_frames_out_of_place_harm_only_their_connection(
     front_end: FrontEnd, chunks: list[bytes], end: bool
 ) -> None:
     with RawClient(front_end.target) as client:
@@ -168,7 +185,36 @@ def test_bytes_past_http2_harm_only_their_connection(
         try:
             for chunk in chunks:
                 client.write(chunk)
-            if end:
-                client.answer(stream_id)
-        except (ConnectionError, NGH2Error):
-            pass
+            client.hang_up()
+            while not client.hung_up:
+                client.pump()
+        except (OSError, NGH2Error):
+            return
+        if client.answers[stream_id].closed and "grpc-status" in client.answers[stream_id].headers:
+            assert client.answers[stream_id].status != INTERNAL
+
+
+def test_a_client_that_says_nothing_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http2, "PREFACE_S", 0.1)
+    with FrontEnd() as front_end, socket.create_connection(address(front_end), PATIENCE_S) as silent:
+        while silent.recv(1000):
+            pass  # the server's own preface
+
+
+def test_a_client_that_opens_only_to_reset_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http2, "RESETS_BURST", 100)
+    monkeypatch.setattr(http2, "RESETS_PER_S", 1)
+    with FrontEnd() as front_end:
+        with RawClient(front_end.target) as client, suppress(ConnectionError):
+            for _ in range(150):
+                client.reset(client.send(path("Sleep"), frame(b"60")))
+            while not client.hung_up:
+                client.pump()
+        assert front_end.probe.at_once == 0
+        with grpc.insecure_channel(front_end.target) as channel:
+            assert channel.unary_unary(path("Echo"))(b"on", timeout=PATIENCE_S) == b"on"
+
+
+def address(front_end: FrontEnd) -> tuple[str, int]:
+    host, _, port = front_end.target.rpartition(":")
+    return host, int(port)
