@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from google.protobuf.descriptor_pool import DescriptorPool
+
 from minwatt.v1.errors import UsageError
 from service.calls import Service
 from service.front import health, reflection, tls
@@ -64,11 +66,12 @@ class Door:
         self._certificates = None if options.tls is None else tls.fingerprint(options.tls)
         self._context = None if options.tls is None else tls.load(options.tls)
 
-    async def open(self, services: Sequence[Service]) -> str:
-        """Listens; returns host:port. Raises UsageError where that can't be."""
+    async def open(self, services: Sequence[Service], pool: DescriptorPool | None = None) -> str:
+        """Listens; returns host:port. `pool`: where reflection finds what the services speak, if not in
+        protobuf's own. Raises UsageError where it can't listen."""
         names = [service.name for service in services]
         self._health = Health(names, self._serving)
-        own = (self._health.service(), *reflection.services([*names, health.NAME]))
+        own = (self._health.service(), *reflection.services([*names, health.NAME], pool))
         most_bytes = OVER_LIMIT * self._options.max_message_bytes
         router = Router([*services, *own], CallLimits(most_bytes, Inflow(INFLOW_LIMIT * most_bytes)))
         self._protocol = partial(Http2Connection, self._http2_options(), router.start, self._connections)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_reflection.v1alpha.reflection import SERVICE_NAME, ReflectionServicer
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
 
@@ -16,9 +17,9 @@ V1 = V1ALPHA.replace("v1alpha", "v1")  # the same messages under another name
 MAX_BYTES = 4096
 
 
-def services(names: Iterable[str]) -> tuple[Service, Service]:
-    """Reflection of the named services and of itself."""
-    answers: Any = ReflectionServicer((*names, V1ALPHA, V1))  # its context is unused
+def services(names: Iterable[str], pool: DescriptorPool | None) -> tuple[Service, Service]:
+    """Reflection of the named services and of itself; None: all stand in protobuf's own pool."""
+    answers: Any = ReflectionServicer((*names, V1ALPHA, V1), pool)  # its context is unused
     read = Reader(ServerReflectionRequest, MAX_BYTES)
 
     async def info(call: StreamCall) -> None:
