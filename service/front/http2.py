@@ -35,6 +35,7 @@ AGE_GRACE_S = 30.0  # a connection that has grown old finishes what it carries; 
 CUT_S = 10.0  # after that
 _NOTICE = b"closing!"  # the PING that follows the notice
 
+_ages = random.Random()  # its own: tests are strict about who moves the one that all share
 log = logging.getLogger(__name__)
 
 
@@ -326,7 +327,7 @@ class Http2Connection(asyncio.Protocol):
         elif isinstance(event, ngh2.SettingsReceived) and self._preface_due is not None:
             self._preface_due.cancel()
             self._preface_due = None
-            jitter = random.uniform(1 - AGE_JITTER, 1 + AGE_JITTER)
+            jitter = _ages.uniform(1 - AGE_JITTER, 1 + AGE_JITTER)
             self._later(self._options.max_age_s * jitter, self._grown_old)
         elif isinstance(event, ngh2.PingAcknowledged) and event.opaque_data == _NOTICE:
             self._say_goodbye()
