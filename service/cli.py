@@ -55,6 +55,12 @@ def serve(
     max_texts: Annotated[int | None, _flag("Texts a request.", "256")] = None,
     max_message_bytes: Annotated[int | None, _flag("Bytes a request message.", "1048576")] = None,
     default_deadline: Annotated[str | None, _flag("Of requests that bring none.", "30s")] = None,
+    tls_cert: Annotated[Path | None, _flag("PEM certificate chain: serve over TLS.", "plaintext")] = None,
+    tls_key: Annotated[Path | None, _flag("PEM key of the certificate.")] = None,
+    tls_client_ca: Annotated[
+        Path | None, _flag("PEM: clients must show a certificate of this authority.")
+    ] = None,
+    max_connection_streams: Annotated[int | None, _flag("Calls at a time on one connection.", "1024")] = None,
     max_connection_age: Annotated[str | None, _flag("Then a client connects anew, ±10%.", "30s")] = None,
     drain_delay: Annotated[str | None, _flag("Serve on after readiness went off.", "0s")] = None,
     drain_grace: Annotated[str | None, _flag("For requests in flight when draining.", "10s")] = None,

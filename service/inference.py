@@ -49,7 +49,6 @@ from service.validation import check
 from service.wire import Unreadable
 
 RETRY_STARTING_S = 1.0
-RETRY_ELSEWHERE_S = 0.03  # by then the draining replica has closed its connections
 RETRY_SHED_S = 5.0  # the scaler looks again each few seconds
 TOKENIZED_AT_ONCE = 8  # texts
 DUE_FRACTION = 0.8  # of SLO or deadline; the rest is for waking up, the reply and its way to the client
@@ -193,8 +192,6 @@ class Inference:
         return request
 
     def _check_open(self) -> None:
-        if self._replica.closing:
-            raise unavailable("draining", "this replica is draining", RETRY_ELSEWHERE_S)
         if self._replica.state == REPLICA_STATE_STARTING:
             raise unavailable("starting", "the model is being loaded", RETRY_STARTING_S)
 

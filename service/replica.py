@@ -36,7 +36,6 @@ class Replica:
     def __init__(self, identity: Identity, dispatcher: Dispatcher) -> None:
         self.identity = identity
         self.state: ReplicaState.ValueType = REPLICA_STATE_STARTING
-        self.closing = False  # draining, and about to shut the door: new requests go elsewhere
         self.address = ""
         self.start_up_s = 0.0  # from process start to ready; 0 while starting
         self.operating_point_version = 0

@@ -28,22 +28,19 @@ from service.dispatch import Dispatcher
 from service.door import Door, DoorOptions, authority
 from service.engine import Encoder, Engine
 from service.fleet import FleetMember
+from service.front.tls import TlsFiles
 from service.inference import Inference, RequestLimits
 from service.metrics import Metrics
 from service.power import PowerBook, meter_of
 from service.queue import BatchLimits
 from service.replica import Identity, Replica, Sources
-from service.rpc import RpcLimits, handlers
+from service.rpc import RpcLimits, text_inference
 from service.runtime.onnx import OnnxEncoder, RuntimeOptions
 from service.service_time import ServiceTimeEstimate
 from service.settings import ServeSettings
 from service.telemetry import Telemetry
 from service.tokenize import TextTokenizer
 from service.warm_up import warm_up
-
-LAST_CALLS_S = 0.005
-LAST_CALLS_FEW = 5  # so few arrivals in LAST_CALLS_S are no backlog
-LAST_CALLS_LOOKS = 20
 
 log = logging.getLogger(__name__)
 
@@ -115,69 +112,42 @@ async def run(settings: ServeSettings, on_ready: Callable[[str], None], makers: 
         metrics_port = parts.metrics.serve(settings.host, settings.metrics_port)
         stack.callback(parts.metrics.close)
         member = _joined(settings, parts, stack)
-        closing = asyncio.Event()
         door = Door(_door_options(settings))
         stack.push_async_callback(door.close, 0.0)
-        await door.set_serving(False)
-        handler = handlers(
-            parts.inference, RpcLimits(settings.max_message_bytes, settings.max_in_flight), closing
-        )
+        limits = RpcLimits(settings.max_message_bytes, settings.max_in_flight)
+        services = [text_inference(parts.inference, limits)]
 
         # A shared port gets connections as soon as it listens: there the door opens when the model is warm.
         if not settings.reuse_port:
-            parts.replica.address = await door.open(handler)
+            parts.replica.address = await door.open(services)
         loops = [_start(parts.power.keep_reading(), stack)]
         await _warm(parts)
         await parts.power.share()
         loops += [_start(parts.card_clock.run(), stack), _start(parts.batcher.run(), stack)]
         if settings.reuse_port:
-            parts.replica.address = await door.open(handler)
+            parts.replica.address = await door.open(services)
 
         parts.replica.state = REPLICA_STATE_READY
         parts.replica.start_up_s = this_process().age_s
-        await door.set_serving(True)
+        door.set_serving(True)
         if member is not None:
             member.changed()
         on_ready(_ready_line(parts, f"http://{authority(settings.host, metrics_port)}/metrics"))
 
         await _until(stop, loops)
-        await _drain(settings, parts, door, closing, member)
+        await _drain(settings, parts, door, member)
 
 
-async def _drain(
-    settings: ServeSettings, parts: Parts, door: Door, closing: asyncio.Event, member: FleetMember | None
-) -> None:
+async def _drain(settings: ServeSettings, parts: Parts, door: Door, member: FleetMember | None) -> None:
     """Readiness off, time for balancers to see it, GOAWAY, what is in flight finishes."""
     log.info("draining: %d requests in flight", parts.counters.in_flight)
     parts.replica.state = REPLICA_STATE_DRAINING
-    await door.set_serving(False)
+    door.set_serving(False)
     if member is not None:
         member.changed()
     await asyncio.sleep(settings.drain_delay_s)
-    parts.replica.closing = True
-    closing.set()
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(settings.drain_grace_s):
-            await _answered(parts.counters)
     await door.close(settings.drain_grace_s)
     await parts.power.read()  # for the last report
-
-
-async def _answered(counters: Counters) -> None:
-    """Until every accepted request is answered and those that came meanwhile are refused.
-
-    gRPC cancels what it has received and not yet handed over when it shuts down: that backlog is worked off
-    first, for a bounded time, as a client that knows of no other replica goes on sending.
-    """
-    looks = 0
-    while looks < LAST_CALLS_LOOKS:
-        arrivals = counters.arrivals
-        await asyncio.sleep(LAST_CALLS_S)
-        if counters.in_flight:
-            continue
-        if counters.arrivals - arrivals <= LAST_CALLS_FEW:
-            return
-        looks += 1
 
 
 async def _warm(parts: Parts) -> None:
@@ -242,12 +212,17 @@ def _stop_signal(last_acts: Sequence[Callable[[], None]]) -> asyncio.Event:
 
 
 def _door_options(settings: ServeSettings) -> DoorOptions:
+    tls = None
+    if settings.tls_cert is not None and settings.tls_key is not None:
+        tls = TlsFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
     return DoorOptions(
         settings.host,
         settings.port,
         settings.reuse_port,
         settings.max_message_bytes,
         settings.max_connection_age_s,
+        settings.max_connection_streams,
+        tls,
     )
 
 

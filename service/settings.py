@@ -72,6 +72,11 @@ class ServeSettings(BaseModel):
     max_message_bytes: Annotated[int, Field(ge=1024, le=256 * 1024 * 1024)] = 1024 * 1024
     default_deadline_s: Deadline = 30.0
 
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+
+    max_connection_streams: Annotated[int, Field(ge=1, le=2**31 - 1)] = 1024
     max_connection_age_s: Age = 30.0
     drain_delay_s: Wait = 0.0
     drain_grace_s: Wait = 10.0
@@ -83,6 +88,11 @@ class ServeSettings(BaseModel):
                 f"max-texts = {self.max_texts} exceeds max-queue-texts = {self.max_queue_texts}: "
                 "such a request could never enter"
             )
+        if (self.tls_cert is None) != (self.tls_key is None):
+            missing = "tls-cert" if self.tls_cert is None else "tls-key"
+            raise ValueError(f"{missing}: missing; a certificate and its key go together")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise ValueError("tls-client-ca: needs tls-cert and tls-key")
         return self
 
     @classmethod

@@ -20,6 +20,7 @@ from google.rpc.status_pb2 import Status
 MAX_NAME = 80  # characters of a client's string that a reply repeats: it must fit into a trailer
 MAX_VIOLATIONS = 16  # that a reply names, for the same reason
 PUSHBACK_KEY = "grpc-retry-pushback-ms"  # gRFC A6
+RETRY_INFLOW_S = 0.1
 DETAILS_KEY = "grpc-status-details-bin"
 REASONS = ("queue_full", "shed", "deadline", "draining", "starting", "invalid", "cancelled", "failed")
 
@@ -126,6 +127,20 @@ def deadline_exceeded(message: str) -> Refusal:
 def unavailable(reason: str, message: str, retry_after_s: float) -> Refusal:
     """UNAVAILABLE: another replica, or this one later, will answer. `reason`: draining, starting."""
     return Refusal(grpc.StatusCode.UNAVAILABLE, reason, message, [_retry(retry_after_s)])
+
+
+def unimplemented(message: str) -> Refusal:
+    return Refusal(grpc.StatusCode.UNIMPLEMENTED, "invalid", message)
+
+
+def not_found(message: str) -> Refusal:
+    return Refusal(grpc.StatusCode.NOT_FOUND, "invalid", message)
+
+
+def too_much_at_once(limit_bytes: int) -> Refusal:
+    """RESOURCE_EXHAUSTED while clients together have sent too much of messages that are not complete."""
+    message = f"requests that have come in part hold {limit_bytes} bytes already"
+    return Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "queue_full", message, [_retry(RETRY_INFLOW_S)])
 
 
 def internal(message: str) -> Refusal:
