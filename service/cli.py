@@ -53,7 +53,7 @@ def serve(
     slo: Annotated[str | None, _flag("Latency to hold at the server: queue + compute.", "50ms")] = None,
     max_batch_texts: Annotated[int | None, _flag("Texts a batch.", "16")] = None,
     max_batch_tokens: Annotated[int | None, _flag("Padded tokens a batch.", "2048")] = None,
-    max_delay: Annotated[str | None, _flag("A text waits no longer for company.", "5ms")] = None,
+    max_delay: Annotated[str | None, _flag("A text waits no longer for company while a worker is idle.", "0s")] = None,
     max_in_flight: Annotated[int | None, _flag("Requests accepted and not yet answered.", "512")] = None,
     max_queue_texts: Annotated[int | None, _flag("Texts waiting for compute.", "1024")] = None,
     max_texts: Annotated[int | None, _flag("Texts a request.", "256")] = None,
