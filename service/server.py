@@ -12,9 +12,8 @@ import os
 import signal
 import socket
 import uuid
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from energy.modelled import this_process
 from minwatt.v1.errors import UsageError
@@ -23,11 +22,11 @@ from minwatt.v1.model_dir import ModelDirectory
 from service.admission import AdmissionLimits
 from service.batcher import Batcher
 from service.clocks import CardClock, clocks_of_this_machine
-from service.cores import usable_cores
+from service.collate import Shape
 from service.counters import Counters
 from service.dispatch import Dispatcher
 from service.door import Door, DoorOptions, authority
-from service.engine import Engine
+from service.engines import most_texts, open_engines, warm_shapes
 from service.fleet import FleetMember
 from service.inference import Inference, RequestLimits
 from service.metrics import Metrics
@@ -35,7 +34,6 @@ from service.power import PowerBook, meter_of
 from service.queue import BatchLimits
 from service.replica import Identity, Replica, Sources
 from service.rpc import RpcLimits, handlers
-from service.runtime.onnx import OnnxEncoder, RuntimeOptions
 from service.service_time import ServiceTimeEstimate
 from service.settings import ServeSettings
 from service.telemetry import Telemetry
@@ -43,7 +41,6 @@ from service.tokenize import TextTokenizer
 from service.warm_up import warm_up
 from service.workers import Engines
 
-MOST_DEFAULT_WORKERS = 8  # one event loop feeds them; beyond, replicas that share the port are surer
 LAST_CALLS_S = 0.005
 LAST_CALLS_FEW = 5  # so few arrivals in LAST_CALLS_S are no backlog
 LAST_CALLS_LOOKS = 20
@@ -57,6 +54,7 @@ class Parts:
 
     directory: ModelDirectory
     engines: Engines
+    to_warm: Sequence[Shape]
     replica: Replica
     counters: Counters
     power: PowerBook
@@ -71,11 +69,8 @@ def assemble(settings: ServeSettings) -> Parts:
     directory = ModelDirectory.open(settings.model)
     spec = directory.spec
     variant = settings.variant or spec.default_variant
-    graph = directory.variant_file(variant)
     tokenizer = TextTokenizer(directory.tokenizer_file(), spec.max_tokens)
-    runtime = RuntimeOptions(settings.provider, settings.engine_threads)
-    heads = {task.output: len(task.labels) for task in spec.tasks}
-    engines = _engines(graph, heads, runtime, settings, spec.pad_token_id)
+    engines = open_engines(directory, variant, settings)
     power = PowerBook(meter_of(settings.meter), settings.engine_threads)
     card_clock = CardClock(clocks_of_this_machine() if settings.gpu_clocks else None)
 
@@ -83,7 +78,7 @@ def assemble(settings: ServeSettings) -> Parts:
     dispatcher = Dispatcher(limits, ServiceTimeEstimate(), settings.slo_s)
     replica_id = settings.replica_id or f"{spec.name}-{uuid.uuid4().hex[:8]}"
     identity = Identity(replica_id, spec.name, spec.version, variant, socket.gethostname(), os.getpid())
-    replica = Replica(identity, dispatcher)
+    replica = Replica(identity, dispatcher, most_texts(settings))
     counters = Counters()
     metrics = Metrics(Sources(replica, counters, power, card_clock))
     telemetry = Telemetry(counters, metrics, power)
@@ -94,31 +89,18 @@ def assemble(settings: ServeSettings) -> Parts:
         AdmissionLimits(settings.max_in_flight, settings.max_queue_texts),
     )
     inference = Inference(spec, tokenizer, batcher, replica, telemetry, bounds)
-    return Parts(directory, engines, replica, counters, power, metrics, batcher, inference, card_clock)
-
-
-def _engines(
-    graph: Path, heads: Mapping[str, int], runtime: RuntimeOptions, settings: ServeSettings, pad_token_id: int
-) -> Engines:
-    """One a worker. Raises UsageError.
-
-    A session of one thread computes on the threads that call it, so workers on a CPU share one, and its
-    weights. With several threads a session's pool would be shared too; on a GPU each worker has a stream.
-    """
-    on_cpu = settings.provider == "cpu"
-    workers = settings.engine_workers or _default_workers(settings)
-    sessions = 1 if on_cpu and settings.engine_threads == 1 else workers
-    encoders = [OnnxEncoder(graph, heads, runtime) for _ in range(sessions)]
-    return Engines(
-        [Engine(encoders[index % sessions], pad_token_id) for index in range(workers)], apart=on_cpu
+    return Parts(
+        directory,
+        engines,
+        warm_shapes(spec, limits, settings),
+        replica,
+        counters,
+        power,
+        metrics,
+        batcher,
+        inference,
+        card_clock,
     )
-
-
-def _default_workers(settings: ServeSettings) -> int:
-    """All cores of a machine that is this replica's alone; in a fleet one, as its profile measured it."""
-    if settings.provider != "cpu" or settings.scaler is not None:
-        return 1
-    return max(1, min(MOST_DEFAULT_WORKERS, usable_cores() // settings.engine_threads))
 
 
 async def run(settings: ServeSettings, on_ready: Callable[[str], None]) -> None:
@@ -205,9 +187,7 @@ async def _warm(parts: Parts) -> None:
     spec = parts.directory.spec
     outputs = [task.output for task in spec.tasks]
     try:
-        dispatcher.warmed_up(
-            await asyncio.to_thread(warm_up, parts.engines.all, outputs, dispatcher.limits, spec.max_tokens)
-        )
+        dispatcher.warmed_up(await asyncio.to_thread(warm_up, parts.engines.all, outputs, parts.to_warm))
     except Exception as error:  # whatever the runtime raises: this model can't be served
         why = " ".join(str(error).split())[:300]
         raise UsageError(f"{parts.directory.path}: the model fails in warm-up: {why}") from error
