@@ -6,7 +6,9 @@ when ONNX Runtime itself would quietly fall back to the CPU.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -152,7 +154,7 @@ def _session(graph: Path, heads: Mapping[str, int], options: RuntimeOptions) -> 
     if provider not in available:
         raise _missing(options.provider, available)
     if options.provider != "cpu":
-        onnxruntime.preload_dlls()  # finds CUDA and cuDNN where they came as Python packages
+        _load_libraries(options)
     if options.gpu.engine_cache is not None:
         options.gpu.engine_cache.mkdir(parents=True, exist_ok=True)
     settings = onnxruntime.SessionOptions()
@@ -168,23 +170,27 @@ def _session(graph: Path, heads: Mapping[str, int], options: RuntimeOptions) -> 
     except Exception as error:  # ORT raises a dozen own types that share no public base
         raise UsageError(f"{graph}: ONNX Runtime can't load it: {fault(str(error), options.gpu)}") from error
     if provider not in session.get_providers():
-        why = fault(_loader_error(options.provider), options.gpu)
-        raise UsageError(f"provider = {options.provider!r}: can't be used here: {why}")
+        raise UsageError(f"provider = {options.provider!r}: ONNX Runtime does not use it; its log says why")
     problem = _misfit(session, heads)
     if problem is not None:
         raise UsageError(f"{graph}: {problem}")
     return session
 
 
-def _loader_error(provider: str) -> str:
-    """Why the provider's library can't be loaded: ONNX Runtime only logs it."""
+def _load_libraries(options: RuntimeOptions) -> None:
+    """The provider's and those that it needs. ONNX Runtime would only log what is missing.
+
+    Raises UsageError.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints what it doesn't find, which the system may have
+        onnxruntime.preload_dlls()  # finds CUDA and cuDNN where they came as Python packages
     folder = Path(onnxruntime.__file__).parent / "capi"
     try:
         ctypes.CDLL(str(folder / "libonnxruntime_providers_shared.so"), mode=ctypes.RTLD_GLOBAL)
-        ctypes.CDLL(str(folder / f"libonnxruntime_providers_{provider}.so"))
+        ctypes.CDLL(str(folder / f"libonnxruntime_providers_{options.provider}.so"))
     except OSError as error:
-        return str(error)
-    return "its library loads, but ONNX Runtime does not use it; its log says why"
+        why = fault(str(error), options.gpu)
+        raise UsageError(f"provider = {options.provider!r}: can't be used here: {why}") from error
 
 
 def _misfit(session: onnxruntime.InferenceSession, heads: Mapping[str, int]) -> str | None:
