@@ -182,7 +182,9 @@ def _load_libraries(options: RuntimeOptions) -> None:
 
     Raises UsageError.
     """
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints what it doesn't find, which the system may have
+    with contextlib.redirect_stdout(
+        io.StringIO()
+    ):  # it prints what it doesn't find, which the system may have
         onnxruntime.preload_dlls()  # finds CUDA and cuDNN where they came as Python packages
     folder = Path(onnxruntime.__file__).parent / "capi"
     try:
