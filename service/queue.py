@@ -127,6 +127,8 @@ def _company(
     less than what a batch of its own would cost: α. With α = 1 ms and β = 20 µs a token that is 50 tokens.
     Then the batch is cut where two would cost less: texts that are not worth a batch each may be together.
     """
+    if len(waiting) == 1:
+        return waiting, limits.max_texts == 1
     first = min(waiting, key=lambda text: (text.due_s, text.arrived_s))
     by_length = sorted(waiting, key=lambda text: (text.tokens, text.due_s, text.arrived_s))
     low = bisect_left(by_length, first.tokens, key=lambda text: text.tokens)
