@@ -33,7 +33,8 @@ class Identity:
 class Replica:
     """The present of one server process."""
 
-    def __init__(self, identity: Identity, dispatcher: Dispatcher) -> None:
+    def __init__(self, identity: Identity, dispatcher: Dispatcher, most_texts: int = MOST_TEXTS) -> None:
+        """`most_texts`: a batch that the engine takes."""
         self.identity = identity
         self.state: ReplicaState.ValueType = REPLICA_STATE_STARTING
         self.address = ""
@@ -41,6 +42,7 @@ class Replica:
         self.operating_point_version = 0
         self.shed_low_priority = False
         self.dispatcher = dispatcher
+        self._most_texts = most_texts
 
     def operate_at(self, point: OperatingPoint) -> str | None:
         """Moves all but the variant; a zero bound or SLO stays. Returns why, if it can't be followed."""
@@ -51,9 +53,11 @@ class Replica:
             return (
                 f"operating point {point.version}: delay and SLO = {times_s}: must be finite and not negative"
             )
-        if point.max_batch_texts > MOST_TEXTS or point.max_batch_tokens > MOST_PADDED_TOKENS:
+        if point.max_batch_texts > self._most_texts or point.max_batch_tokens > MOST_PADDED_TOKENS:
             asked = f"{point.max_batch_texts} texts, {point.max_batch_tokens} tokens a batch"
-            return f"operating point {point.version}: {asked}: allowed: {MOST_TEXTS}, {MOST_PADDED_TOKENS}"
+            return (
+                f"operating point {point.version}: {asked}: allowed: {self._most_texts}, {MOST_PADDED_TOKENS}"
+            )
         if max(point.sm_clock_mhz, point.reflex_sm_clock_mhz) > MOST_CLOCK_MHZ:
             asked_mhz = f"{point.sm_clock_mhz} and {point.reflex_sm_clock_mhz} MHz"
             return f"operating point {point.version}: clocks of {asked_mhz}: allowed: {MOST_CLOCK_MHZ}"

@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 import uuid
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,10 +23,11 @@ from minwatt.v1.model_dir import ModelDirectory
 from service.admission import AdmissionLimits
 from service.batcher import Batcher
 from service.clocks import CardClock, clocks_of_this_machine
+from service.collate import Shape
 from service.counters import Counters
 from service.dispatch import Dispatcher
 from service.door import Door, DoorOptions, authority
-from service.engine import Encoder, Engine
+from service.engines import MakeEncoder, most_texts, open_engines, warm_shapes
 from service.fleet import FleetMember
 from service.front.tls import TlsFiles
 from service.inference import Inference, RequestLimits
@@ -35,12 +36,13 @@ from service.power import PowerBook, meter_of
 from service.queue import BatchLimits
 from service.replica import Identity, Replica, Sources
 from service.rpc import RpcLimits, text_inference
-from service.runtime.onnx import OnnxEncoder, RuntimeOptions
+from service.runtime.onnx import OnnxEncoder
 from service.service_time import ServiceTimeEstimate
 from service.settings import ServeSettings
 from service.telemetry import Telemetry
 from service.tokenize import TextTokenizer
 from service.warm_up import warm_up
+from service.workers import Engines
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +52,8 @@ class Parts:
     """A replica put together, not yet serving."""
 
     directory: ModelDirectory
-    engine: Engine
+    engines: Engines
+    to_warm: Sequence[Shape]
     replica: Replica
     counters: Counters
     power: PowerBook
@@ -64,7 +67,7 @@ class Parts:
 class Makers:
     """What makes a replica's encoder and its tokenizer; a benchmark puts its own in their place."""
 
-    encoder: Callable[[Path, Mapping[str, int], RuntimeOptions], Encoder] = OnnxEncoder
+    encoder: MakeEncoder = OnnxEncoder
     tokenizer: Callable[[Path, int], TextTokenizer] = TextTokenizer
 
 
@@ -73,11 +76,8 @@ def assemble(settings: ServeSettings, makers: Makers = Makers()) -> Parts:
     directory = ModelDirectory.open(settings.model)
     spec = directory.spec
     variant = settings.variant or spec.default_variant
-    graph = directory.variant_file(variant)
     tokenizer = makers.tokenizer(directory.tokenizer_file(), spec.max_tokens)
-    runtime = RuntimeOptions(settings.provider, settings.engine_threads)
-    heads = {task.output: len(task.labels) for task in spec.tasks}
-    engine = Engine(makers.encoder(graph, heads, runtime), spec.pad_token_id)
+    engines = open_engines(directory, variant, settings, makers.encoder)
     power = PowerBook(meter_of(settings.meter), settings.engine_threads)
     card_clock = CardClock(clocks_of_this_machine() if settings.gpu_clocks else None)
 
@@ -85,18 +85,29 @@ def assemble(settings: ServeSettings, makers: Makers = Makers()) -> Parts:
     dispatcher = Dispatcher(limits, ServiceTimeEstimate(), settings.slo_s)
     replica_id = settings.replica_id or f"{spec.name}-{uuid.uuid4().hex[:8]}"
     identity = Identity(replica_id, spec.name, spec.version, variant, socket.gethostname(), os.getpid())
-    replica = Replica(identity, dispatcher)
+    replica = Replica(identity, dispatcher, most_texts(settings))
     counters = Counters()
     metrics = Metrics(Sources(replica, counters, power, card_clock))
     telemetry = Telemetry(counters, metrics, power)
-    batcher = Batcher(dispatcher, engine, telemetry, card_clock)
+    batcher = Batcher(dispatcher, engines, telemetry, card_clock)
     bounds = RequestLimits(
         settings.max_texts,
         settings.default_deadline_s,
         AdmissionLimits(settings.max_in_flight, settings.max_queue_texts),
     )
     inference = Inference(spec, tokenizer, batcher, replica, telemetry, bounds)
-    return Parts(directory, engine, replica, counters, power, metrics, batcher, inference, card_clock)
+    return Parts(
+        directory,
+        engines,
+        warm_shapes(spec, limits, settings),
+        replica,
+        counters,
+        power,
+        metrics,
+        batcher,
+        inference,
+        card_clock,
+    )
 
 
 async def run(settings: ServeSettings, on_ready: Callable[[str], None], makers: Makers = Makers()) -> None:
@@ -156,9 +167,7 @@ async def _warm(parts: Parts) -> None:
     spec = parts.directory.spec
     outputs = [task.output for task in spec.tasks]
     try:
-        dispatcher.warmed_up(
-            await asyncio.to_thread(warm_up, parts.engine, outputs, dispatcher.limits, spec.max_tokens)
-        )
+        dispatcher.warmed_up(await asyncio.to_thread(warm_up, parts.engines.all, outputs, parts.to_warm))
     except Exception as error:  # whatever the runtime raises: this model can't be served
         why = " ".join(str(error).split())[:300]
         raise UsageError(f"{parts.directory.path}: the model fails in warm-up: {why}") from error

@@ -5,6 +5,7 @@ Parsed once, frozen afterwards. Read by `server`; the operating point moves some
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,6 +16,7 @@ from minwatt.resources import default_model_dir
 from minwatt.v1.errors import one_line
 from minwatt.v1.quantities import in_range, parse_duration_s
 from service.queue import MOST_PADDED_TOKENS, MOST_TEXTS
+from service.runtime.options import MOST_PREPARED_TEXTS
 
 _ADDRESS = re.compile(r"(?:\[[^\s\[\]]+\]|[^\s\[\]:]+):([0-9]{1,5})")  # an IPv6 host stands in brackets
 DAY_S = 86_400.0
@@ -25,6 +27,11 @@ def _address(value: str) -> str:
     if match is None or not 0 < int(match[1]) < 65536:
         raise ValueError("allowed: HOST:PORT, e.g. 127.0.0.1:9000")
     return value
+
+
+def cache_dir() -> Path:
+    """Where what can be built anew is kept."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minwatt"
 
 
 def _flag(field: str) -> str:
@@ -52,6 +59,13 @@ class ServeSettings(BaseModel):
     variant: str | None = None  # None: the model's default
     provider: Literal["cpu", "cuda", "tensorrt"] = "cpu"
     engine_threads: Annotated[int, Field(ge=1, le=256)] = 1
+    engine_workers: Annotated[int, Field(ge=1, le=256)] | None = None  # None: `server` decides
+
+    gpu: Annotated[int, Field(ge=0, le=255)] = 0
+    gpu_memory: Annotated[int, Field(ge=1 << 20)] | None = None  # bytes
+    cuda_graphs: bool = False
+    tensorrt_precision: Literal["fp32", "fp16", "int8"] = "fp32"
+    engine_cache: Path = Field(default_factory=lambda: cache_dir() / "engines")
 
     host: str = "127.0.0.1"
     port: Port = 8500
@@ -65,7 +79,7 @@ class ServeSettings(BaseModel):
     slo_s: Latency = 0.05
     max_batch_texts: Annotated[int, Field(ge=1, le=MOST_TEXTS)] = 16
     max_batch_tokens: Annotated[int, Field(ge=8, le=MOST_PADDED_TOKENS)] = 2048
-    max_delay_s: Delay = 0.005
+    max_delay_s: Delay = 0.0
     max_in_flight: Count = 512
     max_queue_texts: Count = 1024
     max_texts: Count = 256
@@ -93,6 +107,10 @@ class ServeSettings(BaseModel):
             raise ValueError(f"{missing}: missing; a certificate and its key go together")
         if self.tls_client_ca is not None and self.tls_cert is None:
             raise ValueError("tls-client-ca: needs tls-cert and tls-key")
+        if self.provider == "tensorrt" and self.max_batch_texts > MOST_PREPARED_TEXTS:
+            raise ValueError(
+                f"max-batch-texts = {self.max_batch_texts}: TensorRT's engine takes {MOST_PREPARED_TEXTS}"
+            )
         return self
 
     @classmethod

@@ -15,7 +15,7 @@ from bench.serving.rounds import Figure, Reading, Round, Spread, of_rounds, same
 from bench.serving.shots import Sample
 
 SHAPES = ("unary", "batch16", "stream")
-SERVERS = ("model", "null", "echo")
+SERVERS = ("model", "null", "front", "echo")
 SINGLE, OVERHEAD, MACHINE = "single text", "batcher overhead", "machine"
 TEXTS = "texts_per_s"
 CPU = "server_cpu_ms"
@@ -114,15 +114,16 @@ def to_engine(latencies_ms: Iterable[tuple[int, float]], engine_ms: Mapping[int,
 def with_split(one: Round) -> dict[str, Reading]:
     """Adds to each load of a minwatt server what of its CPU is RPC and what is the rest.
 
-    RPC is what the bare echo took for the same messages in the same round; the rest is the remainder.
+    RPC is what the server's own front end took to send the same messages back, in the same round; the rest is
+    the remainder.
     """
     split: dict[str, Reading] = {}
     for name, found in one.items():
         server, _, load = name.partition(" ")
-        echo = one.get(f"echo {load}", {}).get(CPU)
-        if server in ("model", "null") and echo is not None and CPU in found:
-            rest = found[CPU] - found["engine_cpu_ms"] - found["tokenizer_cpu_ms"] - echo
-            found = {**found, "rpc_cpu_ms": echo, "rest_cpu_ms": rest}
+        rpc = one.get(f"front {load}", {}).get(CPU)
+        if server in ("model", "null") and rpc is not None and CPU in found:
+            rest = found[CPU] - found["engine_cpu_ms"] - found["tokenizer_cpu_ms"] - rpc
+            found = {**found, "rpc_cpu_ms": rpc, "rest_cpu_ms": rest}
         split[name] = found
     return split
 

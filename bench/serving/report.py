@@ -151,7 +151,7 @@ def _loads(measured: Measured, summary: Summary) -> list[Sequence[str]]:
     rounds, names = measured.rounds, set(measured.plan.names)
     ceiling = Figure(summary.best_mode, TEXTS)
     rows: list[Sequence[str]] = []
-    for server in ("model", "stock", "null", "echo"):
+    for server in ("model", "stock", "null", "front", "echo"):
         for shape in SHAPES:
             for concurrency in measured.plan.concurrencies:
                 name = load_name(server, shape, concurrency)
@@ -167,7 +167,7 @@ def _loads(measured: Measured, summary: Summary) -> list[Sequence[str]]:
                         *(cell(rounds, name, figure) for figure in (*figures, *parts)),
                         _padding(rounds, name) if with_model else "",
                         ratio(rounds, Figure(name, TEXTS), ceiling) if with_model else "",
-                        ratio(rounds, Figure(name, CPU), echo) if server == "null" else "",
+                        ratio(rounds, Figure(name, CPU), echo) if server in ("null", "front") else "",
                     )
                 )
     return rows

@@ -144,7 +144,13 @@ class _Bench:
         model: Server = started(Server, "model", replica, "--marks", self._marks("model"), *flags)
         null: Server = started(Server, "null", replica, "--marks", self._marks("null"), "--null", *flags)
         bare: Server = started(Server, "echo", "bench.serving.echo")
-        self.servers = {"model": model.ready(), "null": null.ready(), "echo": bare.ready()}
+        front: Server = started(Server, "front", "bench.serving.front_echo")
+        self.servers = {
+            "model": model.ready(),
+            "null": null.ready(),
+            "front": front.ready(),
+            "echo": bare.ready(),
+        }
         self._load: Worker = started(Worker, "load", "bench.serving.load")
         ceiling = ("bench.serving.ceiling", "--model", str(plan.model), "--texts", str(texts))
         self._ceiling: Worker = started(Worker, "ceiling", *ceiling)
@@ -191,7 +197,7 @@ class _Bench:
         protocol: Protocol = "stock" if server == "stock" else "lean"
         asked = self.servers["model" if server == "stock" else server]
         path = f"/{SERVICE}/{shape.method}"
-        if server == "echo":
+        if server in ("front", "echo"):
             path = echo.STREAM if shape.stream else echo.UNARY
         target = Target(
             protocol,
