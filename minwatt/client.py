@@ -50,8 +50,8 @@ CHANNEL_OPTIONS: list[tuple[str, Any]] = [
 ]
 
 
-Priority = Literal["normal", "low"]
-_PRIORITIES = {"normal": pb.PRIORITY_NORMAL, "low": pb.PRIORITY_LOW}
+Priority = Literal["interactive", "batch"]
+_PRIORITIES = {"interactive": pb.PRIORITY_INTERACTIVE, "batch": pb.PRIORITY_BATCH}
 
 
 def _classify_request(
@@ -105,12 +105,13 @@ class Client:
         top_k: int = 1,
         min_score: float = 0.0,
         truncate: bool = False,
-        priority: Priority = "normal",
+        priority: Priority = "interactive",
         timeout_s: float | None = None,
     ) -> Reply[Classification]:
         """The labels of each text, in order. `truncate` reads the first tokens of a text that is too long.
 
-        Requests of `low` priority are refused first (RESOURCE_EXHAUSTED) when watts are short.
+        Requests of the class `batch` wait longer, and are refused first (RESOURCE_EXHAUSTED) when time or
+        watts are short.
         Raises RequestFailed.
         """
         request = _classify_request(self._model, texts, top_k, min_score, truncate, priority)
@@ -125,7 +126,7 @@ class Client:
         *,
         min_score: float = 0.0,
         truncate: bool = False,
-        priority: Priority = "normal",
+        priority: Priority = "interactive",
         timeout_s: float | None = None,
     ) -> Reply[Extraction]:
         """The entities of each text, in order; offsets count code points. Raises RequestFailed."""
@@ -167,7 +168,7 @@ class AsyncClient:
         top_k: int = 1,
         min_score: float = 0.0,
         truncate: bool = False,
-        priority: Priority = "normal",
+        priority: Priority = "interactive",
         timeout_s: float | None = None,
     ) -> Reply[Classification]:
         """As Client.classify."""
@@ -183,7 +184,7 @@ class AsyncClient:
         *,
         min_score: float = 0.0,
         truncate: bool = False,
-        priority: Priority = "normal",
+        priority: Priority = "interactive",
         timeout_s: float | None = None,
     ) -> Reply[Extraction]:
         """As Client.extract_entities."""

@@ -149,7 +149,7 @@ class Inference:
             raise message.refusal
         self._check_open()
         task, options = check(message, self._spec, self._limits.max_texts)
-        if options.low_priority and self._replica.shed_low_priority:
+        if options.batch and self._replica.shed_low_priority:
             raise shed(RETRY_SHED_S)
         self._check_room(len(message.texts))
         self._check_deadline(arrival, tokens=0)

@@ -134,7 +134,7 @@ class _Present(Collector):
             ("minwatt_max_delay_seconds", "Of the operating point.", replica.dispatcher.limits.max_delay_s),
             ("minwatt_operating_point_version", "In force.", float(replica.operating_point_version)),
             ("minwatt_reflex_raised", "1 while slack is short.", float(replica.dispatcher.raised)),
-            ("minwatt_shedding", "1 while low priority is refused.", float(replica.shed_low_priority)),
+            ("minwatt_shedding", "1 while the class batch is refused for want of watts.", float(replica.shed_low_priority)),
         ):
             yield GaugeMetricFamily(name, text, value)
         yield CounterMetricFamily(

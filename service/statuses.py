@@ -103,8 +103,8 @@ def queue_full(message: str, retry_after_s: float) -> Refusal:
 
 
 def shed(retry_after_s: float) -> Refusal:
-    """RESOURCE_EXHAUSTED for a request of low priority while the fleet is over its power budget."""
-    message = "requests of low priority are refused: the fleet is at its power budget"
+    """RESOURCE_EXHAUSTED for a request of the class `batch` while the fleet is over its power budget."""
+    message = "requests of the class batch are refused: the fleet is at its power budget"
     return Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "shed", message, [_retry(retry_after_s)])
 
 

@@ -38,18 +38,18 @@ def client(stub: RememberingStub) -> Iterator[minwatt.Client]:
         yield client
 
 
-def test_requests_are_of_normal_priority_unless_they_say_low(
+def test_requests_are_interactive_unless_they_say_batch(
     client: minwatt.Client, stub: RememberingStub
 ) -> None:
     client.classify(["a"])
-    client.classify(["a"], priority="low")
-    client.extract_entities(["a"], priority="low")
+    client.classify(["a"], priority="batch")
+    client.extract_entities(["a"], priority="batch")
     asked = [request.options.priority for request in stub.asked]
-    assert asked == [pb.PRIORITY_NORMAL, pb.PRIORITY_LOW, pb.PRIORITY_LOW]
+    assert asked == [pb.PRIORITY_INTERACTIVE, pb.PRIORITY_BATCH, pb.PRIORITY_BATCH]
 
 
 def test_a_priority_there_is_not_is_named(client: minwatt.Client, stub: RememberingStub) -> None:
     wrong: Any = "urgent"
-    with pytest.raises(ValueError, match="priority = 'urgent': allowed: normal, low"):
+    with pytest.raises(ValueError, match="priority = 'urgent': allowed: interactive, batch"):
         client.classify(["a"], priority=wrong)
     assert stub.asked == []

@@ -11,8 +11,8 @@ from google.rpc.error_details_pb2 import RetryInfo
 
 from minwatt.v1.fleet_pb2 import REPLICA_STATE_READY, OperatingPoint
 from minwatt.v1.inference_pb2 import (
-    PRIORITY_LOW,
-    PRIORITY_NORMAL,
+    PRIORITY_BATCH,
+    PRIORITY_INTERACTIVE,
     PRIORITY_UNSPECIFIED,
     ClassifyOptions,
     ClassifyRequest,
@@ -44,23 +44,23 @@ async def test_a_request_needs_time_for_all_its_texts(parts: Parts) -> None:
     assert (parts.counters.arrivals, parts.counters.in_flight) == (1, 0)
 
 
-async def test_low_priority_is_shed_while_the_operating_point_says_so(parts: Parts) -> None:
+async def test_the_class_batch_is_shed_while_the_operating_point_says_so(parts: Parts) -> None:
     def ask(priority: Priority.ValueType) -> Coroutine[None, None, object]:
         request = ClassifyRequest(texts=["hello"], options=ClassifyOptions(priority=priority))
         return parts.inference.answer(request, parts.inference.arrival("Classify", 0.01))
 
     parts.replica.operate_at(OperatingPoint(version=1, shed_low_priority=True))
     with pytest.raises(Refusal) as shed:
-        await ask(PRIORITY_LOW)
+        await ask(PRIORITY_BATCH)
     assert (shed.value.code, shed.value.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "shed")
     retry = RetryInfo()
     assert shed.value.status().details[0].Unpack(retry)
     assert retry.retry_delay.ToMilliseconds() > 0
-    for priority in (PRIORITY_UNSPECIFIED, PRIORITY_NORMAL):
+    for priority in (PRIORITY_UNSPECIFIED, PRIORITY_INTERACTIVE):
         with pytest.raises(Refusal, match="are needed"):  # let in, and too late by itself
             await ask(priority)
     assert parts.counters.refusals == {"shed": 1, "deadline": 2}
 
     parts.replica.operate_at(OperatingPoint(version=2))
     with pytest.raises(Refusal, match="are needed"):
-        await ask(PRIORITY_LOW)
+        await ask(PRIORITY_BATCH)
