@@ -19,6 +19,7 @@ from energy.modelled import this_process
 from minwatt.v1.errors import UsageError
 from minwatt.v1.fleet_pb2 import REPLICA_STATE_DRAINING, REPLICA_STATE_READY
 from minwatt.v1.model_dir import ModelDirectory
+from service.access import Access
 from service.admission import AdmissionLimits
 from service.batcher import Batcher
 from service.clocks import CardClock, clocks_of_this_machine
@@ -37,6 +38,7 @@ from service.runtime.onnx import OnnxEncoder, RuntimeOptions
 from service.service_time import ServiceTimeEstimate
 from service.settings import ServeSettings
 from service.telemetry import Telemetry
+from service.tenants import OPEN_DIRECTORY, read_tenants
 from service.tokenize import TextTokenizer
 from service.warm_up import warm_up
 
@@ -60,10 +62,12 @@ class Parts:
     batcher: Batcher
     inference: Inference
     card_clock: CardClock
+    access: Access
 
 
 def assemble(settings: ServeSettings) -> Parts:
     """Loads the model, opens the meter and, where it may set clocks, the card. Raises UsageError."""
+    access = Access(OPEN_DIRECTORY if settings.tenants is None else read_tenants(settings.tenants))
     directory = ModelDirectory.open(settings.model)
     spec = directory.spec
     variant = settings.variant or spec.default_variant
@@ -82,6 +86,7 @@ def assemble(settings: ServeSettings) -> Parts:
     replica = Replica(identity, dispatcher)
     counters = Counters()
     metrics = Metrics(Sources(replica, counters, power, card_clock))
+    metrics.watch(access)
     telemetry = Telemetry(counters, metrics, power)
     batcher = Batcher(dispatcher, engine, telemetry, card_clock)
     bounds = RequestLimits(
@@ -89,8 +94,8 @@ def assemble(settings: ServeSettings) -> Parts:
         settings.default_deadline_s,
         AdmissionLimits(settings.max_in_flight, settings.max_queue_texts),
     )
-    inference = Inference(spec, tokenizer, batcher, replica, telemetry, bounds)
-    return Parts(directory, engine, replica, counters, power, metrics, batcher, inference, card_clock)
+    inference = Inference(spec, tokenizer, batcher, replica, telemetry, bounds, access)
+    return Parts(directory, engine, replica, counters, power, metrics, batcher, inference, card_clock, access)
 
 
 async def run(settings: ServeSettings, on_ready: Callable[[str], None]) -> None:
@@ -121,6 +126,8 @@ async def run(settings: ServeSettings, on_ready: Callable[[str], None]) -> None:
         await _warm(parts)
         await parts.power.share()
         loops += [_start(parts.card_clock.run(), stack), _start(parts.batcher.run(), stack)]
+        if settings.tenants is not None:
+            loops.append(_start(parts.access.keep_reading(settings.tenants), stack))
         if settings.reuse_port:
             parts.replica.address = await door.open(handler)
 

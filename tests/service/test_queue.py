@@ -6,8 +6,9 @@ import math
 
 import pytest
 
-from service.queue import BatchLimits, BatchQueue, WaitingText
+from service.queue import BatchLimits, BatchQueue
 from service.service_time import ServiceTime
+from service.waiting import WaitingText
 
 CPU = ServiceTime(alpha_s=0.001, beta_s_per_token=0.00002)  # 50 tokens of padding cost as much as a batch
 
@@ -102,6 +103,7 @@ def test_a_deadline_that_cannot_be_met_is_not_computed() -> None:
 
 
 def test_discarded_texts_are_gone() -> None:
-    queue = queue_of(text("a", 10), text("b", 20))
-    assert queue.discard(lambda payload: payload == "a") == 1
+    gone = text("a", 10)
+    queue = queue_of(gone, text("b", 20))
+    queue.discard([gone, gone])
     assert (len(queue), queue.tokens) == (1, 20)
