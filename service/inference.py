@@ -12,11 +12,10 @@ import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from typing import NoReturn, cast
+from dataclasses import dataclass
+from typing import cast
 
 from minwatt.v1.decode import EncodedText
-from minwatt.v1.fleet_pb2 import REPLICA_STATE_STARTING
 from minwatt.v1.inference_pb2 import (
     PRIORITY_BATCH,
     Classification,
@@ -30,46 +29,25 @@ from minwatt.v1.inference_pb2 import (
 )
 from minwatt.v1.model_dir import ModelSpec
 from service.access import Access, Caller
-from service.admission import (
-    BATCH_PATIENCE,
-    TARGET_FRACTION,
-    AdmissionLimits,
-    Forecast,
-    Full,
-    Load,
-    Margin,
-    Why,
-    in_time,
-    room_for,
-)
+from service.admission import AdmissionLimits
 from service.answers import text_job
 from service.batcher import Batcher
 from service.calls import Call
-from service.queue import BATCH_TURN
+from service.gate import Ask, Gate
 from service.replica import Replica
-from service.request import Request, TextJob
+from service.request import Request
 from service.statuses import (
     Refusal,
     Violation,
     deadline_exceeded,
     internal,
     invalid,
-    queue_full,
-    quota_exceeded,
-    shed,
-    too_slow,
-    unavailable,
 )
 from service.telemetry import Telemetry
-from service.token_guess import TokenGuess
 from service.tokenize import TextTokenizer, TooLong
 from service.validation import check
-from service.waiting import Share
 from service.wire import Unreadable
 
-RETRY_STARTING_S = 1.0
-RETRY_ELSEWHERE_S = 0.03  # by then the draining replica has closed its connections
-RETRY_SHED_S = 5.0  # the scaler looks again each few seconds
 TOKENIZED_AT_ONCE = 8  # texts
 CLOCK_SKEW_S = 0.002  # gRPC's timer and ours do not fire in the same instant
 log = logging.getLogger(__name__)
@@ -119,11 +97,8 @@ class Inference:
         self._telemetry = telemetry
         self._limits = limits
         self._access = access
-        self._margin = Margin()
-        self._guess = TokenGuess()
+        self._gate = Gate(batcher, replica, telemetry, limits.admission, clock)
         self._clock = clock
-        self._arriving_texts = 0  # at the tokenizer
-        self._arriving_tokens = 0.0  # of those, guessed
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tokenizer")
         identity = replica.identity
         self._identity = ModelIdentity(
@@ -178,130 +153,45 @@ class Inference:
     async def _computed(self, message: AnyRequest | Unreadable, arrival: Arrival) -> Request:
         """Cheap refusals first: who calls, whether there is room, and only then what the texts are."""
         caller = arrival.caller = self._access.caller(arrival.call, "infer")
-        self._check_open()
+        self._gate.check_open()
         if isinstance(message, Unreadable):
             raise message.refusal
         texts = len(message.texts)
         if not 0 < texts <= self._limits.max_texts:
-            check(message, self._spec, self._limits.max_texts)  # raises: no retry would help
-        share = Share(caller.tenant.name, caller.tenant.weight, message.options.priority == PRIORITY_BATCH)
-        size_bytes = message.ByteSize()
-        tokens = self._guess.tokens(texts, size_bytes)
-        predicted_s = self._admit(arrival, caller, share, texts, tokens)
-        self._telemetry.entered()
-        caller.usage.enter(texts, tokens)
-        encoded: list[EncodedText] = []
+            check(message, self._spec, self._limits.max_texts)  # raises: there will never be room
+        batch = message.options.priority == PRIORITY_BATCH
+        ask = Ask(texts, message.ByteSize(), batch, arrival.arrived_s, arrival.deadline_s)
+        entered = self._gate.enter(ask, caller)
         try:
             task, options = check(message, self._spec, self._limits.max_texts)
             async with asyncio.timeout(
                 arrival.deadline_s - self._clock() if arrival.deadline_s < math.inf else None
             ):
                 strings = list(message.texts)
-                encoded = await self._tokenize(strings, options.truncate, tokens)
-                self._guess.learn(sum(map(len, encoded)), size_bytes)
+                encoded = await self._tokenize(strings, options.truncate)
+                self._gate.tokenized(entered, sum(map(len, encoded)))
                 jobs = [
                     text_job(task, options, text, one) for text, one in zip(strings, encoded, strict=True)
                 ]
-                return await self._batched(jobs, arrival, share, predicted_s)
+                request = Request(jobs, arrival.arrived_s, entered.due_s, arrival.deadline_s, entered.share)
+                await self._batcher.answer(request)
+                self._gate.answered(entered)
+                return request
         finally:
-            self._telemetry.left()
-            caller.usage.leave(texts, tokens, sum(map(len, encoded)))
+            self._gate.leave(entered)
 
-    async def _tokenize(self, texts: list[str], truncate: bool, guessed_tokens: float) -> list[EncodedText]:
+    async def _tokenize(self, texts: list[str], truncate: bool) -> list[EncodedText]:
         """In slices, so that a request of many texts does not hold up all others."""
-        self._arriving_texts += len(texts)
-        self._arriving_tokens += guessed_tokens
         loop = asyncio.get_running_loop()
         encoded: list[EncodedText] = []
-        try:
-            for first in range(0, len(texts), TOKENIZED_AT_ONCE):
-                some = texts[first : first + TOKENIZED_AT_ONCE]
-                tokens = await loop.run_in_executor(self._thread, self._tokenizer.encode, some, truncate)
-                if isinstance(tokens, TooLong):
-                    hint = "LONG_TEXT_TRUNCATE reads its beginning"
-                    raise invalid([Violation(f"texts[{first + tokens.index}]", f"{tokens.length} ({hint})")])
-                encoded += tokens
-        finally:
-            self._arriving_texts -= len(texts)
-            self._arriving_tokens -= guessed_tokens
+        for first in range(0, len(texts), TOKENIZED_AT_ONCE):
+            some = texts[first : first + TOKENIZED_AT_ONCE]
+            tokens = await loop.run_in_executor(self._thread, self._tokenizer.encode, some, truncate)
+            if isinstance(tokens, TooLong):
+                hint = "LONG_TEXT_TRUNCATE reads its beginning"
+                raise invalid([Violation(f"texts[{first + tokens.index}]", f"{tokens.length} ({hint})")])
+            encoded += tokens
         return encoded
-
-    async def _batched(
-        self, jobs: list[TextJob], arrival: Arrival, share: Share, predicted_s: float
-    ) -> Request:
-        due_s = self._due_s(arrival, share)
-        tokens = sum(len(job.encoded) for job in jobs)
-        self._check_deadline(arrival, self._forecast(arrival, share, tokens, tokens, due_s))
-        request = Request(jobs, arrival.arrived_s, due_s, arrival.deadline_s, share)
-        try:
-            await self._batcher.answer(request)
-        finally:
-            slo_s = self._replica.dispatcher.slo_s
-            took_s = self._clock() - arrival.arrived_s
-            answered = request.unanswered == 0
-            if not share.batch and (answered or took_s > slo_s):  # else it ended for reasons of its own
-                self._margin.learn(took_s - predicted_s, slo_s)
-        return request
-
-    def _due_s(self, arrival: Arrival, share: Share) -> float:
-        slo_s = self._replica.dispatcher.slo_s * (BATCH_PATIENCE if share.batch else 1.0)
-        return arrival.arrived_s + TARGET_FRACTION * min(arrival.deadline_s - arrival.arrived_s, slo_s)
-
-    def _check_open(self) -> None:
-        if self._replica.closing:
-            raise unavailable("draining", "this replica is draining", RETRY_ELSEWHERE_S)
-        if self._replica.state == REPLICA_STATE_STARTING:
-            raise unavailable("starting", "the model is being loaded", RETRY_STARTING_S)
-
-    def _admit(self, arrival: Arrival, caller: Caller, share: Share, texts: int, tokens: float) -> float:
-        """The latency that is predicted. Raises Refusal."""
-        if share.batch and self._replica.shed_low_priority:
-            message = "requests of the class batch are refused: the fleet is at its power budget"
-            raise shed(message, RETRY_SHED_S)
-        exceeded = caller.usage.exceeded(texts, tokens, self._clock())
-        if exceeded is not None:
-            raise quota_exceeded(caller.tenant.name, exceeded.quota, exceeded.allowed, exceeded.retry_after_s)
-        dispatcher = self._batcher.dispatcher
-        load = Load(
-            self._telemetry.counters.in_flight,
-            dispatcher.waiting_texts + self._arriving_texts,
-            dispatcher.service_time.current.batch_s(dispatcher.waiting_tokens),
-        )
-        full = room_for(texts, share.batch, load, self._limits.admission)
-        if full is not None:
-            _refuse(full)
-        due_s = self._due_s(arrival, share)
-        forecast = self._forecast(arrival, share, tokens, 0, due_s)
-        self._check_deadline(arrival, forecast)
-        interactive, as_batch = forecast, None
-        if share.batch:
-            as_batch = replace(forecast, wait_s=forecast.wait_s * (BATCH_TURN if dispatcher.raised else 1))
-            alike = replace(share, batch=False)
-            interactive = self._forecast(arrival, alike, tokens, 0, self._due_s(arrival, alike))
-        full = in_time(interactive, as_batch, self._margin.margin_s, dispatcher.slo_s)
-        if full is not None:
-            _refuse(full)
-        return forecast.latency_s
-
-    def _forecast(
-        self, arrival: Arrival, share: Share, tokens: float, own_tokens: float, due_s: float
-    ) -> Forecast:
-        """`own_tokens`: those of `tokens` that are sure; as an unpadded batch they take least."""
-        dispatcher = self._batcher.dispatcher
-        return Forecast(
-            self._batcher.busy_s(),
-            dispatcher.wait_s(share, tokens, due_s, self._arriving_tokens),
-            dispatcher.service_time.current.batch_s(own_tokens),
-            self._clock() - arrival.arrived_s,
-        )
-
-    def _check_deadline(self, arrival: Arrival, forecast: Forecast) -> None:
-        """The least that is still to come: the batch in the engine, what goes first, and its own compute."""
-        least_s = forecast.latency_s - forecast.spent_s
-        left_s = arrival.deadline_s - self._clock()
-        if left_s < least_s:
-            times = f"{max(0.0, left_s) * 1000:.1f} ms are left and {least_s * 1000:.1f} ms are needed"
-            raise deadline_exceeded(f"{times}: nothing was computed")
 
     def _reply(self, message: AnyRequest, request: Request) -> AnyResponse:
         cost = request.cost
@@ -321,16 +211,6 @@ class Inference:
 
     def close(self) -> None:
         self._thread.shutdown(wait=False)
-
-
-def _refuse(full: Full) -> NoReturn:
-    match full.why:
-        case Why.FULL:
-            raise queue_full(full.message, full.retry_after_s)
-        case Why.SLO:
-            raise too_slow(full.message, full.retry_after_s)
-        case Why.SHED:
-            raise shed(full.message, full.retry_after_s)
 
 
 def _late() -> Refusal:
