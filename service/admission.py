@@ -24,7 +24,7 @@ TARGET_FRACTION = 0.8  # of the SLO; the rest is for waking up, the reply and it
 BATCH_PATIENCE = 20.0  # of the SLO: so long a text of the class `batch` may take
 LATE_FRACTION = 0.01  # of the answers may be later than predicted plus margin
 MARGIN_STEP = 0.05  # of the target, by which one late answer moves the margin
-MOST_MARGIN = 0.5  # of the target: the other half is always there for a queue, which fills batches
+MOST_MARGIN = 0.75  # of the target: a quarter is always there for a queue, which fills batches
 
 
 class Why(Enum):
@@ -124,9 +124,8 @@ def in_time(interactive: Forecast, as_batch: Forecast | None, margin_s: float, s
 
 
 def _over_s(forecast: Forecast, margin_s: float, target_s: float) -> float:
-    """By how much the target is missed. Of its own compute at most half the target counts against a request:
-    one that is larger is late by itself, and only what waits can be too much."""
+    """By how much the target is missed. Its own compute is not held against a request: small ones would crowd
+    out the others, and one that is larger than the target is late by itself."""
     if forecast.wait_s == 0.0:
         return 0.0
-    own_s = min(forecast.own_s, target_s / 2)
-    return forecast.spent_s + forecast.engine_left_s + forecast.wait_s + own_s + margin_s - target_s
+    return forecast.spent_s + forecast.engine_left_s + forecast.wait_s + margin_s - target_s

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from heapq import heapify, heappop, heappush, nsmallest
 from typing import Generic
 
-from service.flows import FairClass, Flow
+from service.flows import FairClass, Flow, LengthEntry
 from service.service_time import ServiceTime
 from service.waiting import P, WaitingText
 
@@ -24,16 +24,20 @@ from service.waiting import P, WaitingText
 ESTABLISHED = 4.0
 MAX_FLOWS = 32  # that are looked at for company: those furthest behind
 
+# Batches whose texts are looked at, those that are due first: with more waiting, lengths fit well enough.
+WINDOW = 4
+
 _Side = tuple[int, float, float, int, "Rider[P]"]  # distance by length, tag, due, order of arrival
 
 
 class Rider(Generic[P]):
     """A flow while a batch is being made up: its texts `by_length[low + 1:high]` ride."""
 
-    __slots__ = ("flow", "high", "low", "tag", "until")
+    __slots__ = ("by_length", "flow", "high", "low", "tag", "until")
 
-    def __init__(self, flow: Flow[P], low: int, high: int) -> None:
+    def __init__(self, flow: Flow[P], by_length: list[LengthEntry[P]], low: int, high: int) -> None:
         self.flow = flow
+        self.by_length = by_length
         self.low = low
         self.high = high
         self.tag = flow.tag
@@ -41,7 +45,16 @@ class Rider(Generic[P]):
 
     @property
     def has_more(self) -> bool:
-        return self.low >= 0 or self.high < len(self.flow.by_length)
+        """For this batch."""
+        return self.low >= 0 or self.high < len(self.by_length)
+
+    @property
+    def stays_behind(self) -> bool:
+        """Some of the flow's texts don't ride."""
+        return len(self.flow.by_due) > self.high - self.low - 1
+
+    def riding(self) -> list[WaitingText[P]]:
+        return [entry[3] for entry in self.by_length[self.low + 1 : self.high]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +95,9 @@ class Company(Generic[P]):
         flows = fair.waiting()
         others = len(flows) > MAX_FLOWS
         if others:
-            flows = nsmallest(MAX_FLOWS, flows, key=lambda flow: (flow.tag, flow.first().due_s))
-        riders = [self._rider(flow) for flow in flows]
+            flows = nsmallest(MAX_FLOWS, flows, key=lambda flow: (flow.tag, flow.by_due[0][0]))
+        looked_at = max(WINDOW // max(1, len(flows)), 1) * self._limits.max_texts
+        riders = [self._rider(flow, looked_at) for flow in flows]
         self._riders += [(fair, rider) for rider in riders]
         established = ESTABLISHED * self._limits.worth_padding_tokens
         bound = min(self._limits.max_padded_tokens, established if self._held_back else math.inf)
@@ -99,13 +113,15 @@ class Company(Generic[P]):
                 if ahead:
                     self._grow(ahead, min(bound, established), charged=False)
                 break
-        self._held_back = self._held_back or others or any(rider.has_more for rider in riders)
+        self._held_back = self._held_back or others or any(rider.stays_behind for rider in riders)
 
     def leave(self) -> list[WaitingText[P]]:
         """Takes the batch out of its flows, shortest first, and charges it to them."""
         texts: list[WaitingText[P]] = []
         for fair, rider in self._riders:
-            texts += fair.take(rider.flow, rider.low + 1, rider.high)
+            riding = rider.riding()
+            fair.take(rider.flow, riding)
+            texts += riding
             rider.flow.tag = rider.tag
         for fair in {id(fair): fair for fair, _ in self._riders}.values():
             fair.settle()
@@ -114,15 +130,16 @@ class Company(Generic[P]):
             text.waits = False
         return texts
 
-    def _rider(self, flow: Flow[P]) -> Rider[P]:
+    def _rider(self, flow: Flow[P], looked_at: int) -> Rider[P]:
+        by_length = flow.earliest_by_length(looked_at)
         leader = self._leader
         if flow is self._leaders_flow:
-            place = flow.place_of(leader)
-            rider = Rider(flow, place - 1, place + 1)
+            place = bisect_left(by_length, (leader.tokens, leader.due_s, leader.order))
+            rider = Rider(flow, by_length, place - 1, place + 1)
             rider.tag += leader.tokens / flow.weight
             return rider
-        place = bisect_left(flow.by_length, self.longest, key=lambda entry: entry[0])
-        return Rider(flow, place - 1, place)
+        place = bisect_left(by_length, (self.longest,))
+        return Rider(flow, by_length, place - 1, place)
 
     def _grow(self, riders: list[Rider[P]], max_tokens: float, *, charged: bool) -> bool:
         """Whether anyone joined."""
@@ -159,10 +176,10 @@ class Company(Generic[P]):
             side = shorter if take_shorter else longer
             rider = heappop(side)[4]
             if take_shorter:
-                tokens = rider.flow.by_length[rider.low][0]
+                tokens = rider.by_length[rider.low][0]
                 rider.low -= 1
             else:
-                tokens = rider.flow.by_length[rider.high][0]
+                tokens = rider.by_length[rider.high][0]
                 self.longest = up
                 rider.high += 1
             self.size += 1
@@ -178,14 +195,14 @@ class Company(Generic[P]):
 
 def _offer_shorter(side: list[_Side[P]], rider: Rider[P], *, push: bool = False) -> None:
     if rider.low >= 0:
-        tokens, due_s, order, _ = rider.flow.by_length[rider.low]
+        tokens, due_s, order, _ = rider.by_length[rider.low]
         entry = (-tokens, rider.tag, due_s, order, rider)
         heappush(side, entry) if push else side.append(entry)
 
 
 def _offer_longer(side: list[_Side[P]], rider: Rider[P], *, push: bool = False) -> None:
-    if rider.high < len(rider.flow.by_length):
-        tokens, due_s, order, _ = rider.flow.by_length[rider.high]
+    if rider.high < len(rider.by_length):
+        tokens, due_s, order, _ = rider.by_length[rider.high]
         entry = (tokens, rider.tag, due_s, order, rider)
         heappush(side, entry) if push else side.append(entry)
 

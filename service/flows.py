@@ -12,41 +12,48 @@ Inside a flow the text that is due first is next. Pure; owned by `queue`, read b
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterable
 from typing import Generic
 
-from service.waiting import Earliest, P, Share, WaitingText
+from service.waiting import P, Share, WaitingText
 
+DueEntry = tuple[float, int, WaitingText[P]]  # due, order of arrival
 LengthEntry = tuple[int, float, int, WaitingText[P]]  # tokens, due, order of arrival
 
 
 class Flow(Generic[P]):
     """One tenant's texts of the class."""
 
-    __slots__ = ("by_due", "by_length", "latest_due_s", "tag", "tokens", "weight")
+    __slots__ = ("by_due", "longest", "tag", "tokens", "weight")
 
     def __init__(self, tag: float) -> None:
         self.tag = tag
         self.weight = 1.0
         self.tokens = 0
-        self.latest_due_s = 0.0  # of those added since it was last empty
-        self.by_length: list[LengthEntry[P]] = []
-        self.by_due: Earliest[P] = Earliest()
+        self.longest = 0  # tokens of a text, since it was last empty
+        self.by_due: list[DueEntry[P]] = []
 
     def first(self) -> WaitingText[P]:
         """Due first; there must be one."""
-        text = self.by_due.first()
-        assert text is not None  # noqa: S101 - who holds a flow's texts and its heap apart has a bug
-        return text
+        return self.by_due[0][2]
 
-    def place_of(self, text: WaitingText[P]) -> int:
-        """In `by_length`."""
-        return bisect_left(self.by_length, (text.tokens, text.due_s, text.order, text))
+    def earliest_by_length(self, count: int) -> list[LengthEntry[P]]:
+        """The `count` texts that are due first."""
+        return sorted((text.tokens, due_s, order, text) for due_s, order, text in self.by_due[:count])
+
+    def add(self, text: WaitingText[P]) -> None:
+        insort(self.by_due, (text.due_s, text.order, text))
+        self.tokens += text.tokens
+        self.longest = max(self.longest, text.tokens)
+
+    def remove(self, text: WaitingText[P]) -> None:
+        del self.by_due[bisect_left(self.by_due, (text.due_s, text.order, text))]
+        self.tokens -= text.tokens
 
     def tokens_due_by(self, due_s: float) -> int:
-        if due_s >= self.latest_due_s:
-            return self.tokens
-        return sum(entry[0] for entry in self.by_length if entry[1] <= due_s)
+        later = bisect_right(self.by_due, due_s, key=lambda entry: entry[0])
+        return self.tokens - sum(entry[2].tokens for entry in self.by_due[later:])
 
 
 class FairClass(Generic[P]):
@@ -59,54 +66,44 @@ class FairClass(Generic[P]):
         self.tokens = 0
 
     def waiting(self) -> list[Flow[P]]:
-        return [flow for flow in self._flows.values() if flow.by_length]
+        return [flow for flow in self._flows.values() if flow.by_due]
 
     def next_flow(self) -> Flow[P] | None:
         """Of the lowest tag; of equal ones that whose text is due first."""
-        flows = self.waiting()
-        return min(flows, key=lambda flow: (flow.tag, flow.first().due_s)) if len(flows) > 1 else _only(flows)
+        return min(self.waiting(), key=lambda flow: (flow.tag, flow.by_due[0][0]), default=None)
 
     def first_due(self) -> WaitingText[P] | None:
         """Of all tenants."""
-        texts = (flow.first() for flow in self._flows.values() if flow.by_length)
-        return min(texts, key=lambda text: text.due_s, default=None)
+        return min((flow.first() for flow in self.waiting()), key=lambda text: text.due_s, default=None)
 
     def longest(self) -> int:
-        """Tokens of the longest text; 0 if none waits."""
-        return max((flow.by_length[-1][0] for flow in self._flows.values() if flow.by_length), default=0)
+        """No text that waits has more tokens; 0 if none waits."""
+        return max((flow.longest for flow in self.waiting()), default=0)
 
     def add(self, text: WaitingText[P]) -> None:
         share = text.share
         flow = self._flows.get(share.tenant)
         if flow is None:
             flow = self._flows[share.tenant] = Flow(self._virtual)
-        if not flow.by_length:
+        if not flow.by_due:
             flow.tag = max(flow.tag, self._virtual)
-            flow.latest_due_s = text.due_s
+            flow.longest = 0
         flow.weight = share.weight
-        flow.latest_due_s = max(flow.latest_due_s, text.due_s)
-        insort(flow.by_length, (text.tokens, text.due_s, text.order, text))
-        flow.by_due.push(text.due_s, text)
-        flow.tokens += text.tokens
+        flow.add(text)
         self.tokens += text.tokens
         self.texts += 1
 
     def remove(self, text: WaitingText[P]) -> None:
         """One that leaves unserved."""
-        flow = self._flows[text.share.tenant]
-        place = flow.place_of(text)
-        self.take(flow, place, place + 1)
+        self.take(self._flows[text.share.tenant], [text])
         self.settle()
 
-    def take(self, flow: Flow[P], start: int, stop: int) -> list[WaitingText[P]]:
-        """Takes a run of the flow's texts by length; then `settle`."""
-        texts = [entry[3] for entry in flow.by_length[start:stop]]
-        del flow.by_length[start:stop]
-        tokens = sum(text.tokens for text in texts)
-        flow.tokens -= tokens
-        self.tokens -= tokens
-        self.texts -= len(texts)
-        return texts
+    def take(self, flow: Flow[P], texts: Iterable[WaitingText[P]]) -> None:
+        """Takes some of the flow's texts; then `settle`."""
+        for text in texts:
+            flow.remove(text)
+            self.tokens -= text.tokens
+            self.texts -= 1
 
     def settle(self) -> None:
         """Moves the class to the lowest tag that still waits, and forgets flows that are no further."""
@@ -114,10 +111,10 @@ class FairClass(Generic[P]):
             self._flows.clear()
             self._virtual = 0.0
             return
-        lowest = min(flow.tag for flow in self._flows.values() if flow.by_length)
+        lowest = min(flow.tag for flow in self._flows.values() if flow.by_due)
         if lowest > self._virtual:
             self._virtual = lowest
-            done = [name for name, flow in self._flows.items() if not flow.by_length and flow.tag <= lowest]
+            done = [name for name, flow in self._flows.items() if not flow.by_due and flow.tag <= lowest]
             for name in done:
                 del self._flows[name]
 
@@ -125,7 +122,7 @@ class FairClass(Generic[P]):
         """Tokens that are served before a new request of that many, due then, has been served."""
         own = self._flows.get(share.tenant)
         tag = self._virtual if own is None else max(own.tag, self._virtual)
-        before = own.tokens_due_by(due_s) if own is not None and own.by_length else 0
+        before = 0 if own is None else own.tokens_due_by(due_s)
         finish = tag + (before + tokens) / share.weight
         others = sum(
             min(float(flow.tokens), max(0.0, (finish - flow.tag) * flow.weight))
@@ -133,7 +130,3 @@ class FairClass(Generic[P]):
             if flow is not own
         )
         return before + others
-
-
-def _only(flows: list[Flow[P]]) -> Flow[P] | None:
-    return flows[0] if flows else None
