@@ -6,9 +6,9 @@ The second rule is feed-forward with feedback. What waits before a request in it
 its wait is predicted, and it is refused now if that breaks the SLO: it costs nothing, and its client may go
 elsewhere. CoDel (Nichols, Jacobson, 2012) drops who has waited too long; here the wait is known before it
 begins. What the prediction misses (padding, the tokenizer, a busy machine) is learned: `Margin` follows the
-99th percentile of how much later answers came than predicted (stochastic approximation, Robbins, Monro 1951),
-so the p99 of those let in stays at the target whatever the prediction's error is. Somebody who would wait
-behind nobody is never refused: refusing it would idle the engine.
+99th percentile of what answers take beyond the predicted wait (stochastic approximation: Robbins, Monro,
+1951), so the p99 of those let in stays at the target whatever the prediction's error is. Somebody who would
+wait behind nobody is never refused: refusing it would idle the engine.
 
 `batch` may wait longer, but is refused as soon as an interactive request of the same size would be, and has
 no claim on the second half of the room.
@@ -24,6 +24,7 @@ TARGET_FRACTION = 0.8  # of the SLO; the rest is for waking up, the reply and it
 BATCH_PATIENCE = 20.0  # of the SLO: so long a text of the class `batch` may take
 LATE_FRACTION = 0.01  # of the answers may be later than predicted plus margin
 MARGIN_STEP = 0.05  # of the target, by which one late answer moves the margin
+OWN_SHARE = 0.25  # of the target, that a request's own compute may be before it is for itself to bear
 MOST_MARGIN = 0.75  # of the target: a quarter is always there for a queue, which fills batches
 
 
@@ -74,15 +75,16 @@ class Full:
 
 
 class Margin:
-    """How much later than predicted all but `LATE_FRACTION` of the answers come."""
+    """What all but `LATE_FRACTION` of the answers take beyond the wait that was predicted, at most."""
 
     def __init__(self) -> None:
         self.margin_s = 0.0
 
-    def learn(self, later_s: float, slo_s: float) -> None:
-        """From one answer, and from one that did not come in time."""
+    def learn(self, took_s: float, forecast: Forecast, slo_s: float) -> None:
+        """From one answer: what it took and what was predicted when it was let in."""
         target_s = TARGET_FRACTION * slo_s
-        late = later_s > self.margin_s
+        own_s = max(0.0, forecast.own_s - OWN_SHARE * target_s)
+        late = took_s - forecast.spent_s - forecast.engine_left_s - forecast.wait_s - own_s > self.margin_s
         moved_s = self.margin_s + MARGIN_STEP * target_s * (late - LATE_FRACTION)
         self.margin_s = min(max(0.0, moved_s), MOST_MARGIN * target_s)
 

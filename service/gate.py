@@ -58,7 +58,7 @@ class Pass:
     share: Share
     due_s: float
     guessed_tokens: float
-    predicted_s: float  # latency
+    forecast: Forecast
     tokens: int = 0  # once it is tokenised
 
 
@@ -107,13 +107,13 @@ class Gate:
         load = Load(self._telemetry.counters.in_flight, waiting_texts, backlog_s)
         _raise(room_for(ask.texts, ask.batch, load, self._limits))
         share = Share(caller.tenant.name, caller.tenant.weight, ask.batch)
-        predicted_s = self._check_in_time(ask, share, tokens)
+        forecast = self._check_in_time(ask, share, tokens)
 
         self._telemetry.entered()
         caller.usage.enter(ask.texts, tokens)
         self._arriving_texts += ask.texts
         self._arriving_tokens += tokens
-        return Pass(ask, caller, share, self._due_s(ask, share.batch), tokens, predicted_s)
+        return Pass(ask, caller, share, self._due_s(ask, share.batch), tokens, forecast)
 
     def tokenized(self, one: Pass, tokens: int) -> None:
         """The request has so many tokens. Raises Refusal where its deadline can't be met then."""
@@ -126,8 +126,7 @@ class Gate:
         """How wrong was the prediction?"""
         if not one.share.batch:
             slo_s = self._replica.dispatcher.slo_s
-            took_s = self._clock() - one.ask.arrived_s
-            self._margin.learn(took_s - one.predicted_s, slo_s)
+            self._margin.learn(self._clock() - one.ask.arrived_s, one.forecast, slo_s)
 
     def leave(self, one: Pass) -> None:
         """It has ended, in whatever way."""
@@ -144,8 +143,8 @@ class Gate:
         slo_s = self._replica.dispatcher.slo_s * (BATCH_PATIENCE if batch else 1.0)
         return ask.arrived_s + TARGET_FRACTION * min(ask.deadline_s - ask.arrived_s, slo_s)
 
-    def _check_in_time(self, ask: Ask, share: Share, tokens: float) -> float:
-        """The latency that is predicted. The class batch is asked to fit as an interactive request too."""
+    def _check_in_time(self, ask: Ask, share: Share, tokens: float) -> Forecast:
+        """In its class. The class batch is asked to fit as an interactive request too."""
         dispatcher = self._batcher.dispatcher
         alike = replace(share, batch=False) if share.batch else share
         interactive = self._forecast(ask, alike, tokens, self._due_s(ask, batch=False))
@@ -156,7 +155,7 @@ class Gate:
             as_batch = replace(in_class, wait_s=in_class.wait_s * turns)
         self._check_deadline(ask, replace(in_class, own_s=0.0))  # it may have fewer tokens than guessed
         _raise(in_time(interactive, as_batch, self._margin.margin_s, dispatcher.slo_s))
-        return in_class.latency_s
+        return in_class
 
     def _forecast(self, ask: Ask, share: Share, tokens: float, due_s: float) -> Forecast:
         dispatcher = self._batcher.dispatcher
