@@ -115,9 +115,11 @@ def in_time(interactive: Forecast, as_batch: Forecast | None, margin_s: float, s
     if as_batch is None:
         if over_s <= 0:
             return None
-        wait_ms = (interactive.engine_left_s + interactive.wait_s) * 1e3
-        message = f"the wait would be about {wait_ms:.0f} ms: too long for the SLO of {slo_s * 1e3:.0f} ms"
-        return Full(Why.SLO, message, max(MIN_RETRY_S, over_s))
+        wait_s = interactive.engine_left_s + interactive.wait_s
+        message = (
+            f"the wait would be about {wait_s * 1e3:.0f} ms: too long for the SLO of {slo_s * 1e3:.0f} ms"
+        )
+        return Full(Why.SLO, message, max(MIN_RETRY_S, wait_s))  # by then what waits now has been served
     over_s = max(over_s, _over_s(as_batch, margin_s, BATCH_PATIENCE * TARGET_FRACTION * slo_s))
     if over_s <= 0:
         return None

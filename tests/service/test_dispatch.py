@@ -16,7 +16,7 @@ from service.dispatch import Batch, Clocks, Dispatcher, Outcome, Resolved
 from service.queue import BatchLimits
 from service.request import ComputedBatch, Request, TextJob
 from service.service_time import ServiceTime, ServiceTimeEstimate
-from service.waiting import Share
+from service.waiting import NOBODYS, Share
 
 SLO_S = 0.05
 
@@ -32,7 +32,7 @@ class Arrival:
     tokens: tuple[int, ...]  # of its texts
     deadline_after_s: float
     leaves_after_s: float  # its client
-    share: Share = Share()
+    share: Share = NOBODYS
 
 
 @dataclass

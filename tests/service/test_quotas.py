@@ -25,3 +25,5 @@ def test_no_span_of_time_lets_more_in_than_burst_and_rate(
     for first in range(len(taken)):
         for last in range(first, len(taken)):
             owed = max(0.0, taken[last][1] - burst)  # what no burst holds is let in, and paid for later
+            total = sum(amount for _, amount in taken[first : last + 1])
+            assert total <= burst + rate * (taken[last][0] - taken[first][0]) + owed + 1e-6
