@@ -2,6 +2,7 @@
 
 A batch grows to the neighbour in length that wastes less. A text joins while the compute its padding wastes
 is less than what a batch of its own would cost: α. With α = 1 ms and β = 20 µs a token that is 50 tokens.
+Then the batch is cut where two would cost less: texts that are not worth a batch each may be together.
 
 Of several flows, those that are furthest behind go first among equal lengths, and none rides further ahead of
 the others than a full batch. Places that would then stay empty are not wasted: others take them, for nothing,
@@ -33,7 +34,7 @@ _Side = tuple[int, float, float, int, "Rider[P]"]  # distance by length, tag, du
 class Rider(Generic[P]):
     """A flow while a batch is being made up: its texts `by_length[low + 1:high]` ride."""
 
-    __slots__ = ("by_length", "flow", "high", "low", "tag", "until")
+    __slots__ = ("by_length", "flow", "free", "high", "low", "tag", "until")
 
     def __init__(self, flow: Flow[P], by_length: list[LengthEntry[P]], low: int, high: int) -> None:
         self.flow = flow
@@ -42,6 +43,7 @@ class Rider(Generic[P]):
         self.high = high
         self.tag = flow.tag
         self.until = math.inf  # a tag beyond is too far ahead
+        self.free: set[int] = set()  # texts that ride for nothing, by order of arrival
 
     @property
     def has_more(self) -> bool:
@@ -55,6 +57,18 @@ class Rider(Generic[P]):
 
     def riding(self) -> list[WaitingText[P]]:
         return [entry[3] for entry in self.by_length[self.low + 1 : self.high]]
+
+    def charge(self) -> None:
+        """What rides to the flow, but for what rides for nothing."""
+        tokens = sum(text.tokens for text in self.riding() if text.order not in self.free)
+        self.flow.tag += tokens / self.flow.weight
+
+    def keep(self, above: int, up_to: int) -> None:
+        """Leaves texts of other lengths behind."""
+        while self.low + 1 < self.high and self.by_length[self.low + 1][0] <= above:
+            self.low += 1
+        while self.low + 1 < self.high and self.by_length[self.high - 1][0] > up_to:
+            self.high -= 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,14 +129,34 @@ class Company(Generic[P]):
                 break
         self._held_back = self._held_back or others or any(rider.stays_behind for rider in riders)
 
+    def cut(self) -> None:
+        """Keeps the leader's part where two batches would save more padding than another one costs.
+
+        Eight texts of 10 tokens beside eight of 16 save 48 by a batch of their own; each wastes only 6.
+        """
+        lengths = sorted(text.tokens for _, rider in self._riders for text in rider.riding())
+        while len(lengths) > 1:
+            longest = lengths[-1]
+            saved, size = max(
+                ((size * (longest - lengths[size - 1])), size) for size in range(1, len(lengths))
+            )
+            if saved <= self._limits.worth_padding_tokens:
+                break
+            above = lengths[size - 1]
+            shorter = self._leader.tokens <= above
+            for _, rider in self._riders:
+                rider.keep(0, above) if shorter else rider.keep(above, longest)
+            lengths = lengths[:size] if shorter else lengths[size:]
+        self.size, self.longest = len(lengths), lengths[-1]
+
     def leave(self) -> list[WaitingText[P]]:
         """Takes the batch out of its flows, shortest first, and charges it to them."""
         texts: list[WaitingText[P]] = []
         for fair, rider in self._riders:
             riding = rider.riding()
+            rider.charge()
             fair.take(rider.flow, riding)
             texts += riding
-            rider.flow.tag = rider.tag
         for fair in {id(fair): fair for fair, _ in self._riders}.values():
             fair.settle()
         texts.sort(key=lambda text: (text.tokens, text.due_s, text.order))
@@ -185,6 +219,8 @@ class Company(Generic[P]):
             self.size += 1
             if charged:
                 rider.tag += tokens / rider.flow.weight
+            else:
+                rider.free.add(rider.by_length[rider.low + 1 if take_shorter else rider.high - 1][2])
             if take_shorter:
                 _offer_shorter(shorter, rider, push=True)
             else:

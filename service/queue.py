@@ -102,6 +102,7 @@ class BatchQueue(Generic[P]):
         company = Company(leader, flow, _limits(leader, now_s, limits, service_time))
         company.invite(self.interactive)
         company.invite(self.batch)
+        company.cut()
         if len(self) < limits.max_texts and not company.token_bound:
             leave_at_s = self._leave_at_s(company, limits, service_time)
             if leave_at_s > now_s:
