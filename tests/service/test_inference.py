@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
 
@@ -9,18 +10,25 @@ import grpc
 import pytest
 from google.rpc.error_details_pb2 import RetryInfo
 
+from minwatt.v1.decode import EncodedText
 from minwatt.v1.fleet_pb2 import REPLICA_STATE_READY, OperatingPoint
 from minwatt.v1.inference_pb2 import (
     PRIORITY_BATCH,
     PRIORITY_INTERACTIVE,
     PRIORITY_UNSPECIFIED,
+    Classification,
     ClassifyOptions,
     ClassifyRequest,
     Priority,
 )
+from service.quotas import Quota
+from service.replica import Sources
+from service.report import report
+from service.request import Request, TextJob
 from service.server import Parts, assemble
 from service.settings import ServeSettings
 from service.statuses import Refusal
+from service.tenants import Directory, Tenant
 
 
 @pytest.fixture
@@ -64,3 +72,44 @@ async def test_the_class_batch_is_shed_while_the_operating_point_says_so(parts: 
     parts.replica.operate_at(OperatingPoint(version=2))
     with pytest.raises(Refusal, match=r"are needed|passed"):
         await ask(PRIORITY_BATCH)
+
+
+async def test_what_is_beyond_a_quota_is_no_demand_on_the_fleet(parts: Parts) -> None:
+    """It is refused before anything is looked at, counted to its tenant, and left out of the report."""
+    quota = Quota(requests_per_s=0.001, burst_s=0.01)
+    parts.access.replace(Directory(Tenant("anonymous", frozenset({"infer"}), 1.0, quota)))
+    bad = ClassifyRequest(texts=[" "])
+    for reason in ("invalid", "quota", "quota"):
+        with pytest.raises(Refusal) as raised:
+            await parts.inference.answer(bad, parts.inference.arrival("Classify", None))
+        assert raised.value.reason == reason
+    parts.access.replace(Directory(None))
+    with pytest.raises(Refusal) as raised:
+        await parts.inference.answer(bad, parts.inference.arrival("Classify", None))
+    assert raised.value.code is grpc.StatusCode.UNAUTHENTICATED
+    assert parts.counters.refusals == {"invalid": 1, "quota": 2, "identity": 1}
+    assert (parts.counters.arrivals, parts.counters.in_flight) == (4, 0)
+
+    sources = Sources(parts.replica, parts.counters, parts.power, parts.card_clock)
+    said = report(sources, sequence=1, interval_s=1.0)
+    assert (said.arrivals_total, dict(said.refusals_total)) == (1, {"invalid": 1})
+
+
+async def test_who_would_wait_too_long_is_refused_before_its_texts_are_looked_at(parts: Parts) -> None:
+    """The queue holds 20 texts of 100 ms; whoever brings a text more would be answered after the SLO."""
+    dispatcher = parts.replica.dispatcher
+    encoded = EncodedText([1] * 10, [None] * 10, [(0, 0)] * 10)
+    waiting = TextJob(encoded, "intent_logits", lambda _: Classification())
+    dispatcher.submit(Request([waiting] * 20, time.monotonic(), time.monotonic() + 0.04))
+    unread = ClassifyRequest(texts=[" "])
+    for priority, reason in ((PRIORITY_INTERACTIVE, "slo"), (PRIORITY_BATCH, "shed")):
+        unread.options.priority = priority
+        with pytest.raises(Refusal) as refused:
+            await parts.inference.answer(unread, parts.inference.arrival("Classify", None))
+        assert (refused.value.code, refused.value.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, reason)
+        retry = RetryInfo()
+        assert refused.value.status().details[0].Unpack(retry)
+        assert retry.retry_delay.ToMilliseconds() > 0
+    with pytest.raises(Refusal) as refused:  # and with a deadline that can't be met
+        await parts.inference.answer(unread, parts.inference.arrival("Classify", None, 0.5))
+    assert refused.value.reason == "deadline"
