@@ -46,14 +46,14 @@ def measured_us(waiting: int, tenants: int) -> tuple[float, float]:
         now_s += 1e-5
     for _ in range(POLLS):
         now_s += 0.005
-        began = time.perf_counter_ns()
+        began = time.process_time_ns()
         gone = len(queue.poll(now_s, LIMITS, CPU).batch)
-        polling_us.append((time.perf_counter_ns() - began) / 1e3)
-        began = time.perf_counter_ns()
+        polling_us.append((time.process_time_ns() - began) / 1e3)
+        began = time.process_time_ns()
         for _ in range(gone):
             add()
         if gone:
-            adding_us.append((time.perf_counter_ns() - began) / 1e3 / gone)
+            adding_us.append((time.process_time_ns() - began) / 1e3 / gone)
     return median(adding_us), median(polling_us)
 
 

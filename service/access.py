@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from minwatt.v1.errors import UsageError
@@ -19,6 +19,7 @@ from service.keys import NO_KEY, id_of
 from service.quotas import Usage
 from service.statuses import permission_denied, unauthenticated
 from service.tenants import OPEN_DIRECTORY, Directory, Role, Tenant, read_tenants
+from service.waiting import Share
 
 LOOK_EVERY_S = 1.0
 _BEARER = "bearer "
@@ -32,6 +33,16 @@ class Caller:
 
     tenant: Tenant
     usage: Usage
+    shares: tuple[Share, Share] = field(init=False)  # of its interactive requests, and of the class batch
+
+    def __post_init__(self) -> None:
+        self.become(self.tenant)
+
+    def become(self, tenant: Tenant) -> None:
+        """What the file says of it now; what it has used stays."""
+        self.tenant = tenant
+        self.usage.limit(tenant.quota)
+        self.shares = (Share(tenant.name, tenant.weight), Share(tenant.name, tenant.weight, batch=True))
 
 
 class Access:
@@ -50,8 +61,7 @@ class Access:
             known = self._callers.get(tenant.name)
             if known is None:
                 known = Caller(tenant, Usage(tenant.quota))
-            known.tenant = tenant
-            known.usage.limit(tenant.quota)
+            known.become(tenant)
             callers[tenant.name] = known
         self._callers = callers
 

@@ -60,10 +60,6 @@ class Forecast:
     own_s: float  # its own compute
     spent_s: float = 0.0  # since it came
 
-    @property
-    def latency_s(self) -> float:
-        return self.spent_s + self.engine_left_s + self.wait_s + self.own_s
-
 
 @dataclass(frozen=True, slots=True)
 class Full:

@@ -106,6 +106,8 @@ class Company(Generic[P]):
 
     def invite(self, fair: FairClass[P]) -> None:
         """Texts of a class take places, first the flows furthest behind. Call for the first class first."""
+        if not fair.texts:
+            return
         flows = fair.waiting()
         others = len(flows) > MAX_FLOWS
         if others:
@@ -134,6 +136,8 @@ class Company(Generic[P]):
 
         Eight texts of 10 tokens beside eight of 16 save 48 by a batch of their own; each wastes only 6.
         """
+        if self.size == 1:
+            return
         lengths = sorted(text.tokens for _, rider in self._riders for text in rider.riding())
         while len(lengths) > 1:
             longest = lengths[-1]

@@ -70,7 +70,10 @@ class FairClass(Generic[P]):
 
     def next_flow(self) -> Flow[P] | None:
         """Of the lowest tag; of equal ones that whose text is due first."""
-        return min(self.waiting(), key=lambda flow: (flow.tag, flow.by_due[0][0]), default=None)
+        flows = self.waiting()
+        if len(flows) < 2:
+            return flows[0] if flows else None
+        return min(flows, key=lambda flow: (flow.tag, flow.by_due[0][0]))
 
     def first_due(self) -> WaitingText[P] | None:
         """Of all tenants."""
@@ -120,6 +123,8 @@ class FairClass(Generic[P]):
 
     def tokens_before(self, share: Share, tokens: int, due_s: float) -> float:
         """Tokens that are served before a new request of that many, due then, has been served."""
+        if not self.texts:
+            return 0.0
         own = self._flows.get(share.tenant)
         tag = self._virtual if own is None else max(own.tag, self._virtual)
         before = 0 if own is None else own.tokens_due_by(due_s)

@@ -106,21 +106,22 @@ class Gate:
         waiting_texts = dispatcher.waiting_texts + self._arriving_texts
         load = Load(self._telemetry.counters.in_flight, waiting_texts, backlog_s)
         _raise(room_for(ask.texts, ask.batch, load, self._limits))
-        share = Share(caller.tenant.name, caller.tenant.weight, ask.batch)
-        forecast = self._check_in_time(ask, share, tokens)
+        forecast = self._check_in_time(ask, caller, tokens)
 
         self._telemetry.entered()
         caller.usage.enter(ask.texts, tokens)
         self._arriving_texts += ask.texts
         self._arriving_tokens += tokens
-        return Pass(ask, caller, share, self._due_s(ask, share.batch), tokens, forecast)
+        share = caller.shares[ask.batch]
+        return Pass(ask, caller, share, self._due_s(ask, ask.batch), tokens, forecast)
 
     def tokenized(self, one: Pass, tokens: int) -> None:
         """The request has so many tokens. Raises Refusal where its deadline can't be met then."""
         one.tokens = tokens
         self._guess.learn(tokens, one.ask.size_bytes)
         self._no_longer_arriving(one)
-        self._check_deadline(one.ask, self._forecast(one.ask, one.share, tokens, one.due_s))
+        forecast = self._forecast(one.ask, one.share, tokens, one.due_s)
+        self._check_deadline(one.ask, forecast, forecast.own_s)
 
     def answered(self, one: Pass) -> None:
         """How wrong was the prediction?"""
@@ -143,17 +144,16 @@ class Gate:
         slo_s = self._replica.dispatcher.slo_s * (BATCH_PATIENCE if batch else 1.0)
         return ask.arrived_s + TARGET_FRACTION * min(ask.deadline_s - ask.arrived_s, slo_s)
 
-    def _check_in_time(self, ask: Ask, share: Share, tokens: float) -> Forecast:
+    def _check_in_time(self, ask: Ask, caller: Caller, tokens: float) -> Forecast:
         """In its class. The class batch is asked to fit as an interactive request too."""
         dispatcher = self._batcher.dispatcher
-        alike = replace(share, batch=False) if share.batch else share
-        interactive = self._forecast(ask, alike, tokens, self._due_s(ask, batch=False))
+        interactive = self._forecast(ask, caller.shares[False], tokens, self._due_s(ask, batch=False))
         in_class, as_batch = interactive, None
-        if share.batch:
-            in_class = self._forecast(ask, share, tokens, self._due_s(ask, batch=True))
+        if ask.batch:
+            in_class = self._forecast(ask, caller.shares[True], tokens, self._due_s(ask, batch=True))
             turns = BATCH_TURN if dispatcher.raised else 1  # interactive texts may leave it no more
             as_batch = replace(in_class, wait_s=in_class.wait_s * turns)
-        self._check_deadline(ask, replace(in_class, own_s=0.0))  # it may have fewer tokens than guessed
+        self._check_deadline(ask, in_class, own_s=0.0)  # it may have fewer tokens than guessed
         _raise(in_time(interactive, as_batch, self._margin.margin_s, dispatcher.slo_s))
         return in_class
 
@@ -166,9 +166,9 @@ class Gate:
             spent_s=self._clock() - ask.arrived_s,
         )
 
-    def _check_deadline(self, ask: Ask, forecast: Forecast) -> None:
+    def _check_deadline(self, ask: Ask, forecast: Forecast, own_s: float) -> None:
         """The least that is still to come: the batch in the engine, what goes first, and its own compute."""
-        least_s = forecast.latency_s - forecast.spent_s
+        least_s = forecast.engine_left_s + forecast.wait_s + own_s
         left_s = ask.deadline_s - self._clock()
         if left_s < least_s:
             times = f"{max(0.0, left_s) * 1000:.1f} ms are left and {least_s * 1000:.1f} ms are needed"
