@@ -12,8 +12,8 @@ from minwatt.v1 import inference_pb2 as pb
 
 Priority = Literal["interactive", "batch"]
 _PRIORITIES: dict[str, pb.Priority.ValueType] = {
-    "interactive": pb.PRIORITY_NORMAL,
-    "batch": pb.PRIORITY_LOW,
+    "interactive": pb.PRIORITY_INTERACTIVE,
+    "batch": pb.PRIORITY_BATCH,
 }
 
 

@@ -52,6 +52,9 @@ def serve(
     replica_id: Annotated[
         str | None, _flag("Name in the fleet, unique for each start.", "model-random")
     ] = None,
+    tenants: Annotated[
+        Path | None, _flag("YAML file: API keys, weights and quotas.", "no keys, no quotas")
+    ] = None,
     meter: Annotated[
         str | None, _flag("auto, nvml[:GPU], rapl, modelled[:…], replayed:FILE.", "auto")
     ] = None,

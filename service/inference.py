@@ -1,4 +1,4 @@
-"""One request from door to reply: validation, admission, tokens, the batcher, and the books.
+"""One request from door to reply: who calls, admission, validation, tokens, the batcher, and the books.
 
 Raises Refusal for every way a request can end without an answer. Called by `rpc` for unary calls and for
 each item of a stream; batching is `batcher`'s.
@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import cast
 
 from minwatt.v1.decode import EncodedText
-from minwatt.v1.fleet_pb2 import REPLICA_STATE_STARTING
 from minwatt.v1.inference_pb2 import (
+    PRIORITY_BATCH,
     Classification,
     ClassifyRequest,
     ClassifyResponse,
@@ -27,31 +27,27 @@ from minwatt.v1.inference_pb2 import (
     Usage,
 )
 from minwatt.v1.model_dir import ModelSpec
-from service.admission import AdmissionLimits, Load, admit
+from service.access import Access, Caller
+from service.admission import AdmissionLimits
 from service.answers import text_job
 from service.batcher import Batcher, late
+from service.calls import Call
+from service.gate import Ask, Gate
 from service.replica import Replica
-from service.request import Request, TextJob
+from service.request import Request
 from service.statuses import (
     Refusal,
     Violation,
-    deadline_exceeded,
     internal,
     invalid,
-    queue_full,
-    shed,
-    unavailable,
 )
 from service.telemetry import Telemetry
 from service.tokenize import TextTokenizer, TooLong
 from service.validation import check
 from service.wire import Unreadable
 
-RETRY_STARTING_S = 1.0
-RETRY_SHED_S = 5.0  # the scaler looks again each few seconds
 TOKENIZED_HERE_CHARACTERS = 1000  # about 0.6 ms; a thread there and back is 0.1 ms, and waits for the GIL
 TOKENIZED_AT_ONCE = 16  # texts, on the thread
-DUE_FRACTION = 0.8  # of SLO or deadline; the rest is for waking up, the reply and its way to the client
 CLOCK_SKEW_S = 0.002  # gRPC's timer and ours do not fire in the same instant
 log = logging.getLogger(__name__)
 
@@ -68,13 +64,15 @@ class RequestLimits:
     admission: AdmissionLimits
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Arrival:
     """A request at the door: its method, when it came, and when its answer is worth nothing any more."""
 
     method: str
     arrived_s: float
     deadline_s: float
+    call: Call | None  # None shows no key
+    caller: Caller | None = None  # once that is known
 
 
 class Inference:
@@ -88,6 +86,7 @@ class Inference:
         replica: Replica,
         telemetry: Telemetry,
         limits: RequestLimits,
+        access: Access,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._spec = spec
@@ -96,21 +95,22 @@ class Inference:
         self._replica = replica
         self._telemetry = telemetry
         self._limits = limits
+        self._access = access
+        self._gate = Gate(batcher, replica, telemetry, limits.admission, clock)
         self._clock = clock
-        self._tokenizing_texts = 0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tokenizer")
         identity = replica.identity
         self._identity = ModelIdentity(
             name=identity.model, version=identity.model_version, variant=identity.variant
         )
 
-    def arrival(self, method: str, timeout_s: float | None) -> Arrival:
-        """Counts a request at the door. `timeout_s` None: the server's default deadline."""
+    def arrival(self, method: str, call: Call | None, timeout_s: float | None = None) -> Arrival:
+        """Counts a request at the door. `timeout_s`: its own beside the call's; neither: the default."""
         self._telemetry.arrived()
         now_s = self._clock()
-        return Arrival(
-            method, now_s, now_s + (self._limits.default_deadline_s if timeout_s is None else timeout_s)
-        )
+        calls_s = None if call is None else call.timeout_s
+        limits_s = [limit_s for limit_s in (timeout_s, calls_s) if limit_s is not None]
+        return Arrival(method, now_s, now_s + min(limits_s, default=self._limits.default_deadline_s), call)
 
     async def answer(self, message: AnyRequest | Unreadable, arrival: Arrival) -> AnyResponse:
         """The reply. Raises Refusal; cancelling it withdraws the request. Each way out is counted once."""
@@ -128,10 +128,14 @@ class Inference:
         self._telemetry.answered(
             arrival.method, self._clock() - arrival.arrived_s, request.cost, len(request.jobs)
         )
+        if arrival.caller is not None:
+            arrival.caller.usage.answered(request.cost.tokens, request.cost.energy_j)
         return reply
 
     def _counted(self, arrival: Arrival, refusal: Refusal) -> Refusal:
         self._telemetry.refused(arrival.method, self._clock() - arrival.arrived_s, refusal)
+        if arrival.caller is not None:
+            arrival.caller.usage.outcomes[refusal.reason] += 1
         return refusal
 
     def _left_by_client(self, arrival: Arrival) -> None:
@@ -140,74 +144,46 @@ class Inference:
             self._counted(arrival, late())
         else:
             self._telemetry.cancelled(arrival.method, self._clock() - arrival.arrived_s)
+            if arrival.caller is not None:
+                arrival.caller.usage.outcomes["cancelled"] += 1
 
     async def _computed(self, message: AnyRequest | Unreadable, arrival: Arrival) -> Request:
+        """Cheap refusals first: who calls, whether there is room, and only then what the texts are."""
+        caller = arrival.caller = self._access.caller(arrival.call, "infer")
+        self._gate.check_open()
         if isinstance(message, Unreadable):
             raise message.refusal
-        self._check_open()
-        task, options = check(message, self._spec, self._limits.max_texts)
-        if options.low_priority and self._replica.shed_low_priority:
-            raise shed(RETRY_SHED_S)
-        self._check_room(len(message.texts))
-        self._check_deadline(arrival, tokens=0)
-        self._telemetry.entered()
+        texts = len(message.texts)
+        if not 0 < texts <= self._limits.max_texts:
+            check(message, self._spec, self._limits.max_texts)  # raises: there will never be room
+        batch = message.options.priority == PRIORITY_BATCH
+        ask = Ask(texts, message.ByteSize(), batch, arrival.arrived_s, arrival.deadline_s)
+        entered = self._gate.enter(ask, caller)
         try:
-            texts = list(message.texts)
-            encoded = await self._tokenize(texts, options.truncate)
-            jobs = [
-                text_job(task, options, text, tokens) for text, tokens in zip(texts, encoded, strict=True)
-            ]
-            return await self._batched(jobs, arrival)
+            task, options = check(message, self._spec, self._limits.max_texts)
+            strings = list(message.texts)
+            encoded = await self._tokenize(strings, options.truncate)
+            self._gate.tokenized(entered, sum(map(len, encoded)))
+            jobs = [text_job(task, options, text, one) for text, one in zip(strings, encoded, strict=True)]
+            request = Request(jobs, arrival.arrived_s, entered.due_s, arrival.deadline_s, entered.share)
+            await self._batcher.answer(request)
+            self._gate.answered(entered)
+            return request
         finally:
-            self._telemetry.left()
+            self._gate.leave(entered)
 
     async def _tokenize(self, texts: list[str], truncate: bool) -> list[EncodedText]:
         """Short texts at once: their tokens take less time than the way to a thread and back. Else in slices
         on the tokenizer's thread, so that a request of many texts does not hold up all others."""
         if sum(map(len, texts)) <= TOKENIZED_HERE_CHARACTERS:
             return _fitting(self._tokenizer.encode(texts, truncate), 0)
-        self._tokenizing_texts += len(texts)
         loop = asyncio.get_running_loop()
         encoded: list[EncodedText] = []
-        try:
-            for first in range(0, len(texts), TOKENIZED_AT_ONCE):
-                some = texts[first : first + TOKENIZED_AT_ONCE]
-                tokens = await loop.run_in_executor(self._thread, self._tokenizer.encode, some, truncate)
-                encoded += _fitting(tokens, first)
-        finally:
-            self._tokenizing_texts -= len(texts)
+        for first in range(0, len(texts), TOKENIZED_AT_ONCE):
+            some = texts[first : first + TOKENIZED_AT_ONCE]
+            tokens = await loop.run_in_executor(self._thread, self._tokenizer.encode, some, truncate)
+            encoded += _fitting(tokens, first)
         return encoded
-
-    async def _batched(self, jobs: list[TextJob], arrival: Arrival) -> Request:
-        self._check_deadline(arrival, tokens=sum(len(job.encoded) for job in jobs))
-        span_s = min(arrival.deadline_s - arrival.arrived_s, self._replica.dispatcher.slo_s)
-        due_s = arrival.arrived_s + DUE_FRACTION * span_s
-        request = Request(jobs, arrival.arrived_s, due_s, arrival.deadline_s)
-        await self._batcher.answer(request)
-        return request
-
-    def _check_open(self) -> None:
-        if self._replica.state == REPLICA_STATE_STARTING:
-            raise unavailable("starting", "the model is being loaded", RETRY_STARTING_S)
-
-    def _check_room(self, texts: int) -> None:
-        dispatcher = self._batcher.dispatcher
-        load = Load(
-            self._telemetry.counters.in_flight,
-            dispatcher.waiting_texts + self._tokenizing_texts,
-            dispatcher.waiting_tokens,
-        )
-        full = admit(texts, load, self._limits.admission, dispatcher.service_time.current)
-        if full is not None:
-            raise queue_full(full.message, full.retry_after_s)
-
-    def _check_deadline(self, arrival: Arrival, tokens: int) -> None:
-        """The least that is still to come: the batch in the engine, then this request as an unpadded one."""
-        least_s = self._batcher.busy_s() + self._batcher.dispatcher.service_time.current.batch_s(tokens)
-        left_s = arrival.deadline_s - self._clock()
-        if left_s < least_s:
-            times = f"{max(0.0, left_s) * 1000:.1f} ms are left and {least_s * 1000:.1f} ms are needed"
-            raise deadline_exceeded(f"{times}: nothing was computed")
 
     def _reply(self, message: AnyRequest, request: Request) -> AnyResponse:
         cost = request.cost

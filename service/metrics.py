@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 from energy import Reading
 from minwatt.v1.errors import UsageError
 from minwatt.v1.fleet_pb2 import REPLICA_STATE_READY
+from service.access import Access
 from service.replica import Sources
 from service.statuses import REASONS
 from service.tally import Tally
@@ -82,6 +83,10 @@ class Metrics:
                 f"host = {host!r}, metrics-port = {port}: can't be bound ({error.strerror}){free}"
             ) from error
         return self._server.server_port
+
+    def watch(self, access: Access) -> None:
+        """Counts by tenant, of those that are configured now."""
+        self.registry.register(_ByTenant(access))
 
     def close(self) -> None:
         if self._server is not None:
@@ -151,6 +156,11 @@ class _Present(Collector):
             ("minwatt_queue_depth_texts", "Texts that wait.", float(replica.dispatcher.waiting_texts)),
             ("minwatt_in_flight_requests", "Accepted and not yet answered.", float(counters.in_flight)),
             (
+                "minwatt_batch_class_queue_depth_texts",
+                "Of those that wait, of the priority class batch.",
+                float(replica.dispatcher.waiting_batch_class_texts),
+            ),
+            (
                 "minwatt_max_batch_texts",
                 "Of the operating point.",
                 float(replica.dispatcher.limits.max_texts),
@@ -158,7 +168,11 @@ class _Present(Collector):
             ("minwatt_max_delay_seconds", "Of the operating point.", replica.dispatcher.limits.max_delay_s),
             ("minwatt_operating_point_version", "In force.", float(replica.operating_point_version)),
             ("minwatt_reflex_raised", "1 while slack is short.", float(replica.dispatcher.raised)),
-            ("minwatt_shedding", "1 while low priority is refused.", float(replica.shed_low_priority)),
+            (
+                "minwatt_shedding",
+                "1 while the class batch is refused for want of watts.",
+                float(replica.shed_low_priority),
+            ),
         ):
             yield GaugeMetricFamily(name, text, value)
         yield CounterMetricFamily(
@@ -211,3 +225,30 @@ class _Present(Collector):
         ):
             shared.add_metric([power.last.source, part], value)
         yield shared
+
+
+class _ByTenant(Collector):
+    """A tenant that leaves the file leaves the metrics: there are never more labels than tenants."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    def collect(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily(
+            "minwatt_tenant_requests", "Ended; by outcome: ok or why refused.", labels=["tenant", "outcome"]
+        )
+        tokens = CounterMetricFamily("minwatt_tenant_tokens", "Of answered requests.", labels=["tenant"])
+        joules = CounterMetricFamily(
+            "minwatt_tenant_joules", "Of answered requests, as far as known.", labels=["tenant"]
+        )
+        in_flight = GaugeMetricFamily(
+            "minwatt_tenant_in_flight_requests", "Accepted and not yet answered.", labels=["tenant"]
+        )
+        for caller in self._access.callers:
+            name, usage = caller.tenant.name, caller.usage
+            for outcome, count in sorted(usage.outcomes.items()):
+                requests.add_metric([name, outcome], count)
+            tokens.add_metric([name], usage.tokens_total)
+            joules.add_metric([name], usage.joules_total)
+            in_flight.add_metric([name], usage.in_flight)
+        yield from (requests, tokens, joules, in_flight)

@@ -9,10 +9,18 @@ from __future__ import annotations
 from minwatt.v1.fleet_pb2 import ReplicaReport
 from service.replica import Sources
 
+NOT_DEMAND = ("quota", "identity")  # refusals
+
 
 def report(sources: Sources, sequence: int, interval_s: float) -> ReplicaReport:
-    """Cumulative fields count from the start; the sketch is of the `interval_s` since the last report."""
+    """Cumulative fields count from the start; the sketch is of the `interval_s` since the last report.
+
+    What a tenant sends beyond its quota, or without a valid key, is no demand on the fleet and no failure of
+    it: more replicas would answer none of it. It is left out, of the arrivals too.
+    """
     replica, counters = sources.replica, sources.counters
+    refusals = dict(counters.refusals)
+    uninvited = sum(refusals.pop(reason, 0) for reason in NOT_DEMAND)
     who = replica.identity
     return ReplicaReport(
         replica_id=who.replica_id,
@@ -22,9 +30,9 @@ def report(sources: Sources, sequence: int, interval_s: float) -> ReplicaReport:
         state=replica.state,
         interval_seconds=interval_s,
         sequence=sequence,
-        arrivals_total=counters.arrivals,
+        arrivals_total=counters.arrivals - uninvited,
         completions_total=counters.completions,
-        refusals_total=dict(counters.refusals),
+        refusals_total=refusals,
         tokens_total=counters.tokens,
         padded_tokens_total=counters.padded_tokens,
         queue_depth=replica.dispatcher.waiting_texts,

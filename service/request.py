@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from minwatt.v1.decode import EncodedText
 from minwatt.v1.inference_pb2 import Classification, EntityList
+from service.waiting import NOBODYS, Share
 
 Floats = NDArray[np.float32]
 TextResult = Classification | EntityList
@@ -57,6 +58,7 @@ class Request:
     arrived_s: float
     due_s: float
     deadline_s: float = math.inf
+    share: Share = NOBODYS
     cost: Cost = field(default_factory=Cost)
     results: list[TextResult | None] = field(init=False)
     unanswered: int = field(init=False)  # texts

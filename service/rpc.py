@@ -49,7 +49,7 @@ def text_inference(inference: Inference, limits: RpcLimits) -> Service:
         read: Reader[Any] = Reader(request, limits.max_message_bytes)
 
         async def behaviour(message: bytes, call: Call) -> bytes:
-            arrival = inference.arrival(method, call.timeout_s)
+            arrival = inference.arrival(method, call)
             reply = await inference.answer(read(message), arrival)
             return reply.SerializeToString()
 
@@ -130,8 +130,7 @@ class _Stream:
     async def _outcome(
         self, id_: str, message: AnyRequest | Unreadable, timeout_s: float | None
     ) -> StreamReply:
-        limits = [limit for limit in (timeout_s, self._call.timeout_s) if limit is not None]
-        arrival = self._inference.arrival(self._method, min(limits, default=None))
+        arrival = self._inference.arrival(self._method, self._call, timeout_s)
         try:
             response = await self._inference.answer(message, arrival)
         except Refusal as refusal:

@@ -20,6 +20,7 @@ from energy.modelled import this_process
 from minwatt.v1.errors import UsageError
 from minwatt.v1.fleet_pb2 import REPLICA_STATE_DRAINING, REPLICA_STATE_READY
 from minwatt.v1.model_dir import ModelDirectory
+from service.access import Access
 from service.admission import AdmissionLimits
 from service.batcher import Batcher
 from service.clocks import CardClock, clocks_of_this_machine
@@ -40,6 +41,7 @@ from service.runtime.onnx import OnnxEncoder
 from service.service_time import ServiceTimeEstimate
 from service.settings import ServeSettings
 from service.telemetry import Telemetry
+from service.tenants import OPEN_DIRECTORY, read_tenants
 from service.tokenize import TextTokenizer
 from service.warm_up import warm_up
 from service.workers import Engines
@@ -61,6 +63,7 @@ class Parts:
     batcher: Batcher
     inference: Inference
     card_clock: CardClock
+    access: Access
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,7 @@ class Makers:
 
 def assemble(settings: ServeSettings, makers: Makers = Makers()) -> Parts:
     """Loads the model, opens the meter and, where it may set clocks, the card. Raises UsageError."""
+    access = Access(OPEN_DIRECTORY if settings.tenants is None else read_tenants(settings.tenants))
     directory = ModelDirectory.open(settings.model)
     spec = directory.spec
     variant = settings.variant or spec.default_variant
@@ -88,6 +92,7 @@ def assemble(settings: ServeSettings, makers: Makers = Makers()) -> Parts:
     replica = Replica(identity, dispatcher, most_texts(settings))
     counters = Counters()
     metrics = Metrics(Sources(replica, counters, power, card_clock))
+    metrics.watch(access)
     telemetry = Telemetry(counters, metrics, power)
     batcher = Batcher(dispatcher, engines, telemetry, card_clock)
     bounds = RequestLimits(
@@ -95,7 +100,7 @@ def assemble(settings: ServeSettings, makers: Makers = Makers()) -> Parts:
         settings.default_deadline_s,
         AdmissionLimits(settings.max_in_flight, settings.max_queue_texts),
     )
-    inference = Inference(spec, tokenizer, batcher, replica, telemetry, bounds)
+    inference = Inference(spec, tokenizer, batcher, replica, telemetry, bounds, access)
     return Parts(
         directory,
         engines,
@@ -107,6 +112,7 @@ def assemble(settings: ServeSettings, makers: Makers = Makers()) -> Parts:
         batcher,
         inference,
         card_clock,
+        access,
     )
 
 
@@ -135,6 +141,8 @@ async def run(settings: ServeSettings, on_ready: Callable[[str], None], makers: 
         await _warm(parts)
         await parts.power.share()
         loops += [_start(parts.card_clock.run(), stack), _start(parts.batcher.run(), stack)]
+        if settings.tenants is not None:
+            loops.append(_start(parts.access.keep_reading(settings.tenants), stack))
         if settings.reuse_port:
             parts.replica.address = await door.open(services)
 

@@ -73,6 +73,7 @@ class ServeSettings(BaseModel):
     metrics_port: Port = 9100
     scaler: Address | None = None
     replica_id: Name | None = None
+    tenants: Path | None = None  # None: everybody is one tenant without a quota
     meter: str = "auto"
     gpu_clocks: bool = False
 

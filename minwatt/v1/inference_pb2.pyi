@@ -52,19 +52,21 @@ class _Priority:
 class _PriorityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Priority.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     PRIORITY_UNSPECIFIED: _Priority.ValueType  # 0
-    """as PRIORITY_NORMAL"""
-    PRIORITY_LOW: _Priority.ValueType  # 1
-    """may be refused then: RESOURCE_EXHAUSTED that says when to retry"""
-    PRIORITY_NORMAL: _Priority.ValueType  # 2
+    """as PRIORITY_INTERACTIVE"""
+    PRIORITY_BATCH: _Priority.ValueType  # 1
+    """takes what is left: waits longer, and is refused first (RESOURCE_EXHAUSTED, with when to retry)"""
+    PRIORITY_INTERACTIVE: _Priority.ValueType  # 2
+    """a person waits for the answer"""
 
 class Priority(_Priority, metaclass=_PriorityEnumTypeWrapper):
-    """Who is refused first when the fleet must draw fewer watts than its load needs."""
+    """Who goes first, and who is refused first when a replica or the fleet's watts run short."""
 
 PRIORITY_UNSPECIFIED: Priority.ValueType  # 0
-"""as PRIORITY_NORMAL"""
-PRIORITY_LOW: Priority.ValueType  # 1
-"""may be refused then: RESOURCE_EXHAUSTED that says when to retry"""
-PRIORITY_NORMAL: Priority.ValueType  # 2
+"""as PRIORITY_INTERACTIVE"""
+PRIORITY_BATCH: Priority.ValueType  # 1
+"""takes what is left: waits longer, and is refused first (RESOURCE_EXHAUSTED, with when to retry)"""
+PRIORITY_INTERACTIVE: Priority.ValueType  # 2
+"""a person waits for the answer"""
 Global___Priority: _TypeAlias = Priority  # noqa: Y015
 
 @_typing.final

@@ -18,7 +18,7 @@ def test_requests_are_interactive_unless_they_say_batch() -> None:
         extract_request("", ["a"], priority="batch"),
     ]
     priorities = [request.options.priority for request in asked]
-    assert priorities == [pb.PRIORITY_NORMAL, pb.PRIORITY_LOW, pb.PRIORITY_LOW]
+    assert priorities == [pb.PRIORITY_INTERACTIVE, pb.PRIORITY_BATCH, pb.PRIORITY_BATCH]
 
 
 def test_options_travel() -> None:
