@@ -161,6 +161,8 @@ def _session(graph: Path, heads: Mapping[str, int], options: RuntimeOptions) -> 
     settings.intra_op_num_threads = options.threads
     settings.inter_op_num_threads = 1
     settings.log_severity_level = _WARNINGS_ARE_ERRORS_ONLY
+    # A plan of the memory is kept for every shape that ever came: on a CPU, where each batch has its own.
+    settings.enable_mem_pattern = options.provider != "cpu"
     # Spinning threads would burn watts while nothing is to be computed.
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
