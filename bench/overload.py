@@ -65,8 +65,16 @@ class Row:
 
 async def replica(slo: str, paced: Sequence[str]) -> tuple[asyncio.subprocess.Process, str]:
     """A warm replica and its address."""
-    module = ["bench.paced_replica", *paced] if paced else ["minwatt", "serve"]
-    command = [sys.executable, "-m", *module, "--port", "0", "--metrics-port", "0", "--slo", slo]
+    flags = {"port": "0", "metrics-port": "0", "slo": slo}
+    if paced:
+        module = ["bench.paced_replica", *paced, *(f"{name}={value}" for name, value in flags.items())]
+    else:
+        module = [
+            "minwatt",
+            "serve",
+            *(part for name, value in flags.items() for part in (f"--{name}", value)),
+        ]
+    command = [sys.executable, "-m", *module]
     process = await asyncio.create_subprocess_exec(
         *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
     )

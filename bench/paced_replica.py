@@ -1,13 +1,14 @@
 """A `minwatt serve` whose engine takes a given time for a batch, and no CPU time.
 
-    python -m bench.paced_replica ALPHA_MS BETA_US_PER_TOKEN SERVE_OPTIONS…
+    python -m bench.paced_replica ALPHA_MS BETA_US_PER_TOKEN [flag=value …]
 
-Everything but the model's computation is the real server's. It shows what admission and batching do on a
+The flags are those of `minwatt serve`. Everything but the model's computation is the real server's. It shows what admission and batching do on a
 machine whose speed drifts; started by `overload --paced`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
 from collections.abc import Mapping
@@ -16,9 +17,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-import service.server
-from minwatt.cli import main
-from service.runtime.onnx import RuntimeOptions
+from service.runtime.options import RuntimeOptions
+from service.server import Makers, run
+from service.settings import ServeSettings
 
 
 class PacedEncoder:
@@ -29,6 +30,10 @@ class PacedEncoder:
 
     def __init__(self, _graph: Path, heads: Mapping[str, int], _options: RuntimeOptions) -> None:
         self._heads = heads
+
+    def shape_for(self, texts: int, tokens: int) -> tuple[int, int]:
+        """Padded to nothing but the batch's longest text."""
+        return texts, tokens
 
     def run(
         self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]
@@ -43,7 +48,17 @@ class PacedEncoder:
         }
 
 
+def main() -> None:
+    alpha_ms, beta_us_per_token, *flags = sys.argv[1:]
+    PacedEncoder.alpha_s, PacedEncoder.beta_s_per_token = (
+        float(alpha_ms) * 1e-3,
+        float(beta_us_per_token) * 1e-6,
+    )
+    given = dict(flag.split("=", 1) for flag in flags)
+    settings = ServeSettings.of_flags(**{name.replace("-", "_"): value for name, value in given.items()})
+    makers = Makers(encoder=PacedEncoder)
+    asyncio.run(run(settings, on_ready=lambda line: print(line, flush=True), makers=makers))  # noqa: T201
+
+
 if __name__ == "__main__":
-    PacedEncoder.alpha_s, PacedEncoder.beta_s_per_token = float(sys.argv[1]) * 1e-3, float(sys.argv[2]) * 1e-6
-    setattr(service.server, "OnnxEncoder", PacedEncoder)  # noqa: B010 - mypy has no word for a replaced import
-    main(["serve", *sys.argv[3:]])
+    main()
