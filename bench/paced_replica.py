@@ -2,8 +2,8 @@
 
     python -m bench.paced_replica ALPHA_MS BETA_US_PER_TOKEN [flag=value …]
 
-The flags are those of `minwatt serve`. Everything but the model's computation is the real server's. It shows what admission and batching do on a
-machine whose speed drifts; started by `overload --paced`.
+The flags are those of `minwatt serve`. Everything but the model's computation is the real server's. It shows
+what admission and batching do on a machine whose speed drifts; started by `overload --paced`.
 """
 
 from __future__ import annotations
