@@ -62,7 +62,7 @@ def overload(factor: float, truth: ServiceTime, slo_s: float) -> Run:
             running = None
             padded = len(batch) * max(text.tokens for text in batch)
             computed = ComputedBatch([None] * len(batch), padded, started_s, now_s - started_s)  # type: ignore[list-item]
-            for request, _ in dispatcher.complete(batch, computed, None):
+            for request, _ in dispatcher.complete(batch, computed, None, 0):
                 took_s = now_s - request.arrived_s
                 margin.learn(took_s, predicted.pop(request), slo_s)
                 if request.arrived_s >= arrivals_s[LEARNING]:
