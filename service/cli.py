@@ -55,6 +55,14 @@ def serve(
     max_texts: Annotated[int | None, _flag("Texts a request.", "256")] = None,
     max_message_bytes: Annotated[int | None, _flag("Bytes a request message.", "1048576")] = None,
     default_deadline: Annotated[str | None, _flag("Of requests that bring none.", "30s")] = None,
+    cache_bytes: Annotated[int | None, _flag("Memory for known answers; 0 keeps none.", "0")] = None,
+    cache_ttl: Annotated[str | None, _flag("A known answer is kept no longer.", "1h")] = None,
+    cache_redis: Annotated[
+        str | None, _flag("redis://HOST:PORT/DB: known answers are kept there, for all replicas.")
+    ] = None,
+    cache_key_file: Annotated[
+        Path | None, _flag("32 to 64 secret bytes, the same for all replicas that share a Redis.")
+    ] = None,
     max_connection_age: Annotated[str | None, _flag("Then a client connects anew, ±10%.", "30s")] = None,
     drain_delay: Annotated[str | None, _flag("Serve on after readiness went off.", "0s")] = None,
     drain_grace: Annotated[str | None, _flag("For requests in flight when draining.", "10s")] = None,

@@ -10,9 +10,10 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 from minwatt.v1.decode import EncodedText
@@ -27,12 +28,13 @@ from minwatt.v1.inference_pb2 import (
     ModelIdentity,
     Usage,
 )
-from minwatt.v1.model_dir import ModelSpec
+from minwatt.v1.model_dir import ModelSpec, Task
 from service.admission import AdmissionLimits, Load, admit
 from service.answers import text_job
 from service.batcher import Batcher
+from service.cache.known import KeepAt, KnownAnswers
 from service.replica import Replica
-from service.request import Request, TextJob
+from service.request import Answered, Request, TextJob
 from service.statuses import (
     Refusal,
     Violation,
@@ -45,7 +47,7 @@ from service.statuses import (
 )
 from service.telemetry import Telemetry
 from service.tokenize import TextTokenizer, TooLong
-from service.validation import check
+from service.validation import Options, check
 from service.wire import Unreadable
 
 RETRY_STARTING_S = 1.0
@@ -89,8 +91,10 @@ class Inference:
         replica: Replica,
         telemetry: Telemetry,
         limits: RequestLimits,
+        known: KnownAnswers | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._known = known
         self._spec = spec
         self._tokenizer = tokenizer
         self._batcher = batcher
@@ -116,7 +120,7 @@ class Inference:
     async def answer(self, message: AnyRequest | Unreadable, arrival: Arrival) -> AnyResponse:
         """The reply. Raises Refusal; cancelling it withdraws the request. Each way out is counted once."""
         try:
-            request = await self._computed(message, arrival)
+            answered = await self._answered(message, arrival)
         except asyncio.CancelledError:
             self._left_by_client(arrival)
             raise
@@ -127,9 +131,9 @@ class Inference:
         except Exception as error:
             log.exception("%s failed", arrival.method)
             raise self._counted(arrival, internal(f"unexpected {type(error).__name__}")) from error
-        reply = self._reply(cast(AnyRequest, message), request)
+        reply = self._reply(cast(AnyRequest, message), answered)
         self._telemetry.answered(
-            arrival.method, self._clock() - arrival.arrived_s, request.cost, len(request.jobs)
+            arrival.method, self._clock() - arrival.arrived_s, answered.cost, len(answered.results)
         )
         return reply
 
@@ -144,7 +148,7 @@ class Inference:
         else:
             self._telemetry.cancelled(arrival.method, self._clock() - arrival.arrived_s)
 
-    async def _computed(self, message: AnyRequest | Unreadable, arrival: Arrival) -> Request:
+    async def _answered(self, message: AnyRequest | Unreadable, arrival: Arrival) -> Answered:
         if isinstance(message, Unreadable):
             raise message.refusal
         self._check_open()
@@ -152,36 +156,56 @@ class Inference:
         if options.low_priority and self._replica.shed_low_priority:
             raise shed(RETRY_SHED_S)
         self._check_room(len(message.texts))
-        self._check_deadline(arrival, tokens=0)
+        texts = list(message.texts)
+        compute = partial(self._computed, task, options, texts, arrival)
         self._telemetry.entered()
         try:
             async with asyncio.timeout(
                 arrival.deadline_s - self._clock() if arrival.deadline_s < math.inf else None
             ):
-                texts = list(message.texts)
-                encoded = await self._tokenize(texts, options.truncate)
-                jobs = [
-                    text_job(task, options, text, tokens) for text, tokens in zip(texts, encoded, strict=True)
-                ]
-                return await self._batched(jobs, arrival)
+                if self._known is not None and not options.no_cache:
+                    return await self._known.answered(task, options, texts, compute)
+                request = await compute(range(len(texts)))
+                return Answered(request.results, request.cost)
         finally:
             self._telemetry.left()
 
-    async def _tokenize(self, texts: list[str], truncate: bool) -> list[EncodedText]:
+    async def _computed(
+        self,
+        task: Task,
+        options: Options,
+        texts: Sequence[str],
+        arrival: Arrival,
+        indexes: Sequence[int],
+        keep: KeepAt | None = None,
+    ) -> Request:
+        """Of `texts` those at `indexes`, computed; `keep` is given their packed answers."""
+        self._check_deadline(arrival, tokens=0)
+        encoded = await self._tokenize(texts, indexes, options.truncate)
+        jobs = [
+            text_job(task, options, texts[index], tokens, keep=None if keep is None else partial(keep, index))
+            for index, tokens in zip(indexes, encoded, strict=True)
+        ]
+        return await self._batched(jobs, arrival)
+
+    async def _tokenize(
+        self, texts: Sequence[str], indexes: Sequence[int], truncate: bool
+    ) -> list[EncodedText]:
         """In slices, so that a request of many texts does not hold up all others."""
-        self._tokenizing_texts += len(texts)
+        self._tokenizing_texts += len(indexes)
         loop = asyncio.get_running_loop()
         encoded: list[EncodedText] = []
         try:
-            for first in range(0, len(texts), TOKENIZED_AT_ONCE):
-                some = texts[first : first + TOKENIZED_AT_ONCE]
+            for first in range(0, len(indexes), TOKENIZED_AT_ONCE):
+                some = [texts[index] for index in indexes[first : first + TOKENIZED_AT_ONCE]]
                 tokens = await loop.run_in_executor(self._thread, self._tokenizer.encode, some, truncate)
                 if isinstance(tokens, TooLong):
                     hint = "LONG_TEXT_TRUNCATE reads its beginning"
-                    raise invalid([Violation(f"texts[{first + tokens.index}]", f"{tokens.length} ({hint})")])
+                    field = f"texts[{indexes[first + tokens.index]}]"
+                    raise invalid([Violation(field, f"{tokens.length} ({hint})")])
                 encoded += tokens
         finally:
-            self._tokenizing_texts -= len(texts)
+            self._tokenizing_texts -= len(indexes)
         return encoded
 
     async def _batched(self, jobs: list[TextJob], arrival: Arrival) -> Request:
@@ -217,20 +241,22 @@ class Inference:
             times = f"{max(0.0, left_s) * 1000:.1f} ms are left and {least_s * 1000:.1f} ms are needed"
             raise deadline_exceeded(f"{times}: nothing was computed")
 
-    def _reply(self, message: AnyRequest, request: Request) -> AnyResponse:
-        cost = request.cost
+    def _reply(self, message: AnyRequest, answered: Answered) -> AnyResponse:
+        cost = answered.cost
+        source = "unknown" if cost.energy_j is None else self._telemetry.energy_source
         usage = Usage(
             tokens=cost.tokens,
             queue_seconds=cost.queue_s,
             compute_seconds=cost.compute_s,
             batch_size=cost.batch_texts,
-            energy_joules=cost.energy_j,
-            energy_source="unknown" if cost.energy_j is None else self._telemetry.energy_source,
+            energy_joules=None if source == "unknown" else cost.energy_j,
+            energy_source=source,
+            cached_texts=cost.cached_texts,
         )
         if isinstance(message, ClassifyRequest):
-            labels = cast(list[Classification], request.results)
+            labels = cast(list[Classification], answered.results)
             return ClassifyResponse(results=labels, usage=usage, model=self._identity)
-        entities = cast(list[EntityList], request.results)
+        entities = cast(list[EntityList], answered.results)
         return ExtractEntitiesResponse(results=entities, usage=usage, model=self._identity)
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 from energy import Reading
 from minwatt.v1.errors import UsageError
 from minwatt.v1.fleet_pb2 import REPLICA_STATE_READY
+from service.cache.flights import Store, TextCounts
 from service.replica import Sources
 from service.statuses import REASONS
 
@@ -81,6 +82,10 @@ class Metrics:
             self.refusals.labels(reason)  # from the start at 0: a rate over the first refusal is then right
         self.registry.register(_Present(sources))
 
+    def watch_cache(self, texts: TextCounts, store: Store) -> None:
+        """Shows a cache where there is one."""
+        self.registry.register(_Known(texts, store))
+
     def serve(self, host: str, port: int) -> int:
         """Serves `/metrics`; returns the port. Raises UsageError when it is taken."""
         try:
@@ -96,6 +101,35 @@ class Metrics:
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
+
+
+class _Known(Collector):
+    """The cache, read when scraped. What a store can't know of itself is left out."""
+
+    def __init__(self, texts: TextCounts, store: Store) -> None:
+        self._texts = texts
+        self._store = store
+
+    def collect(self) -> Iterator[Metric]:
+        texts = CounterMetricFamily("minwatt_cache_texts", "Texts looked up.", labels=["outcome"])
+        for outcome, count in (
+            ("hit", self._texts.hit),
+            ("joined", self._texts.joined),
+            ("missed", self._texts.missed),
+        ):
+            texts.add_metric([outcome], count)
+        yield texts
+        store = self._store.counts()
+        yield GaugeMetricFamily("minwatt_cache_up", "0 while the store is left alone.", float(store.up))
+        yield CounterMetricFamily("minwatt_cache_failures", "Exchanges that failed.", store.failures)
+        if store.entries is None or store.size_bytes is None:
+            return
+        removed = CounterMetricFamily("minwatt_cache_removed", "Answers let go of.", labels=["reason"])
+        removed.add_metric(["room"], store.evicted)
+        removed.add_metric(["age"], store.expired)
+        yield removed
+        yield GaugeMetricFamily("minwatt_cache_entries", "Answers kept.", float(store.entries))
+        yield GaugeMetricFamily("minwatt_cache_bytes", "That they take.", float(store.size_bytes))
 
 
 class _Present(Collector):

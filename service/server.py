@@ -21,6 +21,7 @@ from minwatt.v1.fleet_pb2 import REPLICA_STATE_DRAINING, REPLICA_STATE_READY
 from minwatt.v1.model_dir import ModelDirectory
 from service.admission import AdmissionLimits
 from service.batcher import Batcher
+from service.cache.opening import Cache, open_cache
 from service.clocks import CardClock, clocks_of_this_machine
 from service.counters import Counters
 from service.dispatch import Dispatcher
@@ -60,6 +61,7 @@ class Parts:
     batcher: Batcher
     inference: Inference
     card_clock: CardClock
+    cache: Cache | None
 
 
 def assemble(settings: ServeSettings) -> Parts:
@@ -89,8 +91,13 @@ def assemble(settings: ServeSettings) -> Parts:
         settings.default_deadline_s,
         AdmissionLimits(settings.max_in_flight, settings.max_queue_texts),
     )
-    inference = Inference(spec, tokenizer, batcher, replica, telemetry, bounds)
-    return Parts(directory, engine, replica, counters, power, metrics, batcher, inference, card_clock)
+    cache = open_cache(settings)
+    known = None
+    if cache is not None:
+        metrics.watch_cache(cache.flights.texts, cache.flights.store)
+        known = cache.of_model(spec, variant, settings.provider)
+    inference = Inference(spec, tokenizer, batcher, replica, telemetry, bounds, known)
+    return Parts(directory, engine, replica, counters, power, metrics, batcher, inference, card_clock, cache)
 
 
 async def run(settings: ServeSettings, on_ready: Callable[[str], None]) -> None:
@@ -102,6 +109,8 @@ async def run(settings: ServeSettings, on_ready: Callable[[str], None]) -> None:
         stack.callback(parts.card_clock.close)
         last_acts.append(parts.card_clock.close)
         stack.callback(parts.power.close)
+        if parts.cache is not None:
+            stack.push_async_callback(parts.cache.flights.store.close)
         stack.callback(parts.inference.close)
         metrics_port = parts.metrics.serve(settings.host, settings.metrics_port)
         stack.callback(parts.metrics.close)

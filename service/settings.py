@@ -18,6 +18,7 @@ from service.queue import MOST_PADDED_TOKENS, MOST_TEXTS
 
 _ADDRESS = re.compile(r"(?:\[[^\s\[\]]+\]|[^\s\[\]:]+):([0-9]{1,5})")  # an IPv6 host stands in brackets
 DAY_S = 86_400.0
+LEAST_CACHE_BYTES = 1024**2
 
 
 def _address(value: str) -> str:
@@ -72,6 +73,11 @@ class ServeSettings(BaseModel):
     max_message_bytes: Annotated[int, Field(ge=1024, le=256 * 1024 * 1024)] = 1024 * 1024
     default_deadline_s: Deadline = 30.0
 
+    cache_bytes: Annotated[int, Field(ge=0, le=1024**4)] = 0  # 0: no cache
+    cache_ttl_s: Age = 3600.0
+    cache_redis: str | None = None
+    cache_key_file: Path | None = None
+
     max_connection_age_s: Age = 30.0
     drain_delay_s: Wait = 0.0
     drain_grace_s: Wait = 10.0
@@ -82,6 +88,17 @@ class ServeSettings(BaseModel):
             raise ValueError(
                 f"max-texts = {self.max_texts} exceeds max-queue-texts = {self.max_queue_texts}: "
                 "such a request could never enter"
+            )
+        if 0 < self.cache_bytes < LEAST_CACHE_BYTES:
+            raise ValueError(
+                f"cache-bytes = {self.cache_bytes}: allowed: 0 (off) or {LEAST_CACHE_BYTES} and more"
+            )
+        if self.cache_redis is not None and self.cache_bytes:
+            raise ValueError("cache-bytes and cache-redis: answers are kept in one place: give one of them")
+        if (self.cache_redis is None) != (self.cache_key_file is None):
+            raise ValueError(
+                "cache-redis and cache-key-file go together: the file, the same for all replicas, keeps "
+                "others from guessing what was asked; e.g. of: head -c 64 /dev/urandom"
             )
         return self
 
