@@ -45,9 +45,10 @@ $(READY): pyproject.toml constraints.txt | system
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,proto]'
 	@touch $@
 
-# What pip can't bring: an interpreter that is new enough and, for one test's stand-in library, a C compiler.
+# What pip can't bring: an interpreter that is new enough and, for tests, a C compiler and a Redis server.
 system:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "minwatt needs Python 3.11 or newer; $(PYTHON) is older. Set PYTHON=python3.x" >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || scripts/need-debian python3-venv
 	@command -v cc >/dev/null || scripts/need-debian gcc libc6-dev
+	@command -v redis-server >/dev/null || scripts/need-debian redis-server
