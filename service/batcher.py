@@ -18,6 +18,7 @@ from service.clocks import CardClock
 from service.dispatch import Batch, Dispatcher, Outcome, Resolved
 from service.engine import Engine
 from service.request import ComputedBatch, Request
+from service.spans import Tracer
 from service.statuses import Refusal, deadline_exceeded, internal, unavailable
 
 log = logging.getLogger(__name__)
@@ -40,12 +41,14 @@ class Batcher:
         engine: Engine,
         observer: BatchObserver,
         card_clock: CardClock,
+        tracer: Tracer | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.dispatcher = dispatcher
         self._card_clock = card_clock
         self._engine = engine
         self._observer = observer
+        self._tracer = tracer
         self._clock = clock
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._futures: dict[Request, asyncio.Future[None]] = {}
@@ -126,6 +129,9 @@ class Batcher:
             self._busy_until_s = 0.0
             self.dispatcher.clock_mhz = self._card_clock.in_force_mhz
         joules = self._observer.batch_computed(computed, [text.tokens for text in batch])
+        if self._tracer is not None:
+            spans = {text.payload.request.span for text in batch} - {None}
+            self._tracer.batch(spans, len(batch), computed)
         self._resolve(self.dispatcher.complete(batch, computed, joules))
 
     def _resolve(self, resolved: Resolved) -> None:

@@ -33,8 +33,11 @@ from service.admission import AdmissionLimits, Load, admit
 from service.answers import text_job
 from service.batcher import Batcher
 from service.cache.known import KeepAt, KnownAnswers
+from service.calls import Call
+from service.logs import about
 from service.replica import Replica
-from service.request import Answered, Request, TextJob
+from service.request import FREE, Answered, Cost, Request, TextJob
+from service.spans import RequestSpan, Tracer
 from service.statuses import (
     Refusal,
     Violation,
@@ -78,6 +81,8 @@ class Arrival:
     method: str
     arrived_s: float
     deadline_s: float
+    call: Call | None = None
+    span: RequestSpan | None = None  # while this request is traced
 
 
 class Inference:
@@ -92,9 +97,11 @@ class Inference:
         telemetry: Telemetry,
         limits: RequestLimits,
         known: KnownAnswers | None = None,
+        tracer: Tracer | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._known = known
+        self._tracer = tracer
         self._spec = spec
         self._tokenizer = tokenizer
         self._batcher = batcher
@@ -109,13 +116,15 @@ class Inference:
             name=identity.model, version=identity.model_version, variant=identity.variant
         )
 
-    def arrival(self, method: str, timeout_s: float | None) -> Arrival:
-        """Counts a request at the door. `timeout_s` None: the server's default deadline."""
+    def arrival(self, method: str, call: Call | None, timeout_s: float | None = None) -> Arrival:
+        """Counts a request at the door. `timeout_s`: its own beside the call's; neither: the default."""
         self._telemetry.arrived()
         now_s = self._clock()
-        return Arrival(
-            method, now_s, now_s + (self._limits.default_deadline_s if timeout_s is None else timeout_s)
-        )
+        calls_s = None if call is None else call.timeout_s
+        limits_s = [limit_s for limit_s in (timeout_s, calls_s) if limit_s is not None]
+        deadline_s = now_s + min(limits_s, default=self._limits.default_deadline_s)
+        span = None if self._tracer is None else self._tracer.request(method, now_s, call)
+        return Arrival(method, now_s, deadline_s, call, span)
 
     async def answer(self, message: AnyRequest | Unreadable, arrival: Arrival) -> AnyResponse:
         """The reply. Raises Refusal; cancelling it withdraws the request. Each way out is counted once."""
@@ -129,17 +138,32 @@ class Inference:
         except Refusal as refusal:
             raise self._counted(arrival, refusal) from None
         except Exception as error:
-            log.exception("%s failed", arrival.method)
+            log.exception("%s failed", arrival.method, extra=about(arrival.call, {}))
             raise self._counted(arrival, internal(f"unexpected {type(error).__name__}")) from error
         reply = self._reply(cast(AnyRequest, message), answered)
         self._telemetry.answered(
             arrival.method, self._clock() - arrival.arrived_s, answered.cost, len(answered.results)
         )
+        self._ended(arrival, "OK", len(answered.results), answered.cost)
         return reply
 
     def _counted(self, arrival: Arrival, refusal: Refusal) -> Refusal:
         self._telemetry.refused(arrival.method, self._clock() - arrival.arrived_s, refusal)
+        self._ended(arrival, refusal.code.name)
         return refusal
+
+    def _ended(self, arrival: Arrival, status: str, texts: int = 0, cost: Cost = FREE) -> None:
+        if arrival.span is not None:
+            arrival.span.end(self._clock(), status, texts, cost)
+        if log.isEnabledFor(logging.DEBUG):
+            took_s = self._clock() - arrival.arrived_s
+            fields = {
+                "method": arrival.method,
+                "status": status,
+                "duration_s": round(took_s, 6),
+                "texts": texts,
+            }
+            log.debug("request ended", extra=about(arrival.call, fields))
 
     def _left_by_client(self, arrival: Arrival) -> None:
         """gRPC cancels a call also when its deadline passes: that is told apart by the time."""
@@ -147,6 +171,7 @@ class Inference:
             self._counted(arrival, _late())
         else:
             self._telemetry.cancelled(arrival.method, self._clock() - arrival.arrived_s)
+            self._ended(arrival, "CANCELLED")
 
     async def _answered(self, message: AnyRequest | Unreadable, arrival: Arrival) -> Answered:
         if isinstance(message, Unreadable):
@@ -164,7 +189,7 @@ class Inference:
                 arrival.deadline_s - self._clock() if arrival.deadline_s < math.inf else None
             ):
                 if self._known is not None and not options.no_cache:
-                    return await self._known.answered(task, options, texts, compute)
+                    return await self._known.answered(task, options, texts, compute, arrival.deadline_s)
                 request = await compute(range(len(texts)))
                 return Answered(request.results, request.cost)
         finally:
@@ -181,7 +206,10 @@ class Inference:
     ) -> Request:
         """Of `texts` those at `indexes`, computed; `keep` is given their packed answers."""
         self._check_deadline(arrival, tokens=0)
+        begun_s = self._clock()
         encoded = await self._tokenize(texts, indexes, options.truncate)
+        if arrival.span is not None:
+            arrival.span.stage("tokenise", begun_s, self._clock())
         jobs = [
             text_job(task, options, texts[index], tokens, keep=None if keep is None else partial(keep, index))
             for index, tokens in zip(indexes, encoded, strict=True)
@@ -212,7 +240,7 @@ class Inference:
         self._check_deadline(arrival, tokens=sum(len(job.encoded) for job in jobs))
         span_s = min(arrival.deadline_s - arrival.arrived_s, self._replica.dispatcher.slo_s)
         due_s = arrival.arrived_s + DUE_FRACTION * span_s
-        request = Request(jobs, arrival.arrived_s, due_s, arrival.deadline_s)
+        request = Request(jobs, arrival.arrived_s, due_s, arrival.deadline_s, span=arrival.span)
         await self._batcher.answer(request)
         return request
 

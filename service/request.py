@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from minwatt.v1.decode import EncodedText
 from minwatt.v1.inference_pb2 import Classification, EntityList
+from service.spans import RequestSpan
 
 Floats = NDArray[np.float32]
 TextResult = Classification | EntityList
@@ -62,6 +63,9 @@ class Cost:
         self.cached_texts += other.cached_texts
 
 
+FREE = Cost()  # of what was refused
+
+
 @dataclass(slots=True, eq=False)
 class Request:
     """Accepted and tokenised. Times are of the server's monotonic clock."""
@@ -70,6 +74,7 @@ class Request:
     arrived_s: float
     due_s: float
     deadline_s: float = math.inf
+    span: RequestSpan | None = None  # while it is traced
     cost: Cost = field(default_factory=Cost)
     results: list[TextResult | None] = field(init=False)
     unanswered: int = field(init=False)  # texts

@@ -37,6 +37,7 @@ from service.rpc import RpcLimits, handlers
 from service.runtime.onnx import OnnxEncoder, RuntimeOptions
 from service.service_time import ServiceTimeEstimate
 from service.settings import ServeSettings
+from service.spans import Tracer
 from service.telemetry import Telemetry
 from service.tokenize import TextTokenizer
 from service.warm_up import warm_up
@@ -62,6 +63,7 @@ class Parts:
     inference: Inference
     card_clock: CardClock
     cache: Cache | None
+    tracer: Tracer | None
 
 
 def assemble(settings: ServeSettings) -> Parts:
@@ -85,7 +87,8 @@ def assemble(settings: ServeSettings) -> Parts:
     counters = Counters()
     metrics = Metrics(Sources(replica, counters, power, card_clock))
     telemetry = Telemetry(counters, metrics, power)
-    batcher = Batcher(dispatcher, engine, telemetry, card_clock)
+    tracer = _tracer(settings, identity)
+    batcher = Batcher(dispatcher, engine, telemetry, card_clock, tracer)
     bounds = RequestLimits(
         settings.max_texts,
         settings.default_deadline_s,
@@ -96,8 +99,18 @@ def assemble(settings: ServeSettings) -> Parts:
     if cache is not None:
         metrics.watch_cache(cache.flights.texts, cache.flights.store)
         known = cache.of_model(spec, variant, settings.provider)
-    inference = Inference(spec, tokenizer, batcher, replica, telemetry, bounds, known)
-    return Parts(directory, engine, replica, counters, power, metrics, batcher, inference, card_clock, cache)
+    inference = Inference(spec, tokenizer, batcher, replica, telemetry, bounds, known, tracer)
+    return Parts(
+        directory, engine, replica, counters, power, metrics, batcher, inference, card_clock, cache, tracer
+    )
+
+
+def _tracer(settings: ServeSettings, identity: Identity) -> Tracer | None:
+    if settings.otlp_endpoint is None:
+        return None
+    from service.tracing import otlp_tracer  # an extra: read only where it is asked for
+
+    return otlp_tracer(settings.otlp_endpoint, identity, settings.trace_ratio)
 
 
 async def run(settings: ServeSettings, on_ready: Callable[[str], None]) -> None:
@@ -109,6 +122,8 @@ async def run(settings: ServeSettings, on_ready: Callable[[str], None]) -> None:
         stack.callback(parts.card_clock.close)
         last_acts.append(parts.card_clock.close)
         stack.callback(parts.power.close)
+        if parts.tracer is not None:
+            stack.callback(parts.tracer.close)
         if parts.cache is not None:
             stack.push_async_callback(parts.cache.flights.store.close)
         stack.callback(parts.inference.close)

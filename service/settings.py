@@ -78,6 +78,11 @@ class ServeSettings(BaseModel):
     cache_redis: str | None = None
     cache_key_file: Path | None = None
 
+    log_format: Literal["text", "json"] = "text"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    otlp_endpoint: Annotated[str, Field(pattern=r"^https?://\S+$")] | None = None
+    trace_ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
+
     max_connection_age_s: Age = 30.0
     drain_delay_s: Wait = 0.0
     drain_grace_s: Wait = 10.0

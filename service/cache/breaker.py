@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 
 TOLERATED = 3  # failures in a row
-FIRST_BACKOFF_S, LAST_BACKOFF_S = 0.1, 10.0
+FIRST_BACKOFF_S, LAST_BACKOFF_S = 0.1, 5.0
 
 
 class Breaker:

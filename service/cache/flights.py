@@ -8,6 +8,8 @@ nobody along: its followers lead or follow anew. Used by `known`; what is stored
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -75,11 +77,17 @@ class Flights:
     """One per process and store."""
 
     store: Store
+    clock: Callable[[], float] = time.monotonic
     texts: TextCounts = field(default_factory=TextCounts)
     _open: dict[bytes, _Flight] = field(default_factory=dict)
 
-    async def answers(self, keys: Sequence[bytes], rank: int, compute: Compute) -> Found:
-        """Raises what `compute` raises. `rank`: no flight of a lower one is followed: it may wait longer."""
+    async def answers(
+        self, keys: Sequence[bytes], rank: int, compute: Compute, deadline_s: float = math.inf
+    ) -> Found:
+        """Raises what `compute` raises, and TimeoutError when others have not computed by the deadline.
+
+        `rank`: no flight of a lower one is followed: it may wait longer.
+        """
         values: dict[int, bytes] = {}
         computed: set[int] = set()
         followed_flights = 0
@@ -101,7 +109,7 @@ class Flights:
             if led:
                 values |= await self._lead(keys, led, compute)
                 computed |= led.keys()
-            values |= await self._follow(followed)
+            values |= await self._follow(followed, deadline_s)
             followed_flights += 1
         return Found([values[index] for index in range(len(keys))], frozenset(values.keys() - computed))
 
@@ -130,11 +138,15 @@ class Flights:
                 flight.landed.set_result(values.get(index))
         return values
 
-    async def _follow(self, followed: Mapping[int, _Flight]) -> Mapping[int, bytes]:
+    async def _follow(self, followed: Mapping[int, _Flight], deadline_s: float) -> Mapping[int, bytes]:
         """The answers of the flights that had one."""
         if not followed:
             return {}
-        await asyncio.wait({flight.landed for flight in followed.values()})  # cancels none of them
+        left_s = None if deadline_s == math.inf else max(0.0, deadline_s - self.clock())
+        # Unlike awaiting it, this cancels no flight when its follower is.
+        _, late = await asyncio.wait({flight.landed for flight in followed.values()}, timeout=left_s)
+        if late:
+            raise TimeoutError
         landed = {index: flight.landed.result() for index, flight in followed.items()}
         values = {index: value for index, value in landed.items() if value is not None}
         self.texts.joined += len(values)

@@ -6,6 +6,7 @@ by all models of the process, the keys are the model's own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
@@ -14,6 +15,7 @@ from service.answers import unpacked
 from service.cache.flights import Flights
 from service.cache.keys import ModelKeys
 from service.request import Answered, Cost, Request, TextResult
+from service.statuses import deadline_exceeded
 from service.validation import Options
 
 KeepAt = Callable[[int, bytes], None]
@@ -33,9 +35,15 @@ class KnownAnswers:
         self._keys = keys
 
     async def answered(
-        self, task: Task, options: Options, texts: Sequence[str], compute: Compute, scope: str = ""
+        self,
+        task: Task,
+        options: Options,
+        texts: Sequence[str],
+        compute: Compute,
+        deadline_s: float = math.inf,
+        scope: str = "",
     ) -> Answered:
-        """The results in the texts' order; the cost is that of the computed ones. Raises what compute raises.
+        """The results in the texts' order; the cost is that of the computed ones. Raises Refusal.
 
         `scope` separates callers that must not learn of one another's texts, be it by a reply's speed.
         """
@@ -51,7 +59,11 @@ class KnownAnswers:
             return packed
 
         keys = [self._keys.key(scope, task, options.truncate, text) for text in texts]
-        found = await self._flights.answers(keys, rank=int(not options.low_priority), compute=computed)
+        rank = int(not options.low_priority)
+        try:
+            found = await self._flights.answers(keys, rank, computed, deadline_s)
+        except TimeoutError:
+            raise deadline_exceeded("the deadline passed before the answer was there") from None
         for index in found.shared:
             results[index] = unpacked(task, options, texts[index], found.values[index])
         cost.cached_texts = len(found.shared)

@@ -9,10 +9,12 @@ damaged, or written by somebody without the secret, is as good as absent. Made b
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import logging
 import random
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,8 +31,9 @@ try:
 except ImportError as error:
     raise UsageError("cache-redis: needs the redis package: pip install 'minwatt[redis]'") from error
 
-LOOKUP_S = 0.005  # a request waits no longer for what may be known
-ROUND_S = 0.01  # one exchange, connecting included; beyond it has failed
+LOOKUP_S = 0.005  # a request waits no longer for what may be known; an exchange beyond is a failure
+ROUND_S = 0.05  # an exchange is given up
+PROBE_S = 0.5  # a probe is given up; nobody waits for it
 MOST_KEYS = 1024  # a round
 MOST_PENDING = 4096  # values not yet written; more are dropped
 PREFIX = b"minwatt:answer:"
@@ -42,15 +45,16 @@ log = logging.getLogger(__name__)
 class RedisStore:
     """A `Store` on one Redis server. Never raises after it was made."""
 
-    def __init__(self, url: str, secret: bytes, ttl_s: float) -> None:
+    def __init__(
+        self, url: str, secret: bytes, ttl_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         """Connects when first asked. Raises UsageError when `url` is none, without repeating a password."""
         try:
             self._redis: Any = Redis.from_url(
                 url,
-                socket_timeout=ROUND_S,
-                socket_connect_timeout=ROUND_S,
+                socket_timeout=PROBE_S,
+                socket_connect_timeout=PROBE_S,
                 retry=Retry(NoBackoff(), 0),
-                single_connection_client=True,
             )
         except (ValueError, TypeError) as error:
             scheme = urlsplit(url).scheme
@@ -59,6 +63,7 @@ class RedisStore:
                 "unix://PATH"
             ) from error
         self._secret = secret
+        self._clock = clock
         self._ttl_ms = round(ttl_s * 1000)
         self._breaker = Breaker()
         self._draw = random.Random()
@@ -67,9 +72,10 @@ class RedisStore:
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._failures = 0
+        self._closing = False
 
     async def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        if self._breaker.open:
+        if self._breaker.open or self._closing:
             return [None] * len(keys)
         found: asyncio.Future[list[bytes | None]] = asyncio.get_running_loop().create_future()
         self._asked.append((keys, found))
@@ -81,7 +87,7 @@ class RedisStore:
         return [None] * len(keys)
 
     def put_many(self, values: Mapping[bytes, bytes]) -> None:
-        if self._breaker.open or len(self._kept) + len(values) > MOST_PENDING:
+        if self._breaker.open or self._closing or len(self._kept) + len(values) > MOST_PENDING:
             return
         self._kept.update(values)
         self._go()
@@ -91,12 +97,13 @@ class RedisStore:
 
     async def close(self) -> None:
         """Writes what is pending, if that goes quickly."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
-        if self._kept and not self._breaker.open:
-            await self._round()
-        await self._redis.aclose()
+        self._closing = True
+        self._wake.set()
+        while self._task is not None and not self._task.done():
+            await asyncio.wait({self._task}, timeout=2 * ROUND_S)
+            self._task.cancel()  # more than once, if need be: redis-py swallows it while it connects
+        with contextlib.suppress(RedisError, OSError):
+            await self._redis.aclose()
 
     def _go(self) -> None:
         if self._task is None:
@@ -104,7 +111,7 @@ class RedisStore:
         self._wake.set()
 
     async def _run(self) -> None:
-        while True:
+        while not self._closing:
             await self._wake.wait()
             self._wake.clear()
             while (self._asked or self._kept) and not self._breaker.open:
@@ -118,14 +125,18 @@ class RedisStore:
         asked = self._take_asked()
         kept, self._kept = self._kept, {}
         wanted = [PREFIX + key for keys, _ in asked for key in keys]
+        begun_s = self._clock()
         try:
             async with asyncio.timeout(ROUND_S):
                 raw = await self._exchange(wanted, kept)
         except (RedisError, OSError, TimeoutError) as error:
-            self._failed(error)
+            self._failed(type(error).__name__)
             raw = [None] * len(wanted)
         else:
-            self._breaker.succeeded()
+            if self._clock() - begun_s <= LOOKUP_S:
+                self._breaker.succeeded()
+            else:
+                self._failed("slow")
         position = 0
         for keys, found in asked:
             if not found.done():
@@ -166,23 +177,28 @@ class RedisStore:
 
     async def _back(self) -> None:
         """Tries by itself until the server is back: no request waits for that."""
-        while self._breaker.open:
+        while self._breaker.open and not self._closing:
             await asyncio.sleep(self._breaker.backoff_s(self._draw))
             try:
-                async with asyncio.timeout(ROUND_S):
+                async with asyncio.timeout(PROBE_S):
+                    await self._redis.ping()  # connects
+                    begun_s = self._clock()
                     await self._redis.ping()
             except (RedisError, OSError, TimeoutError):
                 self._breaker.failed()
-            else:
-                self._breaker.succeeded()
-                log.info("the cache's Redis is back")
+                continue
+            if self._clock() - begun_s > LOOKUP_S:
+                self._breaker.failed()
+                continue
+            self._breaker.succeeded()
+            log.info("the cache's Redis is back")
 
-    def _failed(self, error: Exception) -> None:
-        """Without the error's own words: they may hold the address and what is in it."""
+    def _failed(self, why: str) -> None:
+        """`why` without the error's own words: they may hold the address and what is in it."""
         self._failures += 1
         self._breaker.failed()
         if self._breaker.open:
-            log.warning("the cache's Redis is away (%s): serving on without it", type(error).__name__)
+            log.warning("the cache's Redis is away (%s): serving on without it", why)
 
     def _mac(self, key: bytes, value: bytes) -> bytes:
         return blake2b(key + value, key=self._secret, digest_size=MAC_BYTES, person=b"minwatt value").digest()

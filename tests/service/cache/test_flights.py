@@ -97,6 +97,17 @@ async def test_a_follower_that_leaves_disturbs_nobody() -> None:
     assert engine.computed == [b"a"]
 
 
+async def test_a_follower_waits_no_longer_than_its_deadline() -> None:
+    known, engine = flights(), Engine()
+    leader = asyncio.ensure_future(known.answers((b"a",), 1, engine.on((b"a",))))
+    await settled()
+    with pytest.raises(TimeoutError):
+        await known.answers((b"a",), 1, engine.on((b"a",)), deadline_s=time.monotonic() + 0.01)
+    engine.go.set()
+    assert (await leader).values == [b"answer to a"]
+    assert engine.computed == [b"a"]
+
+
 async def test_a_text_that_always_fails_fails_each_request_after_few_tries() -> None:
     known, engine = flights(), Engine()
     engine.fail = 1000

@@ -48,7 +48,7 @@ async def replica(model: Path, **flags: object) -> AsyncIterator[Parts]:
 
 async def ask(parts: Parts, request: AnyRequest, timeout_s: float = 30.0) -> AnyResponse:
     method = "Classify" if isinstance(request, ClassifyRequest) else "ExtractEntities"
-    return await parts.inference.answer(request, parts.inference.arrival(method, timeout_s))
+    return await parts.inference.answer(request, parts.inference.arrival(method, None, timeout_s))
 
 
 async def test_of_sixteen_texts_ten_known_six_are_computed(tiny_model: Path) -> None:
@@ -188,10 +188,10 @@ async def test_scopes_learn_nothing_of_one_another(tiny_model: Path) -> None:
         async def compute(indexes, keep):  # type: ignore[no-untyped-def]
             computed.extend(indexes)
             request = ClassifyRequest(texts=["hello"])
-            arrival = parts.inference.arrival("Classify", 30.0)
+            arrival = parts.inference.arrival("Classify", None, 30.0)
             return await parts.inference._computed(task, options, request.texts, arrival, indexes, keep)
 
         for scope, shared in (("a", 0), ("b", 0), ("a", 1), ("", 0)):
-            answered = await known.answered(task, options, ["hello"], compute, scope)
+            answered = await known.answered(task, options, ["hello"], compute, scope=scope)
             assert answered.cost.cached_texts == shared
         assert len(computed) == 3
