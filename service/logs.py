@@ -89,7 +89,7 @@ class JsonLine(_Line):
         }
         if error:
             event["error"] = error
-        return json.dumps(event, ensure_ascii=False)
+        return json.dumps(event, default=str)
 
 
 def configure(form: Literal["text", "json"], level: str, stream: TextIO | None = None) -> None:
@@ -97,6 +97,7 @@ def configure(form: Literal["text", "json"], level: str, stream: TextIO | None =
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter({"text": TextLine, "json": JsonLine}[form]())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.raiseExceptions = False  # its report of a line that can't be written would quote the line
     sys.excepthook = _uncaught
     threading.excepthook = lambda args: log.error(
         "a thread has ended", exc_info=args.exc_value, extra=about(None, {})
