@@ -5,7 +5,7 @@ TRACES ?= ../shared/traces
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test leaderboard lint unit bench proto lock clean system
+.PHONY: help demo test leaderboard lint unit bench fuzz proto lock clean system
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,6 +29,11 @@ unit: $(READY)
 
 bench: $(READY) ## what a beat of the scaler costs at 100 to 10,000 replicas
 	$(BIN)/python -m bench.signals
+
+fuzz: $(READY) ## ten minutes of coverage-guided fuzzing of messages; what it finds stays in out/fuzz/
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
+	mkdir -p out/fuzz/corpus
+	$(BIN)/python -m tests.fuzz models/support-text out/fuzz/corpus -max_total_time=600 -artifact_prefix=out/fuzz/
 
 proto: $(READY) ## write the stubs anew from proto/
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iproto --python_out=. --grpc_python_out=. \
