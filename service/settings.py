@@ -28,6 +28,12 @@ def _address(value: str) -> str:
     return value
 
 
+def _url(value: str) -> str:
+    if re.fullmatch(r"https?://[^\s/]+/?", value) is None:
+        raise ValueError("allowed: http://HOST:PORT or https://HOST:PORT")
+    return value
+
+
 def _flag(field: str) -> str:
     """The command's spelling of a field, so that errors name what was typed."""
     return field.removesuffix("_s").replace("_", "-")
@@ -40,6 +46,7 @@ Age = Annotated[float, in_range(parse_duration_s, 1.0, DAY_S, "1s to 24h")]
 Wait = Annotated[float, in_range(parse_duration_s, 0.0, DAY_S, "0s to 24h")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,252}$")]
 Address = Annotated[str, AfterValidator(_address)]
+Url = Annotated[str, AfterValidator(_url)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -80,7 +87,7 @@ class ServeSettings(BaseModel):
 
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    otlp_endpoint: Annotated[str, Field(pattern=r"^https?://\S+$")] | None = None
+    otlp_endpoint: Url | None = None
     trace_ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
 
     max_connection_age_s: Age = 30.0
