@@ -8,9 +8,10 @@ is over, from the times that the server takes anyway, and sent by a thread of th
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 from minwatt.v1.errors import UsageError
 from minwatt.v1.inference_pb2 import DESCRIPTOR
@@ -23,8 +24,8 @@ try:
     from opentelemetry.context import Context
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+    from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
     from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBasedTraceIdRatio
     from opentelemetry.trace import Link, Span, SpanKind, StatusCode, set_span_in_context
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -37,6 +38,8 @@ CLOSE_TIMEOUT_S = 3.0
 CONTEXT_KEYS = ("traceparent", "tracestate")
 # On a server's span these are errors, the others the caller's (OpenTelemetry's conventions for gRPC).
 SERVER_ERRORS = {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
+
+log = logging.getLogger(__name__)
 
 
 class OtelTracer:
@@ -128,6 +131,28 @@ class OtelTracer:
         closing.join(CLOSE_TIMEOUT_S)
 
 
+class _TellsOnce(SpanExporter):
+    """One line when the collector goes and one when it is back; the library's own would be one a second."""
+
+    def __init__(self, exporter: SpanExporter) -> None:
+        self._exporter = exporter
+        self._away = False
+        logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        result = self._exporter.export(spans)
+        away = result is not SpanExportResult.SUCCESS
+        if away and not self._away:
+            log.warning("traces are lost: the collector takes none")
+        elif self._away and not away:
+            log.info("the collector takes traces again")
+        self._away = away
+        return result
+
+    def shutdown(self) -> None:
+        self._exporter.shutdown()
+
+
 class _RequestSpan:
     """Of a sampled request."""
 
@@ -168,4 +193,4 @@ class _RequestSpan:
 def otlp_tracer(endpoint: str, identity: Identity, sampled_ratio: float) -> OtelTracer:
     """`endpoint`: http://HOST:PORT, or https:// for TLS."""
     exporter = OTLPSpanExporter(endpoint=endpoint, timeout=EXPORT_TIMEOUT_S)
-    return OtelTracer(exporter, identity, sampled_ratio)
+    return OtelTracer(_TellsOnce(exporter), identity, sampled_ratio)

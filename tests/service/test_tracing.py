@@ -15,7 +15,7 @@ from minwatt.v1.inference_pb2 import ClassifyRequest
 from service.replica import Identity
 from service.server import Parts
 from service.statuses import Refusal
-from service.tracing import OtelTracer
+from service.tracing import OtelTracer, _TellsOnce
 from tests.service.cache.test_known import replica
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -123,6 +123,19 @@ async def test_the_caller_decides_and_the_ratio_where_it_says_nothing(
         await ask(traces.trace(parts), call, "hello")
     assert bool(traces.spans()) == traced
     traces.tracer.close()
+
+
+async def test_a_collector_that_is_away_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    exporter = InMemorySpanExporter()
+    telling = _TellsOnce(exporter)
+    exporter.shutdown()  # from here on it takes nothing
+    with caplog.at_level("INFO"):
+        for _ in range(3):
+            telling.export([])
+        exporter._stopped = False
+        for _ in range(3):
+            telling.export([])
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
 
 
 async def test_a_refused_request_says_why(tiny_model: Path, never_drawn: Traces) -> None:
