@@ -9,13 +9,17 @@ from pathlib import Path
 
 import grpc
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from minwatt.v1.fleet_pb2 import REPLICA_STATE_READY
 from minwatt.v1.inference_pb2 import (
     LONG_TEXT_TRUNCATE,
+    Classification,
     ClassifyOptions,
     ClassifyRequest,
     ClassifyResponse,
+    EntityList,
     ExtractEntitiesOptions,
     ExtractEntitiesRequest,
 )
@@ -101,6 +105,59 @@ async def test_a_known_text_has_the_same_bytes_for_any_options(tiny_model: Path)
                 if turn:
                     assert known.usage.cached_texts == len(texts)
         assert caching.counters.tokens < plain.counters.tokens / 10
+
+
+WORDS = ["alice", "smith", "lives", "in", "new", "york", "東", "京", "acme", "bank", "card"]
+ASKED = st.lists(
+    st.tuples(
+        st.booleans(),  # which task
+        st.lists(
+            st.lists(st.sampled_from(WORDS), min_size=1, max_size=4).map(" ".join), min_size=1, max_size=4
+        ),
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@settings(max_examples=10)
+@given(ASKED, ASKED)
+def test_known_answers_do_not_depend_on_company(
+    tiny_model: Path, first: list[tuple[bool, list[str]]], later: list[tuple[bool, list[str]]]
+) -> None:
+    """Known, joined, or computed beside others: each text's answer is the one it has alone."""
+
+    def request(entities: bool, texts: list[str]) -> AnyRequest:
+        return ExtractEntitiesRequest(texts=texts) if entities else ClassifyRequest(texts=texts)
+
+    async def play() -> None:
+        async with replica(tiny_model) as plain, replica(tiny_model, cache_bytes=1024**2) as caching:
+            for turn in (first, later):
+                replies = await asyncio.gather(*(ask(caching, request(*one)) for one in turn))
+                for (entities, texts), reply in zip(turn, replies, strict=True):
+                    for text, result in zip(texts, reply.results, strict=True):
+                        alone = (await ask(plain, request(entities, [text]))).results[0]
+                        assert alike(result, alone)
+            computed = sum(n * count for n, count in caching.counters.batch_sizes.items())
+            distinct = {(entities, text) for entities, texts in first + later for text in texts}
+            assert computed == len(distinct)
+
+    asyncio.run(play())
+
+
+def alike(one: object, other: object) -> bool:
+    """But for the last bits of scores, which a batch's shape may move."""
+    if isinstance(one, EntityList) and isinstance(other, EntityList):
+        same = [(e.label, e.start, e.end, e.text) for e in one.entities] == [
+            (e.label, e.start, e.end, e.text) for e in other.entities
+        ]
+        return same and [e.score for e in one.entities] == pytest.approx([e.score for e in other.entities])
+    assert isinstance(one, Classification)
+    assert isinstance(other, Classification)
+    same = [label.name for label in one.labels] == [label.name for label in other.labels]
+    return same and [label.score for label in one.labels] == pytest.approx(
+        [label.score for label in other.labels]
+    )
 
 
 async def test_no_cache_computes_and_keeps_nothing(tiny_model: Path) -> None:
