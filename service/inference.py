@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 from minwatt.v1.decode import EncodedText
@@ -26,12 +27,16 @@ from minwatt.v1.inference_pb2 import (
     ModelIdentity,
     Usage,
 )
-from minwatt.v1.model_dir import ModelSpec
+from minwatt.v1.model_dir import ModelSpec, Task
 from service.admission import AdmissionLimits, Load, admit
 from service.answers import text_job
 from service.batcher import Batcher, late
+from service.cache.known import KeepAt, KnownAnswers
+from service.calls import Call
+from service.logs import about
 from service.replica import Replica
-from service.request import Request, TextJob
+from service.request import FREE, Answered, Cost, Request, TextJob
+from service.spans import RequestSpan, Tracer
 from service.statuses import (
     Refusal,
     Violation,
@@ -44,7 +49,7 @@ from service.statuses import (
 )
 from service.telemetry import Telemetry
 from service.tokenize import TextTokenizer, TooLong
-from service.validation import check
+from service.validation import Options, check
 from service.wire import Unreadable
 
 RETRY_STARTING_S = 1.0
@@ -76,6 +81,8 @@ class Arrival:
     method: str
     arrived_s: float
     deadline_s: float
+    call: Call | None = None
+    span: RequestSpan | None = None  # while this request is traced
 
 
 class Inference:
@@ -89,8 +96,12 @@ class Inference:
         replica: Replica,
         telemetry: Telemetry,
         limits: RequestLimits,
+        known: KnownAnswers | None = None,
+        tracer: Tracer | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._known = known
+        self._tracer = tracer
         self._spec = spec
         self._tokenizer = tokenizer
         self._batcher = batcher
@@ -105,35 +116,52 @@ class Inference:
             name=identity.model, version=identity.model_version, variant=identity.variant
         )
 
-    def arrival(self, method: str, timeout_s: float | None) -> Arrival:
-        """Counts a request at the door. `timeout_s` None: the server's default deadline."""
+    def arrival(self, method: str, call: Call | None, timeout_s: float | None = None) -> Arrival:
+        """Counts a request at the door. `timeout_s`: its own beside the call's; neither: the default."""
         self._telemetry.arrived()
         now_s = self._clock()
-        return Arrival(
-            method, now_s, now_s + (self._limits.default_deadline_s if timeout_s is None else timeout_s)
-        )
+        calls_s = None if call is None else call.timeout_s
+        limits_s = [limit_s for limit_s in (timeout_s, calls_s) if limit_s is not None]
+        deadline_s = now_s + min(limits_s, default=self._limits.default_deadline_s)
+        span = None if self._tracer is None else self._tracer.request(method, now_s, call)
+        return Arrival(method, now_s, deadline_s, call, span)
 
     async def answer(self, message: AnyRequest | Unreadable, arrival: Arrival) -> AnyResponse:
         """The reply. Raises Refusal; cancelling it withdraws the request. Each way out is counted once."""
         try:
-            request = await self._computed(message, arrival)
+            answered = await self._answered(message, arrival)
         except asyncio.CancelledError:
             self._left_by_client(arrival)
             raise
         except Refusal as refusal:
             raise self._counted(arrival, refusal) from None
         except Exception as error:
-            log.exception("%s failed", arrival.method)
+            log.exception("%s failed", arrival.method, extra=about(arrival.call, {}))
             raise self._counted(arrival, internal(f"unexpected {type(error).__name__}")) from error
-        reply = self._reply(cast(AnyRequest, message), request)
+        reply = self._reply(cast(AnyRequest, message), answered)
         self._telemetry.answered(
-            arrival.method, self._clock() - arrival.arrived_s, request.cost, len(request.jobs)
+            arrival.method, self._clock() - arrival.arrived_s, answered.cost, len(answered.results)
         )
+        self._ended(arrival, "OK", len(answered.results), answered.cost)
         return reply
 
     def _counted(self, arrival: Arrival, refusal: Refusal) -> Refusal:
         self._telemetry.refused(arrival.method, self._clock() - arrival.arrived_s, refusal)
+        self._ended(arrival, refusal.code.name)
         return refusal
+
+    def _ended(self, arrival: Arrival, status: str, texts: int = 0, cost: Cost = FREE) -> None:
+        if arrival.span is not None:
+            arrival.span.end(self._clock(), status, texts, cost)
+        if log.isEnabledFor(logging.DEBUG):
+            took_s = self._clock() - arrival.arrived_s
+            fields = {
+                "method": arrival.method,
+                "status": status,
+                "duration_s": round(took_s, 6),
+                "texts": texts,
+            }
+            log.debug("request ended", extra=about(arrival.call, fields))
 
     def _left_by_client(self, arrival: Arrival) -> None:
         """gRPC cancels a call also when its deadline passes: that is told apart by the time."""
@@ -141,8 +169,9 @@ class Inference:
             self._counted(arrival, late())
         else:
             self._telemetry.cancelled(arrival.method, self._clock() - arrival.arrived_s)
+            self._ended(arrival, "CANCELLED")
 
-    async def _computed(self, message: AnyRequest | Unreadable, arrival: Arrival) -> Request:
+    async def _answered(self, message: AnyRequest | Unreadable, arrival: Arrival) -> Answered:
         if isinstance(message, Unreadable):
             raise message.refusal
         self._check_open()
@@ -150,40 +179,63 @@ class Inference:
         if options.low_priority and self._replica.shed_low_priority:
             raise shed(RETRY_SHED_S)
         self._check_room(len(message.texts))
-        self._check_deadline(arrival, tokens=0)
+        texts = list(message.texts)
+        compute = partial(self._computed, task, options, texts, arrival)
         self._telemetry.entered()
         try:
-            texts = list(message.texts)
-            encoded = await self._tokenize(texts, options.truncate)
-            jobs = [
-                text_job(task, options, text, tokens) for text, tokens in zip(texts, encoded, strict=True)
-            ]
-            return await self._batched(jobs, arrival)
+            if self._known is not None and not options.no_cache:
+                return await self._known.answered(task, options, texts, compute, arrival.deadline_s)
+            request = await compute(range(len(texts)))
+            return Answered(request.results, request.cost)
         finally:
             self._telemetry.left()
 
-    async def _tokenize(self, texts: list[str], truncate: bool) -> list[EncodedText]:
+    async def _computed(
+        self,
+        task: Task,
+        options: Options,
+        texts: Sequence[str],
+        arrival: Arrival,
+        indexes: Sequence[int],
+        keep: KeepAt | None = None,
+    ) -> Request:
+        """Of `texts` those at `indexes`, computed; `keep` is given their packed answers."""
+        self._check_deadline(arrival, tokens=0)
+        begun_s = self._clock()
+        encoded = await self._tokenize(texts, indexes, options.truncate)
+        if arrival.span is not None:
+            arrival.span.stage("tokenise", begun_s, self._clock())
+        jobs = [
+            text_job(task, options, texts[index], tokens, keep=None if keep is None else partial(keep, index))
+            for index, tokens in zip(indexes, encoded, strict=True)
+        ]
+        return await self._batched(jobs, arrival)
+
+    async def _tokenize(
+        self, texts: Sequence[str], indexes: Sequence[int], truncate: bool
+    ) -> list[EncodedText]:
         """Short texts at once: their tokens take less time than the way to a thread and back. Else in slices
         on the tokenizer's thread, so that a request of many texts does not hold up all others."""
-        if sum(map(len, texts)) <= TOKENIZED_HERE_CHARACTERS:
-            return _fitting(self._tokenizer.encode(texts, truncate), 0)
-        self._tokenizing_texts += len(texts)
+        if sum(len(texts[index]) for index in indexes) <= TOKENIZED_HERE_CHARACTERS:
+            here = [texts[index] for index in indexes]
+            return _fitting(self._tokenizer.encode(here, truncate), indexes)
+        self._tokenizing_texts += len(indexes)
         loop = asyncio.get_running_loop()
         encoded: list[EncodedText] = []
         try:
-            for first in range(0, len(texts), TOKENIZED_AT_ONCE):
-                some = texts[first : first + TOKENIZED_AT_ONCE]
+            for first in range(0, len(indexes), TOKENIZED_AT_ONCE):
+                some = [texts[index] for index in indexes[first : first + TOKENIZED_AT_ONCE]]
                 tokens = await loop.run_in_executor(self._thread, self._tokenizer.encode, some, truncate)
-                encoded += _fitting(tokens, first)
+                encoded += _fitting(tokens, indexes[first:])
         finally:
-            self._tokenizing_texts -= len(texts)
+            self._tokenizing_texts -= len(indexes)
         return encoded
 
     async def _batched(self, jobs: list[TextJob], arrival: Arrival) -> Request:
         self._check_deadline(arrival, tokens=sum(len(job.encoded) for job in jobs))
         span_s = min(arrival.deadline_s - arrival.arrived_s, self._replica.dispatcher.slo_s)
         due_s = arrival.arrived_s + DUE_FRACTION * span_s
-        request = Request(jobs, arrival.arrived_s, due_s, arrival.deadline_s)
+        request = Request(jobs, arrival.arrived_s, due_s, arrival.deadline_s, span=arrival.span)
         await self._batcher.answer(request)
         return request
 
@@ -212,29 +264,31 @@ class Inference:
             times = f"{max(0.0, left_s) * 1000:.1f} ms are left and {least_s * 1000:.1f} ms are needed"
             raise deadline_exceeded(f"{times}: nothing was computed")
 
-    def _reply(self, message: AnyRequest, request: Request) -> AnyResponse:
-        cost = request.cost
+    def _reply(self, message: AnyRequest, answered: Answered) -> AnyResponse:
+        cost = answered.cost
+        source = "unknown" if cost.energy_j is None else self._telemetry.energy_source
         usage = Usage(
             tokens=cost.tokens,
             queue_seconds=cost.queue_s,
             compute_seconds=cost.compute_s,
             batch_size=cost.batch_texts,
-            energy_joules=cost.energy_j,
-            energy_source="unknown" if cost.energy_j is None else self._telemetry.energy_source,
+            energy_joules=None if source == "unknown" else cost.energy_j,
+            energy_source=source,
+            cached_texts=cost.cached_texts,
         )
         if isinstance(message, ClassifyRequest):
-            labels = cast(list[Classification], request.results)
+            labels = cast(list[Classification], answered.results)
             return ClassifyResponse(results=labels, usage=usage, model=self._identity)
-        entities = cast(list[EntityList], request.results)
+        entities = cast(list[EntityList], answered.results)
         return ExtractEntitiesResponse(results=entities, usage=usage, model=self._identity)
 
     def close(self) -> None:
         self._thread.shutdown(wait=False)
 
 
-def _fitting(tokens: list[EncodedText] | TooLong, first: int) -> list[EncodedText]:
-    """`tokens` of the request's texts from `first` on. Raises Refusal where one is too long."""
+def _fitting(tokens: list[EncodedText] | TooLong, indexes: Sequence[int]) -> list[EncodedText]:
+    """`tokens` of the request's texts at `indexes`. Raises Refusal where one is too long."""
     if isinstance(tokens, TooLong):
         hint = "LONG_TEXT_TRUNCATE reads its beginning"
-        raise invalid([Violation(f"texts[{first + tokens.index}]", f"{tokens.length} ({hint})")])
+        raise invalid([Violation(f"texts[{indexes[tokens.index]}]", f"{tokens.length} ({hint})")])
     return tokens

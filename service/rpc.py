@@ -46,6 +46,30 @@ class RpcLimits:
     max_stream_in_flight: int  # requests of one stream not yet answered; then it isn't read further
 
 
+class _GrpcCall:
+    """grpc's context as a `calls.Call`."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    @property
+    def timeout_s(self) -> float | None:
+        remaining_s: float | None = self._context.time_remaining()
+        return remaining_s
+
+    def metadata(self, key: str) -> str | None:
+        for name, value in self._context.invocation_metadata() or ():
+            if name == key:
+                return str(value)
+        return None
+
+    @property
+    def peer_identity(self) -> str | None:
+        for identity in self._context.peer_identities() or ():
+            return str(identity, "utf-8", "replace")
+        return None
+
+
 def handlers(inference: Inference, limits: RpcLimits, closing: asyncio.Event) -> grpc.GenericRpcHandler:
     """The service's methods. Once `closing` is set, streams answer what they carry and end UNAVAILABLE."""
 
@@ -87,7 +111,7 @@ def _unary(
     method: str, inference: Inference
 ) -> Callable[[AnyRequest | Unreadable, Context], Awaitable[AnyResponse]]:
     async def behaviour(message: AnyRequest | Unreadable, context: Context) -> AnyResponse:
-        arrival = inference.arrival(method, context.time_remaining())
+        arrival = inference.arrival(method, _GrpcCall(context))
         try:
             return await inference.answer(message, arrival)
         except Refusal as refusal:
@@ -173,8 +197,7 @@ class _Stream:
     async def _outcome(
         self, id_: str, message: AnyRequest | Unreadable, timeout_s: float | None
     ) -> StreamReply:
-        limits = [limit for limit in (timeout_s, self._context.time_remaining()) if limit is not None]
-        arrival = self._inference.arrival(self._method, min(limits, default=None))
+        arrival = self._inference.arrival(self._method, _GrpcCall(self._context), timeout_s)
         try:
             response = await self._inference.answer(message, arrival)
         except Refusal as refusal:

@@ -21,6 +21,7 @@ from minwatt.v1.fleet_pb2 import REPLICA_STATE_DRAINING, REPLICA_STATE_READY
 from minwatt.v1.model_dir import ModelDirectory
 from service.admission import AdmissionLimits
 from service.batcher import Batcher
+from service.cache.opening import Cache, open_cache
 from service.clocks import CardClock, clocks_of_this_machine
 from service.collate import Shape
 from service.counters import Counters
@@ -36,6 +37,7 @@ from service.replica import Identity, Replica, Sources
 from service.rpc import RpcLimits, handlers
 from service.service_time import ServiceTimeEstimate
 from service.settings import ServeSettings
+from service.spans import Tracer
 from service.telemetry import Telemetry
 from service.tokenize import TextTokenizer
 from service.warm_up import warm_up
@@ -62,6 +64,8 @@ class Parts:
     batcher: Batcher
     inference: Inference
     card_clock: CardClock
+    cache: Cache | None
+    tracer: Tracer | None
 
 
 def assemble(settings: ServeSettings) -> Parts:
@@ -82,13 +86,19 @@ def assemble(settings: ServeSettings) -> Parts:
     counters = Counters()
     metrics = Metrics(Sources(replica, counters, power, card_clock))
     telemetry = Telemetry(counters, metrics, power)
-    batcher = Batcher(dispatcher, engines, telemetry, card_clock)
+    tracer = _tracer(settings, identity)
+    batcher = Batcher(dispatcher, engines, telemetry, card_clock, tracer)
     bounds = RequestLimits(
         settings.max_texts,
         settings.default_deadline_s,
         AdmissionLimits(settings.max_in_flight, settings.max_queue_texts),
     )
-    inference = Inference(spec, tokenizer, batcher, replica, telemetry, bounds)
+    cache = open_cache(settings)
+    known = None
+    if cache is not None:
+        metrics.watch_cache(cache.flights.texts, cache.flights.store)
+        known = cache.of_model(spec, variant, settings.provider)
+    inference = Inference(spec, tokenizer, batcher, replica, telemetry, bounds, known, tracer)
     return Parts(
         directory,
         engines,
@@ -100,7 +110,17 @@ def assemble(settings: ServeSettings) -> Parts:
         batcher,
         inference,
         card_clock,
+        cache,
+        tracer,
     )
+
+
+def _tracer(settings: ServeSettings, identity: Identity) -> Tracer | None:
+    if settings.otlp_endpoint is None:
+        return None
+    from service.tracing import otlp_tracer  # an extra: read only where it is asked for
+
+    return otlp_tracer(settings.otlp_endpoint, identity, settings.trace_ratio)
 
 
 async def run(settings: ServeSettings, on_ready: Callable[[str], None]) -> None:
@@ -112,6 +132,10 @@ async def run(settings: ServeSettings, on_ready: Callable[[str], None]) -> None:
         stack.callback(parts.card_clock.close)
         last_acts.append(parts.card_clock.close)
         stack.callback(parts.power.close)
+        if parts.tracer is not None:
+            stack.callback(parts.tracer.close)
+        if parts.cache is not None:
+            stack.push_async_callback(parts.cache.flights.store.close)
         stack.callback(parts.inference.close)
         metrics_port = parts.metrics.serve(settings.host, settings.metrics_port)
         stack.callback(parts.metrics.close)

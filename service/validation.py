@@ -32,6 +32,7 @@ class Options:
     min_score: float
     truncate: bool
     low_priority: bool = False
+    no_cache: bool = False
 
 
 def check(
@@ -54,6 +55,7 @@ def check(
         min_score=options.min_score,
         truncate=options.long_text == LONG_TEXT_TRUNCATE,
         low_priority=options.priority == PRIORITY_LOW,
+        no_cache=options.no_cache,
     )
 
 

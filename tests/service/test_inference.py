@@ -38,7 +38,7 @@ def parts(tiny_model: Path) -> Iterator[Parts]:
 async def test_a_request_needs_time_for_all_its_texts(parts: Parts) -> None:
     request = ClassifyRequest(texts=["hello"] * 8)  # 24 tokens with [CLS] and [SEP]: 240 ms, one text 30 ms
     with pytest.raises(Refusal, match=r"240\.0 ms are needed: nothing was computed") as raised:
-        await parts.inference.answer(request, parts.inference.arrival("Classify", 0.2))
+        await parts.inference.answer(request, parts.inference.arrival("Classify", None, 0.2))
     assert raised.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
     assert parts.counters.refusals == {"deadline": 1}
     assert (parts.counters.arrivals, parts.counters.in_flight) == (1, 0)
@@ -47,7 +47,7 @@ async def test_a_request_needs_time_for_all_its_texts(parts: Parts) -> None:
 async def test_low_priority_is_shed_while_the_operating_point_says_so(parts: Parts) -> None:
     def ask(priority: Priority.ValueType) -> Coroutine[None, None, object]:
         request = ClassifyRequest(texts=["hello"], options=ClassifyOptions(priority=priority))
-        return parts.inference.answer(request, parts.inference.arrival("Classify", 0.01))
+        return parts.inference.answer(request, parts.inference.arrival("Classify", None, 0.01))
 
     parts.replica.operate_at(OperatingPoint(version=1, shed_low_priority=True))
     with pytest.raises(Refusal) as shed:
