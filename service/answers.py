@@ -2,7 +2,8 @@
 
 Pure. `inference` binds task, options and text; `engine` calls the result on its thread with the text's row
 of the batch's softmax. A *packed* answer is what `service.cache` keeps: all that any options may ask for, in
-few bytes, and no word of the text. Computed or unpacked, the message is made by the same lines: the bytes are the same.
+few bytes, and no word of the text. Computed or unpacked, the message is made by the same lines, so the
+bytes are the same.
 """
 
 from __future__ import annotations
