@@ -11,7 +11,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import pytest
+
+from service.cache import redis_store
+
 START_TIMEOUT_S = 30
+
+
+def unhurried(monkeypatch: pytest.MonkeyPatch, patience_s: float) -> None:
+    """A busy machine is not a slow Redis."""
+    for name in ("LOOKUP_S", "ROUND_S", "PROBE_S"):
+        monkeypatch.setattr(redis_store, name, patience_s)
 
 
 class RedisServer:

@@ -12,7 +12,7 @@ from service.cache.flights import Store
 from service.cache.memory import MemoryCache, MemoryStore
 from service.cache.redis_store import RedisStore
 from tests.eventually import eventually
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, unhurried
 
 SECRET = bytes(range(64))
 SHORT_TTL_S = 0.2
@@ -26,8 +26,9 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 
 
 @pytest.fixture(params=["memory", "redis"])
-async def opened(request: pytest.FixtureRequest) -> AsyncIterator[Opened]:
+async def opened(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Opened]:
     """Opens an empty store with a time to live."""
+    unhurried(monkeypatch, patience_s=5.0)
     stores: list[Store] = []
 
     def memory(ttl_s: float) -> Store:

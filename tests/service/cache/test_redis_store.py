@@ -16,11 +16,16 @@ from minwatt.v1.inference_pb2 import ClassifyRequest
 from service.cache.breaker import LAST_BACKOFF_S, TOLERATED, Breaker
 from service.cache.redis_store import PREFIX, RedisStore
 from tests.eventually import WAIT_S, eventually
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, unhurried
 from tests.service.cache.test_known import ask, replica
 
 SECRET = bytes(range(64))
 KEY = bytes(32)
+
+
+@pytest.fixture(autouse=True)
+def _unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    unhurried(monkeypatch, patience_s=5.0)
 
 
 @pytest.fixture
@@ -73,10 +78,11 @@ async def test_a_dead_server_is_left_alone_and_found_again(server: RedisServer, 
 
 
 async def test_a_server_that_says_nothing_costs_a_bounded_wait(
-    server: RedisServer, store: RedisStore
+    server: RedisServer, store: RedisStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.put_many({KEY: b"value"})
     await until_known(store, b"value")
+    unhurried(monkeypatch, patience_s=0.1)
     server.freeze()
     try:
         asked = 0
@@ -87,6 +93,7 @@ async def test_a_server_that_says_nothing_costs_a_bounded_wait(
         assert asked <= 20 * TOLERATED
     finally:
         server.thaw()
+        unhurried(monkeypatch, patience_s=5.0)
     await until_up(store, True)
     await until_known(store, b"value")
 
