@@ -6,7 +6,7 @@ READY := .venv/ready
 GPU_READY := .venv-gpu/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test leaderboard lint unit bench bench-peers bench-scaler chaos soak gpu-check proto lock clean system
+.PHONY: help demo test leaderboard lint unit bench bench-peers bench-scaler chaos soak fuzz gpu-check proto lock clean system
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -48,6 +48,11 @@ gpu-check: ## on a machine with an NVIDIA card: answers, memory, sweep, joules; 
 	@$(MAKE) --no-print-directory $(GPU_READY)
 	.venv-gpu/bin/python -m tests.gpu $(OPTIONS)
 
+fuzz: $(READY) ## ten minutes of coverage-guided fuzzing of messages; what it finds stays in out/fuzz/
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
+	mkdir -p out/fuzz/corpus
+	$(BIN)/python -m tests.fuzz models/support-text out/fuzz/corpus -max_total_time=600 -artifact_prefix=out/fuzz/
+
 proto: $(READY) ## write the stubs anew from proto/
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iproto --python_out=. --grpc_python_out=. \
 	  --mypy_out=quiet:. --mypy_grpc_out=quiet:. $$(find proto -name '*.proto')
@@ -71,9 +76,10 @@ $(GPU_READY): pyproject.toml constraints.txt | system
 	.venv-gpu/bin/pip install --quiet --disable-pip-version-check --force-reinstall --no-deps onnxruntime-gpu
 	@touch $@
 
-# What pip can't bring: an interpreter that is new enough and, for one test's stand-in library, a C compiler.
+# What pip can't bring: an interpreter that is new enough and, for tests, a C compiler and a Redis server.
 system:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "minwatt needs Python 3.11 or newer; $(PYTHON) is older. Set PYTHON=python3.x" >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || scripts/need-debian python3-venv
 	@command -v cc >/dev/null || scripts/need-debian gcc libc6-dev
+	@command -v redis-server >/dev/null || scripts/need-debian redis-server

@@ -112,11 +112,16 @@ class Gate:
         share = caller.shares[ask.batch]
         return Pass(ask, caller, share, self._due_s(ask, ask.batch), tokens, forecast)
 
-    def tokenized(self, one: Pass, tokens: int) -> None:
-        """The request has so many tokens. Raises Refusal where its deadline can't be met then."""
-        one.tokens = tokens
-        self._guess.learn(tokens, one.ask.size_bytes)
-        self._no_longer_arriving(one)
+    def tokenized(self, one: Pass, tokens: int, texts: int) -> None:
+        """So many of its texts are to be computed and have so many tokens; again, if more of them must be.
+
+        Raises Refusal where its deadline can't be met then.
+        """
+        if not one.tokens:
+            self._no_longer_arriving(one)
+        one.tokens += tokens
+        if texts == one.ask.texts:
+            self._guess.learn(tokens, one.ask.size_bytes)
         forecast = self._forecast(one.ask, one.share, tokens, one.due_s)
         self._check_deadline(one.ask, forecast, forecast.own_s)
 

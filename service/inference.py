@@ -1,4 +1,4 @@
-"""One request from door to reply: who calls, admission, validation, tokens, the batcher, and the books.
+"""One request from door to reply: validation, admission, tokens, the batcher, and the books.
 
 Raises Refusal for every way a request can end without an answer. Called by `rpc` for unary calls and for
 each item of a stream; batching is `batcher`'s.
@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 from minwatt.v1.decode import EncodedText
@@ -26,15 +27,18 @@ from minwatt.v1.inference_pb2 import (
     ModelIdentity,
     Usage,
 )
-from minwatt.v1.model_dir import ModelSpec
+from minwatt.v1.model_dir import ModelSpec, Task
 from service.access import Access, Caller
 from service.admission import AdmissionLimits
 from service.answers import text_job
 from service.batcher import Batcher, late
+from service.cache.known import KeepAt, KnownAnswers
 from service.calls import Call
-from service.gate import Ask, Gate
+from service.gate import Ask, Gate, Pass
+from service.logs import about
 from service.replica import Replica
-from service.request import Request
+from service.request import FREE, Answered, Cost, Request
+from service.spans import RequestSpan, Tracer
 from service.statuses import (
     Refusal,
     Violation,
@@ -43,7 +47,7 @@ from service.statuses import (
 )
 from service.telemetry import Telemetry
 from service.tokenize import TextTokenizer, TooLong
-from service.validation import check
+from service.validation import Options, check
 from service.wire import Unreadable
 
 TOKENIZED_HERE_CHARACTERS = 1000  # about 0.6 ms; a thread there and back is 0.1 ms, and waits for the GIL
@@ -71,7 +75,8 @@ class Arrival:
     method: str
     arrived_s: float
     deadline_s: float
-    call: Call | None  # None shows no key
+    call: Call | None = None  # None shows no key
+    span: RequestSpan | None = None  # while this request is traced
     caller: Caller | None = None  # once that is known
 
 
@@ -87,8 +92,12 @@ class Inference:
         telemetry: Telemetry,
         limits: RequestLimits,
         access: Access,
+        known: KnownAnswers | None = None,
+        tracer: Tracer | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._known = known
+        self._tracer = tracer
         self._spec = spec
         self._tokenizer = tokenizer
         self._batcher = batcher
@@ -110,33 +119,50 @@ class Inference:
         now_s = self._clock()
         calls_s = None if call is None else call.timeout_s
         limits_s = [limit_s for limit_s in (timeout_s, calls_s) if limit_s is not None]
-        return Arrival(method, now_s, now_s + min(limits_s, default=self._limits.default_deadline_s), call)
+        deadline_s = now_s + min(limits_s, default=self._limits.default_deadline_s)
+        span = None if self._tracer is None else self._tracer.request(method, now_s, call)
+        return Arrival(method, now_s, deadline_s, call, span)
 
     async def answer(self, message: AnyRequest | Unreadable, arrival: Arrival) -> AnyResponse:
         """The reply. Raises Refusal; cancelling it withdraws the request. Each way out is counted once."""
         try:
-            request = await self._computed(message, arrival)
+            answered = await self._answered(message, arrival)
         except asyncio.CancelledError:
             self._left_by_client(arrival)
             raise
         except Refusal as refusal:
             raise self._counted(arrival, refusal) from None
         except Exception as error:
-            log.exception("%s failed", arrival.method)
+            log.exception("%s failed", arrival.method, extra=about(arrival.call, {}))
             raise self._counted(arrival, internal(f"unexpected {type(error).__name__}")) from error
-        reply = self._reply(cast(AnyRequest, message), request)
+        reply = self._reply(cast(AnyRequest, message), answered)
         self._telemetry.answered(
-            arrival.method, self._clock() - arrival.arrived_s, request.cost, len(request.jobs)
+            arrival.method, self._clock() - arrival.arrived_s, answered.cost, len(answered.results)
         )
         if arrival.caller is not None:
-            arrival.caller.usage.answered(request.cost.tokens, request.cost.energy_j)
+            arrival.caller.usage.answered(answered.cost.tokens, answered.cost.energy_j)
+        self._ended(arrival, "OK", len(answered.results), answered.cost)
         return reply
 
     def _counted(self, arrival: Arrival, refusal: Refusal) -> Refusal:
         self._telemetry.refused(arrival.method, self._clock() - arrival.arrived_s, refusal)
         if arrival.caller is not None:
             arrival.caller.usage.outcomes[refusal.reason] += 1
+        self._ended(arrival, refusal.code.name)
         return refusal
+
+    def _ended(self, arrival: Arrival, status: str, texts: int = 0, cost: Cost = FREE) -> None:
+        if arrival.span is not None:
+            arrival.span.end(self._clock(), status, texts, cost)
+        if log.isEnabledFor(logging.DEBUG):
+            took_s = self._clock() - arrival.arrived_s
+            fields = {
+                "method": arrival.method,
+                "status": status,
+                "duration_s": round(took_s, 6),
+                "texts": texts,
+            }
+            log.debug("request ended", extra=about(arrival.call, fields))
 
     def _left_by_client(self, arrival: Arrival) -> None:
         """gRPC cancels a call also when its deadline passes: that is told apart by the time."""
@@ -146,68 +172,100 @@ class Inference:
             self._telemetry.cancelled(arrival.method, self._clock() - arrival.arrived_s)
             if arrival.caller is not None:
                 arrival.caller.usage.outcomes["cancelled"] += 1
+            self._ended(arrival, "CANCELLED")
 
-    async def _computed(self, message: AnyRequest | Unreadable, arrival: Arrival) -> Request:
+    async def _answered(self, message: AnyRequest | Unreadable, arrival: Arrival) -> Answered:
         """Cheap refusals first: who calls, whether there is room, and only then what the texts are."""
         caller = arrival.caller = self._access.caller(arrival.call, "infer")
         self._gate.check_open()
         if isinstance(message, Unreadable):
             raise message.refusal
-        texts = len(message.texts)
-        if not 0 < texts <= self._limits.max_texts:
+        count = len(message.texts)
+        if not 0 < count <= self._limits.max_texts:
             check(message, self._spec, self._limits.max_texts)  # raises: there will never be room
         batch = message.options.priority == PRIORITY_BATCH
-        ask = Ask(texts, message.ByteSize(), batch, arrival.arrived_s, arrival.deadline_s)
+        ask = Ask(count, message.ByteSize(), batch, arrival.arrived_s, arrival.deadline_s)
         entered = self._gate.enter(ask, caller)
         try:
             task, options = check(message, self._spec, self._limits.max_texts)
-            strings = list(message.texts)
-            encoded = await self._tokenize(strings, options.truncate)
-            self._gate.tokenized(entered, sum(map(len, encoded)))
-            jobs = [text_job(task, options, text, one) for text, one in zip(strings, encoded, strict=True)]
-            request = Request(jobs, arrival.arrived_s, entered.due_s, arrival.deadline_s, entered.share)
-            await self._batcher.answer(request)
-            self._gate.answered(entered)
-            return request
+            texts = list(message.texts)
+            compute = partial(self._computed, task, options, texts, arrival, entered)
+            if self._known is not None and not options.no_cache:
+                scope = caller.tenant.name  # or tenants could learn of each other's texts
+                return await self._known.answered(task, options, texts, compute, arrival.deadline_s, scope)
+            request = await compute(range(count))
+            return Answered(request.results, request.cost)
         finally:
             self._gate.leave(entered)
 
-    async def _tokenize(self, texts: list[str], truncate: bool) -> list[EncodedText]:
+    async def _computed(
+        self,
+        task: Task,
+        options: Options,
+        texts: Sequence[str],
+        arrival: Arrival,
+        entered: Pass,
+        indexes: Sequence[int],
+        keep: KeepAt | None = None,
+    ) -> Request:
+        """Of `texts` those at `indexes`, computed; `keep` is given their packed answers."""
+        begun_s = self._clock()
+        encoded = await self._tokenize(texts, indexes, options.truncate)
+        if arrival.span is not None:
+            arrival.span.stage("tokenise", begun_s, self._clock())
+        self._gate.tokenized(entered, sum(map(len, encoded)), len(indexes))
+        jobs = [
+            text_job(task, options, texts[index], tokens, keep=None if keep is None else partial(keep, index))
+            for index, tokens in zip(indexes, encoded, strict=True)
+        ]
+        request = Request(
+            jobs, arrival.arrived_s, entered.due_s, arrival.deadline_s, entered.share, span=arrival.span
+        )
+        await self._batcher.answer(request)
+        self._gate.answered(entered)
+        return request
+
+    async def _tokenize(
+        self, texts: Sequence[str], indexes: Sequence[int], truncate: bool
+    ) -> list[EncodedText]:
         """Short texts at once: their tokens take less time than the way to a thread and back. Else in slices
         on the tokenizer's thread, so that a request of many texts does not hold up all others."""
-        if sum(map(len, texts)) <= TOKENIZED_HERE_CHARACTERS:
-            return _fitting(self._tokenizer.encode(texts, truncate), 0)
+        if sum(len(texts[index]) for index in indexes) <= TOKENIZED_HERE_CHARACTERS:
+            here = [texts[index] for index in indexes]
+            return _fitting(self._tokenizer.encode(here, truncate), indexes)
         loop = asyncio.get_running_loop()
         encoded: list[EncodedText] = []
-        for first in range(0, len(texts), TOKENIZED_AT_ONCE):
-            some = texts[first : first + TOKENIZED_AT_ONCE]
+        for first in range(0, len(indexes), TOKENIZED_AT_ONCE):
+            some = [texts[index] for index in indexes[first : first + TOKENIZED_AT_ONCE]]
             tokens = await loop.run_in_executor(self._thread, self._tokenizer.encode, some, truncate)
-            encoded += _fitting(tokens, first)
+            encoded += _fitting(tokens, indexes[first:])
         return encoded
 
-    def _reply(self, message: AnyRequest, request: Request) -> AnyResponse:
-        cost = request.cost
+    def _reply(self, message: AnyRequest, answered: Answered) -> AnyResponse:
+        cost = answered.cost
+        source = "unknown" if cost.energy_j is None else self._telemetry.energy_source
         usage = Usage(
             tokens=cost.tokens,
             queue_seconds=cost.queue_s,
             compute_seconds=cost.compute_s,
             batch_size=cost.batch_texts,
-            energy_joules=cost.energy_j,
-            energy_source="unknown" if cost.energy_j is None else self._telemetry.energy_source,
+            energy_joules=None if source == "unknown" else cost.energy_j,
+            energy_source=source,
+            cached_texts=cost.cached_texts,
         )
         if isinstance(message, ClassifyRequest):
-            labels = cast(list[Classification], request.results)
+            labels = cast(list[Classification], answered.results)
             return ClassifyResponse(results=labels, usage=usage, model=self._identity)
-        entities = cast(list[EntityList], request.results)
+        entities = cast(list[EntityList], answered.results)
         return ExtractEntitiesResponse(results=entities, usage=usage, model=self._identity)
 
     def close(self) -> None:
         self._thread.shutdown(wait=False)
 
 
-def _fitting(tokens: list[EncodedText] | TooLong, first: int) -> list[EncodedText]:
-    """`tokens` of the request's texts from `first` on. Raises Refusal where one is too long."""
+def _fitting(tokens: list[EncodedText] | TooLong, indexes: Sequence[int]) -> list[EncodedText]:
+    """`tokens` of the request's texts at `indexes`. Raises Refusal where one is too long."""
     if isinstance(tokens, TooLong):
         hint = "LONG_TEXT_TRUNCATE reads its beginning"
-        raise invalid([Violation(f"texts[{first + tokens.index}]", f"{tokens.length} ({hint})")])
+        raise invalid([Violation(f"texts[{indexes[tokens.index]}]", f"{tokens.length} ({hint})")])
     return tokens

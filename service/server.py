@@ -23,6 +23,7 @@ from minwatt.v1.model_dir import ModelDirectory
 from service.access import Access
 from service.admission import AdmissionLimits
 from service.batcher import Batcher
+from service.cache.opening import Cache, open_cache
 from service.clocks import CardClock, clocks_of_this_machine
 from service.collate import Shape
 from service.counters import Counters
@@ -40,6 +41,7 @@ from service.rpc import RpcLimits, text_inference
 from service.runtime.onnx import OnnxEncoder
 from service.service_time import ServiceTimeEstimate
 from service.settings import ServeSettings
+from service.spans import Tracer
 from service.telemetry import Telemetry
 from service.tenants import OPEN_DIRECTORY, read_tenants
 from service.tokenize import TextTokenizer
@@ -64,6 +66,8 @@ class Parts:
     inference: Inference
     card_clock: CardClock
     access: Access
+    cache: Cache | None
+    tracer: Tracer | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +98,19 @@ def assemble(settings: ServeSettings, makers: Makers = Makers()) -> Parts:
     metrics = Metrics(Sources(replica, counters, power, card_clock))
     metrics.watch(access)
     telemetry = Telemetry(counters, metrics, power)
-    batcher = Batcher(dispatcher, engines, telemetry, card_clock)
+    tracer = _tracer(settings, identity)
+    batcher = Batcher(dispatcher, engines, telemetry, card_clock, tracer)
     bounds = RequestLimits(
         settings.max_texts,
         settings.default_deadline_s,
         AdmissionLimits(settings.max_in_flight, settings.max_queue_texts),
     )
-    inference = Inference(spec, tokenizer, batcher, replica, telemetry, bounds, access)
+    cache = open_cache(settings)
+    known = None
+    if cache is not None:
+        metrics.watch_cache(cache.flights.texts, cache.flights.store)
+        known = cache.of_model(spec, variant, settings.provider)
+    inference = Inference(spec, tokenizer, batcher, replica, telemetry, bounds, access, known, tracer)
     return Parts(
         directory,
         engines,
@@ -113,7 +123,17 @@ def assemble(settings: ServeSettings, makers: Makers = Makers()) -> Parts:
         inference,
         card_clock,
         access,
+        cache,
+        tracer,
     )
+
+
+def _tracer(settings: ServeSettings, identity: Identity) -> Tracer | None:
+    if settings.otlp_endpoint is None:
+        return None
+    from service.tracing import otlp_tracer  # an extra: read only where it is asked for
+
+    return otlp_tracer(settings.otlp_endpoint, identity, settings.trace_ratio)
 
 
 async def run(settings: ServeSettings, on_ready: Callable[[str], None], makers: Makers = Makers()) -> None:
@@ -125,6 +145,10 @@ async def run(settings: ServeSettings, on_ready: Callable[[str], None], makers: 
         stack.callback(parts.card_clock.close)
         last_acts.append(parts.card_clock.close)
         stack.callback(parts.power.close)
+        if parts.tracer is not None:
+            stack.callback(parts.tracer.close)
+        if parts.cache is not None:
+            stack.push_async_callback(parts.cache.flights.store.close)
         stack.callback(parts.inference.close)
         metrics_port = parts.metrics.serve(settings.host, settings.metrics_port)
         stack.callback(parts.metrics.close)

@@ -32,6 +32,7 @@ class Options:
     min_score: float
     truncate: bool
     batch: bool = False  # its priority class; else interactive
+    no_cache: bool = False
 
 
 def check(
@@ -54,6 +55,7 @@ def check(
         min_score=options.min_score,
         truncate=options.long_text == LONG_TEXT_TRUNCATE,
         batch=options.priority == PRIORITY_BATCH,
+        no_cache=options.no_cache,
     )
 
 
