@@ -58,7 +58,7 @@ def test_metadata(channel: grpc.Channel) -> None:
 
 def test_a_deadline_is_told_and_its_absence_too(channel: grpc.Channel) -> None:
     ask = channel.unary_unary(path("Timeout"))
-    assert 0 < float(ask(b"", timeout=PATIENCE_S)) <= PATIENCE_S
+    assert 0 < float(ask(b"", timeout=PATIENCE_S)) <= 1.05 * PATIENCE_S  # grpcio rounds up what it sends
     assert ask(b"") == b"None"
 
 

@@ -25,6 +25,7 @@ from minwatt.v1.inference_pb2 import (
 )
 from service.cache.keys import ModelKeys
 from service.cache.known import KnownAnswers
+from service.gate import Ask
 from service.inference import AnyRequest, AnyResponse
 from service.server import Parts, assemble
 from service.settings import ServeSettings
@@ -245,8 +246,17 @@ async def test_scopes_learn_nothing_of_one_another(tiny_model: Path) -> None:
         async def compute(indexes, keep):  # type: ignore[no-untyped-def]
             computed.extend(indexes)
             request = ClassifyRequest(texts=["hello"])
-            arrival = parts.inference.arrival("Classify", None, 30.0)
-            return await parts.inference._computed(task, options, request.texts, arrival, indexes, keep)
+            inference = parts.inference
+            arrival = inference.arrival("Classify", None, 30.0)
+            caller = inference._access.caller(None, "infer")
+            ask = Ask(1, request.ByteSize(), False, arrival.arrived_s, arrival.deadline_s)
+            entered = inference._gate.enter(ask, caller)
+            try:
+                return await inference._computed(
+                    task, options, request.texts, arrival, entered, indexes, keep
+                )
+            finally:
+                inference._gate.leave(entered)
 
         for scope, shared in (("a", 0), ("b", 0), ("a", 1), ("", 0)):
             answered = await known.answered(task, options, ["hello"], compute, scope=scope)
