@@ -32,7 +32,9 @@ bench: $(READY) ## what a beat of the scaler costs at 100 to 10,000 replicas
 
 proto: $(READY) ## write the stubs anew from proto/
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iproto --python_out=. --grpc_python_out=. \
-	  --mypy_out=quiet:. --mypy_grpc_out=quiet:. $$(find proto -name '*.proto')
+	  --mypy_out=quiet:. --mypy_grpc_out=quiet:. $$(find proto/minwatt -name '*.proto')
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iproto/inference \
+	  --descriptor_set_out=service/oip/open_inference.binpb --mypy_out=quiet:service/oip open_inference.proto
 
 lock: system ## pin every package anew in constraints.txt
 	$(PYTHON) scripts/lock.py

@@ -10,10 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
+from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from minwatt.v1.errors import UsageError
+from minwatt.v1.inference_pb2 import DESCRIPTOR as INFERENCE
+from service.oip.open_inference_pb2 import DESCRIPTOR as OPEN_INFERENCE
+from service.oip.service import NAME as OPEN_INFERENCE_SERVICE
 from service.rpc import SERVICE
 
 AGE_GRACE_S = 30.0  # a connection that has grown old may still finish what it carries
@@ -54,15 +58,15 @@ class Door:
         )
         self._health: Any = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
+        names = (SERVICE, OPEN_INFERENCE_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server, _described())
 
-    async def open(self, handler: grpc.GenericRpcHandler) -> str:
+    async def open(self, *handlers: grpc.GenericRpcHandler) -> str:
         """Listens; returns host:port. Raises UsageError where that can't be."""
         asked = authority(self._options.host, self._options.port)
         try:
             self._probe()
-            self._server.add_generic_rpc_handlers((handler,))
+            self._server.add_generic_rpc_handlers(handlers)
             port = self._server.add_insecure_port(asked)
         except (OSError, RuntimeError) as error:
             why = getattr(error, "strerror", None) or "refused by gRPC"
@@ -84,13 +88,30 @@ class Door:
             probe.bind(address[4])
 
     async def set_serving(self, serving: bool) -> None:
-        """What grpc.health.v1 answers for the server and for the service."""
+        """What grpc.health.v1 answers for the server and for each service."""
         status = (
             health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
         )
-        for name in ("", SERVICE):
+        for name in ("", SERVICE, OPEN_INFERENCE_SERVICE):
             await self._health.set(name, status)
 
     async def close(self, grace_s: float) -> None:
         """No new calls, GOAWAY to every connection; calls in flight have `grace_s`, then they are cut."""
         await self._server.stop(grace_s)
+
+
+def _described() -> DescriptorPool:
+    """The files of all services in one pool; the Open Inference Protocol's messages have one of their own."""
+    pool = DescriptorPool()
+    known: set[str] = set()
+
+    def add(file: Any) -> None:
+        if file.name not in known:
+            known.add(file.name)
+            for dependency in file.dependencies:
+                add(dependency)
+            pool.AddSerializedFile(file.serialized_pb)
+
+    for file in (INFERENCE, OPEN_INFERENCE, health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR):
+        add(file)
+    return pool

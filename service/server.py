@@ -27,8 +27,11 @@ from service.dispatch import Dispatcher
 from service.door import Door, DoorOptions, authority
 from service.engine import Engine
 from service.fleet import FleetMember
+from service.grpc_calls import handlers_of
 from service.inference import Inference, RequestLimits
 from service.metrics import Metrics
+from service.oip.models import Deployed
+from service.oip.service import Served, open_inference
 from service.power import PowerBook, meter_of
 from service.queue import BatchLimits
 from service.replica import Identity, Replica, Sources
@@ -110,19 +113,21 @@ async def run(settings: ServeSettings, on_ready: Callable[[str], None]) -> None:
         door = Door(_door_options(settings))
         stack.push_async_callback(door.close, 0.0)
         await door.set_serving(False)
-        handler = handlers(
-            parts.inference, RpcLimits(settings.max_message_bytes, settings.max_in_flight), closing
+        limits = RpcLimits(settings.max_message_bytes, settings.max_in_flight)
+        mounted = (
+            handlers(parts.inference, limits, closing),
+            handlers_of(open_inference(parts.inference, _served(settings, parts)), closing),
         )
 
         # A shared port gets connections as soon as it listens: there the door opens when the model is warm.
         if not settings.reuse_port:
-            parts.replica.address = await door.open(handler)
+            parts.replica.address = await door.open(*mounted)
         loops = [_start(parts.power.keep_reading(), stack)]
         await _warm(parts)
         await parts.power.share()
         loops += [_start(parts.card_clock.run(), stack), _start(parts.batcher.run(), stack)]
         if settings.reuse_port:
-            parts.replica.address = await door.open(handler)
+            parts.replica.address = await door.open(*mounted)
 
         parts.replica.state = REPLICA_STATE_READY
         parts.replica.start_up_s = this_process().age_s
@@ -230,6 +235,17 @@ def _stop_signal(last_acts: Sequence[Callable[[], None]]) -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
     return stop
+
+
+def _served(settings: ServeSettings, parts: Parts) -> Served:
+    spec = parts.directory.spec
+    return Served(
+        spec,
+        parts.replica,
+        Deployed(parts.replica.identity.variant, settings.provider, settings.max_texts, spec.max_tokens),
+        settings.max_message_bytes,
+        settings.max_in_flight,
+    )
 
 
 def _door_options(settings: ServeSettings) -> DoorOptions:
