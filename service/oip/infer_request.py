@@ -1,7 +1,6 @@
 """From a ModelInferRequest to the minwatt.v1 request it stands for, without trusting it.
 
-Pure. Called by `infer`. What texts and options must be in themselves is checked in `service.validation`, where
-every request passes.
+Pure. Called by `infer`. What texts and options must be in themselves is `service.validation`'s matter.
 """
 
 from __future__ import annotations
@@ -19,16 +18,14 @@ from minwatt.v1.inference_pb2 import (
     PRIORITY_LOW,
     PRIORITY_NORMAL,
     PRIORITY_UNSPECIFIED,
-    ClassifyOptions,
     ClassifyRequest,
-    ExtractEntitiesOptions,
     ExtractEntitiesRequest,
     LongText,
     Priority,
 )
 from service.oip import open_inference_pb2 as pb
 from service.oip.bytes_tensor import unpacked
-from service.oip.models import TEXT, Model, Tensor
+from service.oip.models import TEXT, Model
 from service.statuses import Refusal, Violation, invalid, shortened
 
 PRIORITIES: Mapping[int, Priority.ValueType] = {0: PRIORITY_UNSPECIFIED, 1: PRIORITY_NORMAL, 2: PRIORITY_LOW}
@@ -39,6 +36,7 @@ INPUT_WITHOUT_EFFECT = {"content_type", "binary_data_size"}
 OUTPUT_WITHOUT_EFFECT = {"content_type", "binary_data"}
 
 T = TypeVar("T")
+AnyRequest = ClassifyRequest | ExtractEntitiesRequest
 Parameters = Mapping[str, pb.InferParameter]
 
 
@@ -48,43 +46,20 @@ class Asked:
 
     id: str
     model: Model
-    request: ClassifyRequest | ExtractEntitiesRequest
-    outputs: Sequence[Tensor]  # in the order asked for
+    request: AnyRequest
+    outputs: tuple[str, ...]  # in the order asked for
     raw: bool  # the contents came raw; then they go raw
     timeout_s: float | None  # its own, beside the call's deadline
-
-
-@dataclass(frozen=True, slots=True)
-class _Options:
-    top_k: int
-    min_score: float
-    long_text: LongText.ValueType
-    priority: Priority.ValueType
-    timeout_s: float | None
-
-
-_DEFAULTS = _Options(0, 0.0, LONG_TEXT_REFUSE, PRIORITY_UNSPECIFIED, None)
 
 
 def asked(message: pb.ModelInferRequest, model: Model) -> Asked:
     """Raises Refusal: INVALID_ARGUMENT that names the field."""
     texts = _texts(message)
     outputs = _outputs(message, model)
-    options = _options(message.parameters, model) if message.parameters else _DEFAULTS
-    if model.task.kind == "classification":
-        classify = ClassifyOptions(
-            top_k=options.top_k,
-            min_score=options.min_score,
-            long_text=options.long_text,
-            priority=options.priority,
-        )
-        request: ClassifyRequest | ExtractEntitiesRequest = ClassifyRequest(texts=texts, options=classify)
-    else:
-        extract = ExtractEntitiesOptions(
-            min_score=options.min_score, long_text=options.long_text, priority=options.priority
-        )
-        request = ExtractEntitiesRequest(texts=texts, options=extract)
-    return Asked(message.id, model, request, outputs, bool(message.raw_input_contents), options.timeout_s)
+    kind = ClassifyRequest if model.task.kind == "classification" else ExtractEntitiesRequest
+    request = kind(texts=texts)
+    timeout_s = _apply(message.parameters, model, request) if message.parameters else None
+    return Asked(message.id, model, request, outputs, bool(message.raw_input_contents), timeout_s)
 
 
 def in_own_words(refusal: Refusal) -> Refusal:
@@ -103,11 +78,8 @@ def in_own_words(refusal: Refusal) -> Refusal:
 
 
 def _own_name(text: str) -> str:
-    return (
-        TEXT + text.removeprefix("texts")
-        if text.startswith(("texts:", "texts[")) or text == "texts"
-        else text
-    )
+    of_texts = text == "texts" or text.startswith(("texts:", "texts["))
+    return TEXT + text.removeprefix("texts") if of_texts else text
 
 
 def _refused(field: str, description: str) -> Refusal:
@@ -168,25 +140,27 @@ def _elements(
         raise _refused("raw_input_contents[0]", str(why)) from None
 
 
-def _outputs(message: pb.ModelInferRequest, model: Model) -> Sequence[Tensor]:
+def _outputs(message: pb.ModelInferRequest, model: Model) -> tuple[str, ...]:
+    known = model.outputs
     if not message.outputs:
-        return model.outputs
-    known = {tensor.name: tensor for tensor in model.outputs}
-    wanted: dict[str, Tensor] = {}
+        return tuple(known)
+    wanted: dict[str, None] = {}
     for index, output in enumerate(message.outputs):
-        tensor = known.get(output.name)
-        if tensor is None or output.name in wanted:
-            told = "is asked for twice" if tensor else f"is unknown; allowed: {', '.join(known)}"
+        if output.name not in known or output.name in wanted:
+            told = (
+                "is asked for twice" if output.name in wanted else f"is unknown; allowed: {', '.join(known)}"
+            )
             raise _refused(f"outputs[{index}].name", f"{shortened(output.name)!r} {told}")
         if output.parameters:
             _check_known(f"outputs[{index}].parameters", output.parameters, OUTPUT_WITHOUT_EFFECT)
-        wanted[output.name] = tensor
-    return tuple(wanted.values())
+        wanted[output.name] = None
+    return tuple(wanted)
 
 
-def _options(parameters: Parameters, model: Model) -> _Options:
+def _apply(parameters: Parameters, model: Model, request: AnyRequest) -> float | None:
+    """Sets the request's options; returns its timeout in seconds, None if it has none."""
     known = {"min_score", "long_text", "priority", "timeout"}
-    if model.task.kind == "classification":
+    if isinstance(request, ClassifyRequest):
         known.add("top_k")
     _check_known("parameters", parameters, WITHOUT_EFFECT | known)
 
@@ -198,14 +172,14 @@ def _options(parameters: Parameters, model: Model) -> _Options:
         except ValueError as why:
             raise _refused(f"parameters[{name}]", str(why)) from None
 
-    labels = len(model.task.labels)
-    return _Options(
-        read("top_k", lambda value: _integer(value, labels, f"0 to {labels}, the model's labels"), 0),
-        read("min_score", _score, 0.0),
-        read("long_text", _long_text, LONG_TEXT_REFUSE),
-        read("priority", _priority, PRIORITY_UNSPECIFIED),
-        read("timeout", _timeout_s, None),
-    )
+    if isinstance(request, ClassifyRequest):
+        labels = len(model.task.labels)
+        allowed = f"0 to {labels}, the model's labels"
+        request.options.top_k = read("top_k", lambda value: _integer(value, labels, allowed), 0)
+    request.options.min_score = read("min_score", _score, 0.0)
+    request.options.long_text = read("long_text", _long_text, LONG_TEXT_REFUSE)
+    request.options.priority = read("priority", _priority, PRIORITY_UNSPECIFIED)
+    return read("timeout", _timeout_s, None)
 
 
 def _check_known(field: str, parameters: Parameters, known: set[str]) -> None:

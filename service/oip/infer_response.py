@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 from minwatt.v1.inference_pb2 import (
     Classification,
@@ -20,66 +21,72 @@ from minwatt.v1.inference_pb2 import (
 from service.oip import open_inference_pb2 as pb
 from service.oip.bytes_tensor import packed, packed_floats
 from service.oip.infer_request import Asked
-from service.oip.models import ENTITIES, LABELS, SCORES, TRUNCATED, Tensor
+from service.oip.models import ENTITIES, LABELS, SCORES, TRUNCATED, Model
 
 _NO_LABEL = Label()  # fills a row of which `min_score` left out labels: an empty name, score 0
 
 
 def response(asked: Asked, answer: ClassifyResponse | ExtractEntitiesResponse) -> pb.ModelInferResponse:
     """Outputs in the order asked for; contents raw where the request's were."""
-    reply = pb.ModelInferResponse(model_name=asked.model.name, model_version=asked.model.version, id=asked.id)
-    write = _Writer(reply, asked.raw)
-    truncated = [result.truncated for result in answer.results]
+    cells: list[Label] = []
+    found: list[bytes] = []
+    width = 1
     if isinstance(answer, ClassifyResponse):
         width = max(1, asked.request.options.top_k) if isinstance(asked.request, ClassifyRequest) else 1
         cells = list(_cells(answer.results, width))
-        for tensor in asked.outputs:
-            if tensor.name == LABELS:
-                write.texts(tensor, [cell.name.encode() for cell in cells], width)
-            elif tensor.name == SCORES:
-                write.floats(tensor, [cell.score for cell in cells], width)
-            elif tensor.name == TRUNCATED:
-                write.flags(tensor, truncated)
     else:
-        for tensor in asked.outputs:
-            if tensor.name == ENTITIES:
-                write.texts(tensor, [_json(found) for found in answer.results], 1)
-            elif tensor.name == TRUNCATED:
-                write.flags(tensor, truncated)
+        found = [_json(entities) for entities in answer.results]
+
+    reply = pb.ModelInferResponse.FromString(_head(asked.model, asked.outputs, len(answer.results), width))
+    reply.id = asked.id
+    contents = _Contents(reply, asked.raw)
+    for name in asked.outputs:
+        if name == LABELS:
+            contents.add_texts([cell.name.encode() for cell in cells])
+        elif name == SCORES:
+            contents.add_floats([cell.score for cell in cells])
+        elif name == ENTITIES:
+            contents.add_texts(found)
+        elif name == TRUNCATED:
+            contents.add_flags([result.truncated for result in answer.results])
     _tell(answer.usage, answer.model.variant, reply)
     return reply
 
 
-class _Writer:
-    """Adds outputs to a reply."""
+@lru_cache(maxsize=1024)
+def _head(model: Model, outputs: tuple[str, ...], rows: int, width: int) -> bytes:
+    """What replies of one shape have in common, serialized: building it takes longer than parsing."""
+    reply = pb.ModelInferResponse(model_name=model.name, model_version=model.version)
+    for tensor in map(model.outputs.__getitem__, outputs):
+        columns = width if tensor.width < 0 else tensor.width
+        reply.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=(rows, columns))
+    return reply.SerializeToString()
+
+
+class _Contents:
+    """Fills a reply's outputs one after the other."""
 
     def __init__(self, reply: pb.ModelInferResponse, raw: bool) -> None:
-        self._reply = reply
-        self._raw = raw
+        self._raw = reply.raw_output_contents if raw else None
+        self._outputs = iter(reply.outputs)
 
-    def texts(self, tensor: Tensor, elements: list[bytes], width: int) -> None:
-        output = self._output(tensor, len(elements) // width, width)
-        if self._raw:
-            self._reply.raw_output_contents.append(packed(elements))
+    def add_texts(self, elements: list[bytes]) -> None:
+        if self._raw is None:
+            next(self._outputs).contents.bytes_contents.extend(elements)
         else:
-            output.contents.bytes_contents.extend(elements)
+            self._raw.append(packed(elements))
 
-    def floats(self, tensor: Tensor, elements: list[float], width: int) -> None:
-        output = self._output(tensor, len(elements) // width, width)
-        if self._raw:
-            self._reply.raw_output_contents.append(packed_floats(elements))
+    def add_floats(self, elements: list[float]) -> None:
+        if self._raw is None:
+            next(self._outputs).contents.fp32_contents.extend(elements)
         else:
-            output.contents.fp32_contents.extend(elements)
+            self._raw.append(packed_floats(elements))
 
-    def flags(self, tensor: Tensor, elements: list[bool]) -> None:
-        output = self._output(tensor, len(elements), 1)
-        if self._raw:
-            self._reply.raw_output_contents.append(bytes(elements))
+    def add_flags(self, elements: list[bool]) -> None:
+        if self._raw is None:
+            next(self._outputs).contents.bool_contents.extend(elements)
         else:
-            output.contents.bool_contents.extend(elements)
-
-    def _output(self, tensor: Tensor, rows: int, width: int) -> pb.ModelInferResponse.InferOutputTensor:
-        return self._reply.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=(rows, width))
+            self._raw.append(bytes(elements))
 
 
 def _cells(results: Sequence[Classification], width: int) -> Iterator[Label]:

@@ -8,7 +8,7 @@ compute both for everyone.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from minwatt.v1.model_dir import ModelSpec, Task
@@ -32,7 +32,7 @@ class Tensor:
     width: int
 
 
-_OUTPUTS = {
+_OUTPUTS: Mapping[str, Sequence[Tensor]] = {
     "classification": (
         Tensor(LABELS, "BYTES", -1),  # top_k a text, best first
         Tensor(SCORES, "FP32", -1),
@@ -45,14 +45,14 @@ _OUTPUTS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Model:
     """One task under its name in this protocol."""
 
     name: str
     version: str
     task: Task
-    outputs: tuple[Tensor, ...]
+    outputs: Mapping[str, Tensor]  # by name
 
     def metadata(self) -> pb.ModelMetadataResponse:
         tensor = pb.ModelMetadataResponse.TensorMetadata
@@ -61,7 +61,9 @@ class Model:
             versions=[self.version],
             platform=PLATFORM,
             inputs=[tensor(name=TEXT, datatype="BYTES", shape=[-1, 1])],
-            outputs=[tensor(name=o.name, datatype=o.datatype, shape=[-1, o.width]) for o in self.outputs],
+            outputs=[
+                tensor(name=o.name, datatype=o.datatype, shape=[-1, o.width]) for o in self.outputs.values()
+            ],
         )
 
     def config(self, deployed: Deployed, max_delay_s: float) -> pb.ModelConfig:
@@ -86,7 +88,7 @@ class Model:
             input=[pb.ModelInput(name=TEXT, data_type=pb.TYPE_STRING, dims=[1])],
             output=[
                 pb.ModelOutput(name=o.name, data_type=_TYPES[o.datatype], dims=[o.width])
-                for o in self.outputs
+                for o in self.outputs.values()
             ],
             instance_group=[pb.ModelInstanceGroup(name=f"{self.name}_0", count=1, kind=device)],
             dynamic_batching=batching,
@@ -114,7 +116,13 @@ class Catalog:
         self.models: Mapping[str, Model] = {
             model.name: model
             for model in (
-                Model(f"{spec.name}.{task.name}", spec.version, task, _OUTPUTS[task.kind]) for task in tasks
+                Model(
+                    f"{spec.name}.{task.name}",
+                    spec.version,
+                    task,
+                    {tensor.name: tensor for tensor in _OUTPUTS[task.kind]},
+                )
+                for task in tasks
             )
         }
 
