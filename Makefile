@@ -3,9 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 TRACES ?= ../shared/traces
 READY := .venv/ready
+PERF_ANALYZER := .perf-analyzer
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test leaderboard lint unit bench proto lock clean system
+.PHONY: help demo test leaderboard lint unit bench proto lock clean system perf-analyzer
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,7 +25,7 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-unit: $(READY)
+unit: $(READY) perf-analyzer
 	$(BIN)/pytest
 
 bench: $(READY) ## what a beat of the scaler costs at 100 to 10,000 replicas
@@ -40,11 +41,19 @@ lock: system ## pin every package anew in constraints.txt
 	$(PYTHON) scripts/lock.py
 
 clean: ## remove the environment and all output
-	rm -rf .venv out dist build
+	rm -rf .venv $(PERF_ANALYZER) out dist build
 
 $(READY): pyproject.toml constraints.txt | system
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,proto]'
+	@touch $@
+
+perf-analyzer: $(PERF_ANALYZER)/ready ## NVIDIA's perf_analyzer, which a test runs against a replica
+	@/sbin/ldconfig -p | grep -q 'libb64\.so\.0d' || scripts/need-debian libb64-0d
+
+$(PERF_ANALYZER)/ready: tests/e2e/perf_analyzer.txt | $(READY)
+	rm -rf $(PERF_ANALYZER)
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target $(PERF_ANALYZER) -r $<
 	@touch $@
 
 # What pip can't bring: an interpreter that is new enough and, for one test's stand-in library, a C compiler.
