@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
-from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from minwatt.v1.errors import UsageError
 from minwatt.v1.inference_pb2 import DESCRIPTOR as INFERENCE
+from service.descriptors import one_pool
 from service.oip.open_inference_pb2 import DESCRIPTOR as OPEN_INFERENCE
 from service.oip.service import NAME as OPEN_INFERENCE_SERVICE
 from service.rpc import SERVICE
@@ -59,7 +59,8 @@ class Door:
         self._health: Any = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (SERVICE, OPEN_INFERENCE_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server, _described())
+        files = (INFERENCE, OPEN_INFERENCE, health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR)
+        reflection.enable_server_reflection(names, self._server, one_pool(*files))
 
     async def open(self, *handlers: grpc.GenericRpcHandler) -> str:
         """Listens; returns host:port. Raises UsageError where that can't be."""
@@ -98,20 +99,3 @@ class Door:
     async def close(self, grace_s: float) -> None:
         """No new calls, GOAWAY to every connection; calls in flight have `grace_s`, then they are cut."""
         await self._server.stop(grace_s)
-
-
-def _described() -> DescriptorPool:
-    """The files of all services in one pool; the Open Inference Protocol's messages have one of their own."""
-    pool = DescriptorPool()
-    known: set[str] = set()
-
-    def add(file: Any) -> None:
-        if file.name not in known:
-            known.add(file.name)
-            for dependency in file.dependencies:
-                add(dependency)
-            pool.AddSerializedFile(file.serialized_pb)
-
-    for file in (INFERENCE, OPEN_INFERENCE, health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR):
-        add(file)
-    return pool
