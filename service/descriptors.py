@@ -1,7 +1,7 @@
 """The descriptors of several files in one pool, for reflection. Called by `door`.
 
-The process-wide pool does not hold all that is served: the messages of the Open Inference Protocol have one of
-their own.
+The process-wide pool does not hold all that is served: the messages of the Open Inference Protocol have their
+own.
 """
 
 from __future__ import annotations
