@@ -1,8 +1,8 @@
 """The models that this protocol sees: one for each task that the server answers; how each describes itself.
 
-Pure. `support-text` with the tasks `intent` and `entity` is `support-text.intent` and `support-text.entity`:
-their outputs differ, and a client that names no outputs gets all of a model's, so one model for both would
-compute both for everyone.
+Pure. `support-text` with the tasks `intent` and `entities` is `support-text.intent` and
+`support-text.entities`: their outputs differ, and who names no outputs gets all of a model's. One model for
+both would compute both for everyone.
 """
 
 from __future__ import annotations
