@@ -92,7 +92,7 @@ def test_answers_are_those_of_minwatt_s_own_client(
     reply = client.infer(INTENT, texts(*TEXTS), request_id="42", parameters={"top_k": 2})
     assert reply.as_numpy("LABELS").tolist() == [[o.name.encode() for o in r.labels] for r in classified]
     scores = [[label.score for label in result.labels] for result in classified]
-    assert reply.as_numpy("SCORES").tolist() == scores
+    np.testing.assert_allclose(reply.as_numpy("SCORES"), scores, rtol=1e-5)  # sums depend on the padding
     assert reply.as_numpy("TRUNCATED").tolist() == [[False]] * 3
     told = reply.get_response()
     assert (told.id, told.model_name, told.model_version) == ("42", INTENT, "1")
