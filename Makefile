@@ -4,9 +4,10 @@ BIN := .venv/bin
 TRACES ?= ../shared/traces
 READY := .venv/ready
 GPU_READY := .venv-gpu/ready
+PERF_ANALYZER := .perf-analyzer
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test leaderboard lint unit bench bench-peers bench-scaler chaos soak fuzz gpu-check proto lock clean system
+.PHONY: help demo test leaderboard lint unit bench bench-peers bench-scaler chaos soak fuzz gpu-check proto lock clean system perf-analyzer
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -25,7 +26,7 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-unit: $(READY)
+unit: $(READY) perf-analyzer
 	$(BIN)/pytest
 
 bench: $(READY) ## the server beside its ceiling and its floor; docs/benchmarks.md; ten minutes of a quiet machine
@@ -55,13 +56,15 @@ fuzz: $(READY) ## ten minutes of coverage-guided fuzzing of messages; what it fi
 
 proto: $(READY) ## write the stubs anew from proto/
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iproto --python_out=. --grpc_python_out=. \
-	  --mypy_out=quiet:. --mypy_grpc_out=quiet:. $$(find proto -name '*.proto')
+	  --mypy_out=quiet:. --mypy_grpc_out=quiet:. $$(find proto/minwatt -name '*.proto')
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iproto/inference \
+	  --descriptor_set_out=service/oip/open_inference.binpb --mypy_out=quiet:service/oip open_inference.proto
 
 lock: system ## pin every package anew in constraints.txt
 	$(PYTHON) scripts/lock.py
 
 clean: ## remove the environment and all output
-	rm -rf .venv .venv-gpu out dist build
+	rm -rf .venv .venv-gpu $(PERF_ANALYZER) out dist build
 
 $(READY): pyproject.toml constraints.txt | system
 	$(PYTHON) -m venv .venv
@@ -74,6 +77,14 @@ $(GPU_READY): pyproject.toml constraints.txt | system
 	.venv-gpu/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,gpu]'
 	.venv-gpu/bin/pip uninstall --quiet --yes onnxruntime
 	.venv-gpu/bin/pip install --quiet --disable-pip-version-check --force-reinstall --no-deps onnxruntime-gpu
+	@touch $@
+
+perf-analyzer: $(PERF_ANALYZER)/ready ## NVIDIA's perf_analyzer, which a test runs against a replica
+	@/sbin/ldconfig -p | grep -q 'libb64\.so\.0d' || scripts/need-debian libb64-0d
+
+$(PERF_ANALYZER)/ready: tests/e2e/perf_analyzer.txt | $(READY)
+	rm -rf $(PERF_ANALYZER)
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target $(PERF_ANALYZER) -r $<
 	@touch $@
 
 # What pip can't bring: an interpreter that is new enough and, for tests, a C compiler and a Redis server.

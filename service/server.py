@@ -16,9 +16,13 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from grpc_health.v1.health_pb2 import DESCRIPTOR as HEALTH
+from grpc_reflection.v1alpha.reflection_pb2 import DESCRIPTOR as REFLECTION
+
 from energy.modelled import this_process
 from minwatt.v1.errors import UsageError
 from minwatt.v1.fleet_pb2 import REPLICA_STATE_DRAINING, REPLICA_STATE_READY
+from minwatt.v1.inference_pb2 import DESCRIPTOR as TEXT_INFERENCE
 from minwatt.v1.model_dir import ModelDirectory
 from service.access import Access
 from service.admission import AdmissionLimits
@@ -27,6 +31,7 @@ from service.cache.opening import Cache, open_cache
 from service.clocks import CardClock, clocks_of_this_machine
 from service.collate import Shape
 from service.counters import Counters
+from service.descriptors import one_pool
 from service.dispatch import Dispatcher
 from service.door import Door, DoorOptions, authority
 from service.engines import MakeEncoder, most_texts, open_engines, warm_shapes
@@ -34,6 +39,9 @@ from service.fleet import FleetMember
 from service.front.tls import TlsFiles
 from service.inference import Inference, RequestLimits
 from service.metrics import Metrics
+from service.oip.models import Deployed
+from service.oip.open_inference_pb2 import DESCRIPTOR as OPEN_INFERENCE
+from service.oip.service import Served, open_inference
 from service.power import PowerBook, meter_of
 from service.queue import BatchLimits
 from service.replica import Identity, Replica, Sources
@@ -156,11 +164,15 @@ async def run(settings: ServeSettings, on_ready: Callable[[str], None], makers: 
         door = Door(_door_options(settings))
         stack.push_async_callback(door.close, 0.0)
         limits = RpcLimits(settings.max_message_bytes, settings.max_in_flight)
-        services = [text_inference(parts.inference, limits)]
+        services = [
+            text_inference(parts.inference, limits),
+            open_inference(parts.inference, _served(settings, parts)),
+        ]
+        pool = one_pool(TEXT_INFERENCE, OPEN_INFERENCE, HEALTH, REFLECTION)
 
         # A shared port gets connections as soon as it listens: there the door opens when the model is warm.
         if not settings.reuse_port:
-            parts.replica.address = await door.open(services)
+            parts.replica.address = await door.open(services, pool)
         loops = [_start(parts.power.keep_reading(), stack)]
         await _warm(parts)
         await parts.power.share()
@@ -168,7 +180,7 @@ async def run(settings: ServeSettings, on_ready: Callable[[str], None], makers: 
         if settings.tenants is not None:
             loops.append(_start(parts.access.keep_reading(settings.tenants), stack))
         if settings.reuse_port:
-            parts.replica.address = await door.open(services)
+            parts.replica.address = await door.open(services, pool)
 
         parts.replica.state = REPLICA_STATE_READY
         parts.replica.start_up_s = this_process().age_s
@@ -250,6 +262,17 @@ def _stop_signal(last_acts: Sequence[Callable[[], None]]) -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
     return stop
+
+
+def _served(settings: ServeSettings, parts: Parts) -> Served:
+    spec = parts.directory.spec
+    return Served(
+        spec,
+        parts.replica,
+        Deployed(parts.replica.identity.variant, settings.provider, settings.max_texts, spec.max_tokens),
+        settings.max_message_bytes,
+        settings.max_in_flight,
+    )
 
 
 def _door_options(settings: ServeSettings) -> DoorOptions:
