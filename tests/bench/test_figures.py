@@ -82,15 +82,15 @@ def test_the_parts_of_the_servers_cpu_are_the_whole(
 ) -> None:
     own = reading(a_sample(server_cpu_s=server_s, engine_cpu_s=engine_s, tokenizer_cpu_s=tokenizer_s))
     echo = reading(a_sample(server_cpu_s=echo_s))
-    split = with_split({"model unary c8": own, "echo unary c8": echo})["model unary c8"]
+    split = with_split({"model unary c8": own, "front unary c8": echo})["model unary c8"]
     parts = ("engine_cpu_ms", "tokenizer_cpu_ms", "rpc_cpu_ms", "rest_cpu_ms")
     assert sum(split[part] for part in parts) == pytest.approx(split["server_cpu_ms"])
     assert split["rpc_cpu_ms"] == echo["server_cpu_ms"]
 
 
-def test_without_an_echo_of_the_same_load_there_is_no_split() -> None:
+def test_without_the_front_ends_own_figure_of_the_same_load_there_is_no_split() -> None:
     own = reading(a_sample())
-    assert with_split({"model unary c8": own, "echo unary c32": own})["model unary c8"] == own
+    assert with_split({"model unary c8": own, "front unary c32": own})["model unary c8"] == own
 
 
 def test_all_that_is_aimed_for_is_told_of_same_rounds() -> None:

@@ -80,7 +80,7 @@ def test_a_model_tells_its_tensors(client: triton.InferenceServerClient) -> None
     assert config.max_batch_size == 8
     assert [one.name for one in config.output] == ["ENTITIES", "TRUNCATED"]
     assert "B-PER" in json.loads(config.parameters["labels"].string_value)
-    assert config.dynamic_batching.max_queue_delay_microseconds == 5000
+    assert config.dynamic_batching.max_queue_delay_microseconds == 0
 
 
 def test_answers_are_those_of_minwatt_s_own_client(

@@ -153,7 +153,7 @@ async def test_clocks_and_shedding_follow_the_operating_point(tiny_model: Path, 
             assert shed.value.code == "RESOURCE_EXHAUSTED"
             assert shed.value.retry_after_s
             assert await client.classify(["hello"])
-        await scaler.until(lambda: scaler.reports[-1].refusals_total["shed"] == 1)
+        await scaler.until(lambda: scaler.reports[-1].refusals_total["shed"] >= 1)  # the client asks again
         metrics = await asyncio.to_thread(lambda: urlopen(replica.metrics_url).read().decode())
         assert "minwatt_sm_clock_locked_hertz 9e+08" in metrics
         assert "minwatt_sm_clock_refused 0.0" in metrics
