@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,8 +71,23 @@ class Tls:
             raise ValueError("tls: cert and key are given together or not at all")
 
     def credentials(self) -> grpc.ChannelCredentials:
-        """Reads the files, now. Raises ValueError for what is missing or not readable."""
+        """Reads the files, now. Raises ValueError for what is missing, or not what it should be.
+
+        gRPC would take anything, and fail with each request.
+        """
         ca, key, cert = (_pem(name, getattr(self, name)) for name in ("ca", "key", "cert"))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if self.ca is not None:
+            try:
+                context.load_verify_locations(self.ca)
+            except ssl.SSLError as error:
+                raise ValueError(f"tls: ca = {os.fspath(self.ca)!r}: no PEM certificate in it") from error
+        if self.cert is not None and self.key is not None:
+            pair = f"cert = {os.fspath(self.cert)!r}, key = {os.fspath(self.key)!r}"
+            try:
+                context.load_cert_chain(self.cert, self.key, _no_passphrase)
+            except (ssl.SSLError, _Encrypted) as error:
+                raise ValueError(f"tls: {pair}: not a PEM certificate with its key, unencrypted") from error
         return grpc.ssl_channel_credentials(ca, key, cert)
 
 
@@ -132,6 +148,14 @@ def _service_config(several: bool) -> dict[str, Any]:
     if several:
         config["healthCheckConfig"] = {"serviceName": ""}
     return config
+
+
+class _Encrypted(Exception):
+    """A key that asks for a passphrase."""
+
+
+def _no_passphrase() -> str:
+    raise _Encrypted  # else OpenSSL would ask at the terminal
 
 
 def _pem(name: str, path: str | os.PathLike[str] | None) -> bytes | None:

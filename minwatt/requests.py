@@ -21,6 +21,7 @@ class ExtractOptions(TypedDict, total=False):
     min_score: float  # entities that are less sure are left out; default 0
     truncate: bool  # read the first tokens of a text that is too long, instead of refusing it; default False
     priority: Priority  # `batch` is refused first (Overloaded) when room or watts are short
+    no_cache: bool  # compute each text anew, and keep no answer, where the server has a cache; default False
 
 
 class ClassifyOptions(ExtractOptions, total=False):
@@ -35,9 +36,14 @@ def classify_request(
     min_score: float = 0.0,
     truncate: bool = False,
     priority: Priority = "interactive",
+    no_cache: bool = False,
 ) -> pb.ClassifyRequest:
     options = pb.ClassifyOptions(
-        top_k=top_k, min_score=min_score, long_text=_long_text(truncate), priority=_priority(priority)
+        top_k=top_k,
+        min_score=min_score,
+        long_text=_long_text(truncate),
+        priority=_priority(priority),
+        no_cache=no_cache,
     )
     return pb.ClassifyRequest(model=model, texts=_listed(texts), options=options)
 
@@ -49,9 +55,13 @@ def extract_request(
     min_score: float = 0.0,
     truncate: bool = False,
     priority: Priority = "interactive",
+    no_cache: bool = False,
 ) -> pb.ExtractEntitiesRequest:
     options = pb.ExtractEntitiesOptions(
-        min_score=min_score, long_text=_long_text(truncate), priority=_priority(priority)
+        min_score=min_score,
+        long_text=_long_text(truncate),
+        priority=_priority(priority),
+        no_cache=no_cache,
     )
     return pb.ExtractEntitiesRequest(model=model, texts=_listed(texts), options=options)
 

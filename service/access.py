@@ -15,13 +15,13 @@ from pathlib import Path
 
 from minwatt.v1.errors import UsageError
 from service.calls import Call
+from service.changed_files import changes
 from service.keys import NO_KEY, id_of
 from service.quotas import Usage
 from service.statuses import permission_denied, unauthenticated
 from service.tenants import OPEN_DIRECTORY, Directory, Role, Tenant, read_tenants
 from service.waiting import Share
 
-LOOK_EVERY_S = 1.0
 _BEARER = "bearer "
 
 log = logging.getLogger(__name__)
@@ -97,14 +97,8 @@ class Access:
         return directory.default
 
     async def keep_reading(self, path: Path) -> None:
-        """Looks once a second; until cancelled. A file that can't be used changes nothing but the log."""
-        read = _state(path)
-        while True:
-            await asyncio.sleep(LOOK_EVERY_S)
-            now = await asyncio.to_thread(_state, path)
-            if now == read:
-                continue
-            read = now
+        """Until cancelled. A file that can't be used changes nothing but the log."""
+        async for _ in changes([path], used=()):  # first of all it is read again: the start took a while
             try:
                 directory = await asyncio.to_thread(read_tenants, path)
             except UsageError as error:
@@ -122,12 +116,3 @@ def _key_of(call: Call) -> str | None:
     if authorization[: len(_BEARER)].lower() == _BEARER:
         return authorization[len(_BEARER) :].strip()
     return ""
-
-
-def _state(path: Path) -> tuple[int, ...] | None:
-    """Changes with the file, also where a link is moved to another one (as Kubernetes does)."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)

@@ -13,11 +13,11 @@ import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-
-from google.protobuf.descriptor_pool import DescriptorPool
+from typing import Any
 
 from minwatt.v1.errors import UsageError
 from service.calls import Service
+from service.changed_files import stamps
 from service.front import health, reflection, tls
 from service.front.connections import Connections
 from service.front.exchange import CallLimits
@@ -63,15 +63,18 @@ class Door:
         self._sockets: list[socket.socket] = []
         self._servers: list[asyncio.Server] = []
         self._following: asyncio.Task[None] | None = None
-        self._certificates = None if options.tls is None else tls.fingerprint(options.tls)
+        self._certificates = () if options.tls is None else stamps(options.tls.paths)
         self._context = None if options.tls is None else tls.load(options.tls)
 
-    async def open(self, services: Sequence[Service], pool: DescriptorPool | None = None) -> str:
-        """Listens; returns host:port. `pool`: where reflection finds what the services speak, if not in
-        protobuf's own. Raises UsageError where it can't listen."""
+    async def open(self, services: Sequence[Service], files: Sequence[Any] = ()) -> str:
+        """Listens; returns host:port. `files`: the descriptors of what the services speak, for reflection.
+        Raises UsageError where it can't listen."""
         names = [service.name for service in services]
         self._health = Health(names, self._serving)
-        own = (self._health.service(), *reflection.services([*names, health.NAME], pool))
+        own = (
+            self._health.service(),
+            *reflection.services([*names, health.NAME], [*files, health.DESCRIPTOR]),
+        )
         most_bytes = OVER_LIMIT * self._options.max_message_bytes
         router = Router([*services, *own], CallLimits(most_bytes, Inflow(INFLOW_LIMIT * most_bytes)))
         self._protocol = partial(Http2Connection, self._http2_options(), router.start, self._connections)

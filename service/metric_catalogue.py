@@ -24,7 +24,7 @@ TOKEN_BUCKETS = (16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 
 
 # What a label may be: a fixed set, or one value for the life of a replica. No label is a client's to choose.
 LABELS = {
-    "method": "a method of `minwatt.v1.TextInference`: 4 values",
+    "method": "a method of `minwatt.v1.TextInference`, `ModelInfer` or `ModelStreamInfer`: 6 values",
     "status": "a gRPC status code by name: at most 17 values",
     "reason": f"of refusals one of {', '.join(f'`{reason}`' for reason in REASONS)}; of answers that the "
     "cache let go of `room` or `age`",
@@ -165,13 +165,15 @@ def _lines() -> Iterator[str]:
     yield ""
     yield "The share of requests that were slower than an SLO of 50 ms, refused or failed, over an hour;"
     yield "with an error budget of 0.1% and the burn rate of 14.4 that spends 2% of a month's budget in that"
-    yield "hour (Google's SRE workbook, chapter 5). A client's own mistakes count neither way:"
+    yield "hour (Google's SRE workbook, chapter 5). A client's own mistakes, wrong keys and used-up quotas"
+    yield "count neither way:"
     yield ""
     yield "```promql"
     good = 'minwatt_request_duration_seconds_bucket{status="OK",le="0.05"}'
-    every = 'minwatt_request_duration_seconds_count{status!~"INVALID_ARGUMENT|NOT_FOUND|CANCELLED"}'
+    answered = 'minwatt_request_duration_seconds_count{status="OK"}'
+    failed = 'minwatt_refusals_total{reason!~"invalid|identity|quota|cancelled"}'
     yield f"1 - sum(rate({good}[1h]))"
-    yield f"    / sum(rate({every}[1h])) > 14.4 * 0.001"
+    yield f"    / (sum(rate({answered}[1h])) + sum(rate({failed}[1h]))) > 14.4 * 0.001"
     yield "```"
     yield ""
     yield "The SLO's own bucket is fixed when a replica starts. An operating point may move the SLO later;"

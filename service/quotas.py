@@ -32,7 +32,7 @@ class Exceeded:
 
     quota: str
     allowed: float
-    retry_after_s: float
+    retry_after_s: float | None  # None: the request alone is over it, there will never be room
 
 
 class Bucket:
@@ -94,7 +94,8 @@ class Usage:
         if self.in_flight + 1 > quota.max_in_flight:
             return Exceeded("maxInFlight", quota.max_in_flight, HELD_RETRY_S)
         if self.texts + texts > quota.max_queue_texts:
-            return Exceeded("maxQueueTexts", quota.max_queue_texts, HELD_RETRY_S)
+            retry_after_s = HELD_RETRY_S if texts <= quota.max_queue_texts else None
+            return Exceeded("maxQueueTexts", quota.max_queue_texts, retry_after_s)
         if missing_s := self.requests.missing_s(1.0, now_s):
             return Exceeded("requestsPerSecond", quota.requests_per_s, missing_s)
         if missing_s := self.tokens.missing_s(tokens, now_s):

@@ -16,9 +16,6 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from grpc_health.v1.health_pb2 import DESCRIPTOR as HEALTH
-from grpc_reflection.v1alpha.reflection_pb2 import DESCRIPTOR as REFLECTION
-
 from energy.modelled import this_process
 from minwatt.v1.errors import UsageError
 from minwatt.v1.fleet_pb2 import REPLICA_STATE_DRAINING, REPLICA_STATE_READY
@@ -31,7 +28,6 @@ from service.cache.opening import Cache, open_cache
 from service.clocks import CardClock, clocks_of_this_machine
 from service.collate import Shape
 from service.counters import Counters
-from service.descriptors import one_pool
 from service.dispatch import Dispatcher
 from service.door import Door, DoorOptions, authority
 from service.engines import MakeEncoder, most_texts, open_engines, warm_shapes
@@ -168,11 +164,11 @@ async def run(settings: ServeSettings, on_ready: Callable[[str], None], makers: 
             text_inference(parts.inference, limits),
             open_inference(parts.inference, _served(settings, parts)),
         ]
-        pool = one_pool(TEXT_INFERENCE, OPEN_INFERENCE, HEALTH, REFLECTION)
+        files = [TEXT_INFERENCE, OPEN_INFERENCE]
 
         # A shared port gets connections as soon as it listens: there the door opens when the model is warm.
         if not settings.reuse_port:
-            parts.replica.address = await door.open(services, pool)
+            parts.replica.address = await door.open(services, files)
         loops = [_start(parts.power.keep_reading(), stack)]
         await _warm(parts)
         await parts.power.share()
@@ -180,7 +176,7 @@ async def run(settings: ServeSettings, on_ready: Callable[[str], None], makers: 
         if settings.tenants is not None:
             loops.append(_start(parts.access.keep_reading(settings.tenants), stack))
         if settings.reuse_port:
-            parts.replica.address = await door.open(services, pool)
+            parts.replica.address = await door.open(services, files)
 
         parts.replica.state = REPLICA_STATE_READY
         parts.replica.start_up_s = this_process().age_s

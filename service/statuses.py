@@ -126,12 +126,18 @@ def shed(message: str, retry_after_s: float) -> Refusal:
     return Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "shed", message, [_retry(retry_after_s)])
 
 
-def quota_exceeded(tenant: str, quota: str, allowed: float, retry_after_s: float) -> Refusal:
-    """RESOURCE_EXHAUSTED that names the tenant's quota: no other replica has more of it to give."""
+def quota_exceeded(tenant: str, quota: str, allowed: float, retry_after_s: float | None) -> Refusal:
+    """RESOURCE_EXHAUSTED that names the tenant's quota: no other replica has more of it to give.
+
+    None: the request alone is over it, so retrying won't help: no RetryInfo.
+    """
     description = f"{quota}: {allowed:g} allowed"
     failure = QuotaFailure(
         violations=[QuotaFailure.Violation(subject=f"tenant:{tenant}", description=description)]
     )
+    if retry_after_s is None:
+        message = f"this request alone is over the quota of tenant {tenant!r}, {quota}: {allowed:g}"
+        return Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "quota", message, [failure])
     message = f"tenant {tenant!r} is at its quota of {quota}: {allowed:g}"
     details = [_retry(retry_after_s), failure]
     return Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "quota", message, details)

@@ -14,8 +14,9 @@ import time
 from collections.abc import Callable, Collection, Sequence
 
 from minwatt.v1.errors import UsageError
-from minwatt.v1.inference_pb2 import DESCRIPTOR
+from minwatt.v1.inference_pb2 import DESCRIPTOR as TEXT_INFERENCE
 from service.calls import Call
+from service.oip.open_inference_pb2 import DESCRIPTOR as OPEN_INFERENCE
 from service.replica import Identity
 from service.request import ComputedBatch, Cost
 from service.spans import RequestSpan
@@ -32,7 +33,12 @@ try:
 except ImportError as error:
     raise UsageError("otlp-endpoint: needs OpenTelemetry: pip install 'minwatt[otel]'") from error
 
-SERVICE = DESCRIPTOR.services_by_name["TextInference"].full_name
+RPCS = {
+    method.name: f"{service.full_name}/{method.name}"
+    for file in (TEXT_INFERENCE, OPEN_INFERENCE)
+    for service in file.services_by_name.values()
+    for method in service.methods
+}
 EXPORT_TIMEOUT_S = 2.0  # one try; a collector that is away costs spans, never requests
 CLOSE_TIMEOUT_S = 3.0
 CONTEXT_KEYS = ("traceparent", "tracestate")
@@ -82,11 +88,11 @@ class OtelTracer:
             carrier = {key: value for key in CONTEXT_KEYS if (value := call.metadata(key)) is not None}
         epoch_ns = time.time_ns() - round(self._clock() * 1e9)
         span = self._of_requests.start_span(
-            f"{SERVICE}/{method}",
+            RPCS[method],
             context=self._propagator.extract(carrier, context=Context()),
             kind=SpanKind.SERVER,
             start_time=epoch_ns + round(started_s * 1e9),
-            attributes={"rpc.system.name": "grpc", "rpc.method": f"{SERVICE}/{method}"},
+            attributes={"rpc.system.name": "grpc", "rpc.method": RPCS[method]},
         )
         return _RequestSpan(self, span, epoch_ns, started_s) if span.is_recording() else None
 

@@ -129,7 +129,9 @@ class RedisStore:
         try:
             async with asyncio.timeout(ROUND_S):
                 raw = await self._exchange(wanted, kept)
-        except (RedisError, OSError, TimeoutError) as error:
+        except (
+            Exception
+        ) as error:  # whatever the library raises: its own, OSError, UnicodeError of a host's name
             self._failed(type(error).__name__)
             raw = [None] * len(wanted)
         else:
@@ -184,7 +186,7 @@ class RedisStore:
                     await self._redis.ping()  # connects
                     begun_s = self._clock()
                     await self._redis.ping()
-            except (RedisError, OSError, TimeoutError):
+            except Exception:
                 self._breaker.failed()
                 continue
             if self._clock() - begun_s > LOOKUP_S:

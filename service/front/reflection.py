@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_reflection.v1alpha.reflection import SERVICE_NAME, ReflectionServicer
-from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
+from grpc_reflection.v1alpha.reflection_pb2 import DESCRIPTOR, ServerReflectionRequest
 
 from service.calls import Service, Stream, StreamCall
+from service.front.descriptors import one_pool
 from service.wire import Reader, Unreadable
 
 V1ALPHA: str = SERVICE_NAME
@@ -17,8 +17,9 @@ V1 = V1ALPHA.replace("v1alpha", "v1")  # the same messages under another name
 MAX_BYTES = 4096
 
 
-def services(names: Iterable[str], pool: DescriptorPool | None) -> tuple[Service, Service]:
-    """Reflection of the named services and of itself; None: all stand in protobuf's own pool."""
+def services(names: Iterable[str], files: Iterable[Any]) -> tuple[Service, Service]:
+    """Reflection of the named services, whose messages stand in `files` (FileDescriptor), and of itself."""
+    pool = one_pool(*files, DESCRIPTOR)
     answers: Any = ReflectionServicer((*names, V1ALPHA, V1), pool)  # its context is unused
     read = Reader(ServerReflectionRequest, MAX_BYTES)
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from minwatt.v1.errors import UsageError
-
-LOOK_S = 1.0  # at the files; new ones are taken once they have stood still for so long
+from service.changed_files import Stamps, changes
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +27,10 @@ class TlsFiles:
     certificate: Path
     key: Path
     client_ca: Path | None = None
+
+    @property
+    def paths(self) -> Sequence[Path]:
+        return [path for path in (self.certificate, self.key, self.client_ca) if path is not None]
 
 
 def load(files: TlsFiles) -> ssl.SSLContext:
@@ -78,36 +81,17 @@ def identity_of(certificate: Mapping[str, Any] | None) -> str | None:
     return next((str(value) for key, value in subject if key == "commonName"), None)
 
 
-async def follow(files: TlsFiles, loaded: object, take: Callable[[ssl.SSLContext], Awaitable[None]]) -> None:
-    """Hands on a new context whenever the files have changed since `loaded`, a `fingerprint`; never ends.
+async def follow(files: TlsFiles, loaded: Stamps, take: Callable[[ssl.SSLContext], Awaitable[None]]) -> None:
+    """Hands on a new context whenever the files have changed since `loaded`; never ends.
 
     Files that can't be used are one warning, and those in force stay.
     """
-    before: object = loaded
-    while True:
-        await asyncio.sleep(LOOK_S)
-        now = fingerprint(files)
-        if now != loaded and now == before:
-            loaded = now
-            try:
-                await take(await asyncio.to_thread(load, files))
-                log.info("new certificates are in force: %s", files.certificate)
-            except UsageError as error:
-                log.warning("certificates stay as they were: %s", error)
-        before = now
-
-
-def fingerprint(files: TlsFiles) -> object:
-    """Changes when a file does, or what a link leads to."""
-    return [_stamp(path) for path in (files.certificate, files.key, files.client_ca) if path is not None]
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns
+    async for _ in changes(files.paths, loaded):
+        try:
+            await take(await asyncio.to_thread(load, files))
+            log.info("new certificates are in force: %s", files.certificate)
+        except UsageError as error:
+            log.warning("certificates stay as they were: %s", error)
 
 
 def _readable(option: str, path: Path) -> None:

@@ -163,7 +163,7 @@ def _outputs(message: pb.ModelInferRequest, model: Model) -> tuple[str, ...]:
 
 def _apply(parameters: Parameters, model: Model, request: AnyRequest) -> float | None:
     """Sets the request's options; returns its timeout in seconds, None if it has none."""
-    known = {"min_score", "long_text", "priority", "timeout"}
+    known = {"min_score", "long_text", "priority", "timeout", "no_cache"}
     if isinstance(request, ClassifyRequest):
         known.add("top_k")
     _check_known("parameters", parameters, WITHOUT_EFFECT | known)
@@ -183,6 +183,7 @@ def _apply(parameters: Parameters, model: Model, request: AnyRequest) -> float |
     request.options.min_score = read("min_score", _score, 0.0)
     request.options.long_text = read("long_text", _long_text, LONG_TEXT_REFUSE)
     request.options.priority = read("priority", _priority, PRIORITY_UNSPECIFIED)
+    request.options.no_cache = read("no_cache", _flag, False)
     return read("timeout", _timeout_s, None)
 
 
@@ -232,6 +233,13 @@ def _long_text(parameter: pb.InferParameter) -> LongText.ValueType:
 def _priority(parameter: pb.InferParameter) -> Priority.ValueType:
     level = _integer(parameter, max(PRIORITIES), "0 (the default), 1 (interactive) or 2 (batch)")
     return PRIORITIES[level]
+
+
+def _flag(parameter: pb.InferParameter) -> bool:
+    value = _value(parameter)
+    if not isinstance(value, bool):
+        raise ValueError(f"is {_told(value)}; allowed: true, false")
+    return value
 
 
 def _timeout_s(parameter: pb.InferParameter) -> float | None:

@@ -112,6 +112,8 @@ def _tell(usage: Usage, variant: str, reply: pb.ModelInferResponse) -> None:
     parameters["queue_seconds"].double_param = usage.queue_seconds
     parameters["compute_seconds"].double_param = usage.compute_seconds
     parameters["batch_size"].int64_param = usage.batch_size
+    if usage.cached_texts:
+        parameters["cached_texts"].int64_param = usage.cached_texts
     if usage.HasField("energy_joules"):
         parameters["energy_joules"].double_param = usage.energy_joules
     parameters["energy_source"].string_param = usage.energy_source

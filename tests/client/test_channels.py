@@ -6,6 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
+import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 import minwatt
 from minwatt.channels import CONNECTIONS, Connecting, connecting
@@ -112,3 +119,29 @@ def test_certificates_that_are_not_there(tmp_path: Path) -> None:
         of("a:1", tls=minwatt.Tls(ca=tmp_path / "nothing.pem"))
     with pytest.raises(ValueError, match="tls: cert and key are given together"):
         minwatt.Tls(cert="client.pem")
+
+
+def test_files_that_are_no_certificates_are_named_at_once(tmp_path: Path) -> None:
+    """Not with each request, as a connection that is refused."""
+    authority = trustme.CA()
+    ours, others = (authority.issue_cert(name) for name in ("a.example.org", "b.example.org"))
+    ca, cert, key, encrypted, nonsense = (
+        tmp_path / name for name in ("ca.pem", "cert.pem", "key.pem", "encrypted.pem", "nonsense")
+    )
+    authority.cert_pem.write_to_path(ca)
+    ours.cert_chain_pems[0].write_to_path(cert)
+    others.private_key_pem.write_to_path(key)
+    private = load_pem_private_key(ours.private_key_pem.bytes(), None)
+    encrypted.write_bytes(
+        private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
+    )
+    nonsense.write_text("nonsense")
+    with pytest.raises(ValueError, match=r"tls: ca = '.*nonsense': no PEM certificate in it"):
+        of("a:1", tls=minwatt.Tls(ca=nonsense))
+    for wrong in (key, encrypted, nonsense):
+        with pytest.raises(
+            ValueError, match=r"tls: cert = '.*', key = '.*': not a PEM certificate with its key"
+        ):
+            of("a:1", tls=minwatt.Tls(ca=ca, cert=cert, key=wrong))
+    ours.private_key_pem.write_to_path(key)
+    assert of("a:1", tls=minwatt.Tls(ca=ca, cert=cert, key=key)).credentials is not None

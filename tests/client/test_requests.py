@@ -27,6 +27,11 @@ def test_options_travel() -> None:
     options = request.options
     assert (options.top_k, options.min_score, options.long_text) == (3, 0.5, pb.LONG_TEXT_TRUNCATE)
     assert extract_request("m", ["a"]).options.long_text == pb.LONG_TEXT_REFUSE
+    for make in (classify_request, extract_request):
+        assert [make("m", ["a"], no_cache=no_cache).options.no_cache for no_cache in (True, False)] == [
+            True,
+            False,
+        ]
 
 
 def test_a_priority_there_is_not_is_named() -> None:

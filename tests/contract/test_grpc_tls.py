@@ -13,7 +13,7 @@ import pytest
 import trustme
 
 from minwatt.v1.errors import UsageError
-from service.front import tls
+from service import changed_files
 from service.front.tls import TlsFiles, identity_of, load
 from tests.contract.front_end import PATIENCE_S, FrontEnd, path
 
@@ -132,7 +132,7 @@ def test_whom_a_certificate_names(certificate: dict[str, object] | None, name: s
 def test_new_certificates_are_taken_without_dropping_anyone(
     ours: Authority, others: Authority, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(tls, "LOOK_S", 0.05)
+    monkeypatch.setattr(changed_files, "LOOK_S", 0.05)
     files = ours.files()
     with (
         caplog.at_level(logging.INFO),

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from minwatt.v1.errors import UsageError
-from service import access as access_module
+from service import changed_files
 from service.access import Access
 from service.keys import StoredKey, new_key
 from service.statuses import Refusal
@@ -148,13 +148,12 @@ async def test_a_changed_file_is_read_and_a_bad_one_is_not_followed(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(access_module, "LOOK_EVERY_S", 0.001)
+    monkeypatch.setattr(changed_files, "LOOK_S", 0.001)
     caplog.set_level(logging.INFO)
     access = Access(read_tenants(file))
     call = FakeCall({"x-api-key": key[0]})
     reading = asyncio.create_task(access.keep_reading(file))
     try:
-        await asyncio.sleep(0.02)
         for text, name, logged in (
             ("tenants: [", "search", "the tenants read before stay in force"),
             (
@@ -175,3 +174,20 @@ async def test_a_changed_file_is_read_and_a_bad_one_is_not_followed(
         with contextlib.suppress(asyncio.CancelledError):
             await reading
     assert key[0] not in caplog.text
+
+
+async def test_a_file_that_changed_while_the_model_was_loaded_is_read_again(
+    file: Path, key: tuple[str, StoredKey], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changed_files, "LOOK_S", 0.001)
+    access = Access(read_tenants(file))
+    write(file, {"name": "found", "keys": [entry(key[1])]})
+    reading = asyncio.create_task(access.keep_reading(file))
+    try:
+        async with asyncio.timeout(30):
+            while access.caller(FakeCall({"x-api-key": key[0]}), "infer").tenant.name != "found":
+                await asyncio.sleep(0.005)  # noqa: ASYNC110 - nothing tells of it
+    finally:
+        reading.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await reading

@@ -15,7 +15,7 @@ from minwatt.v1.inference_pb2 import ClassifyRequest
 from service.replica import Identity
 from service.server import Parts
 from service.statuses import Refusal
-from service.tracing import OtelTracer, _TellsOnce
+from service.tracing import OtelTracer, _RequestSpan, _TellsOnce
 from tests.service.cache.test_known import replica
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -136,6 +136,17 @@ async def test_a_collector_that_is_away_is_told_once(caplog: pytest.LogCaptureFi
         for _ in range(3):
             telling.export([])
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+
+
+async def test_a_span_has_the_name_of_its_own_service(never_drawn: Traces) -> None:
+    for service, method in (
+        ("minwatt.v1.TextInference", "ClassifyStream"),
+        ("inference.GRPCInferenceService", "ModelInfer"),
+    ):
+        span = never_drawn.tracer.request(method, 0.0, SAMPLED)
+        assert isinstance(span, _RequestSpan)
+        assert isinstance(span.span, ReadableSpan)
+        assert span.span.name == f"{service}/{method}"
 
 
 async def test_a_refused_request_says_why(tiny_model: Path, never_drawn: Traces) -> None:

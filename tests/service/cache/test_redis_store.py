@@ -189,3 +189,15 @@ def test_the_breaker_opens_after_failures_in_a_row_and_its_waits_are_bounded(
             row += 1
         assert breaker.open == (row >= TOLERATED)
         assert 0 < breaker.backoff_s(draw) <= LAST_BACKOFF_S
+
+
+async def test_a_server_whose_name_can_not_be_asked_for_is_one_that_is_away() -> None:
+    store = RedisStore("redis://a..b:6379/0", SECRET, 60.0)  # UnicodeError, which is no error of redis-py
+    try:
+        await until_up(store, False)
+        store.put_many({KEY: b"value"})
+        assert await store.get_many([KEY]) == [None]
+        assert store._task is not None
+        assert not store._task.done(), "it must go on trying"
+    finally:
+        await store.close()

@@ -67,9 +67,11 @@ def test_the_texts_are_those_sent(catalog: Catalog, texts: list[str], raw: bool,
 
 
 def test_parameters_are_the_options_of_the_call(catalog: Catalog) -> None:
-    told = parameters(min_score="0.25", long_text="truncate", priority=2, timeout=1500)
+    told = parameters(min_score="0.25", long_text="truncate", priority=2, timeout=1500, no_cache=True)
     question = asked(message("a", parameters=told), catalog.get(ENTITY, ""))
-    options = ExtractEntitiesOptions(min_score=0.25, long_text=LONG_TEXT_TRUNCATE, priority=PRIORITY_BATCH)
+    options = ExtractEntitiesOptions(
+        min_score=0.25, long_text=LONG_TEXT_TRUNCATE, priority=PRIORITY_BATCH, no_cache=True
+    )
     assert question.request.options == options
     assert isinstance(question.request, ExtractEntitiesRequest)
     assert question.timeout_s == 0.0015

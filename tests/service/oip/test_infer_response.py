@@ -105,4 +105,7 @@ def test_usage_is_told_as_parameters_and_unknown_joules_are_not(catalog: Catalog
     assert reply.parameters["energy_source"].string_param == "rapl"
     assert (reply.id, reply.model_name, reply.model_version) == ("7", "tiny-text.intent", "1")
     usage.ClearField("energy_joules")
-    assert "energy_joules" not in response(question, ClassifyResponse(usage=usage, model=WHO)).parameters
+    usage.cached_texts = 4
+    reply = response(question, ClassifyResponse(usage=usage, model=WHO))
+    assert "energy_joules" not in reply.parameters
+    assert reply.parameters["cached_texts"].int64_param == 4

@@ -1,4 +1,4 @@
-"""The descriptors of several files in one pool, for reflection. Called by `door`.
+"""The descriptors of several files in one pool, for reflection. Called by `reflection`.
 
 The process-wide pool does not hold all that is served: the messages of the Open Inference Protocol have their
 own.
