@@ -86,7 +86,7 @@ class Tls:
             pair = f"cert = {os.fspath(self.cert)!r}, key = {os.fspath(self.key)!r}"
             try:
                 context.load_cert_chain(self.cert, self.key, _no_passphrase)
-            except (ssl.SSLError, _Encrypted) as error:
+            except (ssl.SSLError, _EncryptedError) as error:
                 raise ValueError(f"tls: {pair}: not a PEM certificate with its key, unencrypted") from error
         return grpc.ssl_channel_credentials(ca, key, cert)
 
@@ -150,12 +150,12 @@ def _service_config(several: bool) -> dict[str, Any]:
     return config
 
 
-class _Encrypted(Exception):
+class _EncryptedError(Exception):
     """A key that asks for a passphrase."""
 
 
 def _no_passphrase() -> str:
-    raise _Encrypted  # else OpenSSL would ask at the terminal
+    raise _EncryptedError  # else OpenSSL would ask at the terminal
 
 
 def _pem(name: str, path: str | os.PathLike[str] | None) -> bytes | None:

@@ -11,6 +11,7 @@ import typer
 
 from minwatt.resources import default_model_dir
 from scaler.inputs import read_inputs
+from scaler.local.command import DoorFiles
 from scaler.local.up import UpOptions, run_up
 from scaler.policy import load_policy
 from scaler.scale import ScaleOptions, run_scale
@@ -36,12 +37,21 @@ def up(
     replicas: Annotated[
         int | None, typer.Option(help="Always that many. [default: what the policy allows]")
     ] = None,
+    tenants: Annotated[
+        Path | None, typer.Option(help="API keys, weights and quotas; quotas are each replica's.")
+    ] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="PEM certificate chain: serve over TLS.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM key of the certificate.")] = None,
+    tls_client_ca: Annotated[
+        Path | None, typer.Option(help="PEM: clients must show a certificate of this authority.")
+    ] = None,
 ) -> None:
     """The whole system on this machine: a scaler, and replicas as processes that share one port.
 
     Example: minwatt up --policy examples/policy.yaml --port 8500 --record out/run
     """
-    options = UpOptions(model or default_model_dir(), host, port, metrics_port, meter, record)
+    door = DoorFiles(tenants, tls_cert, tls_key, tls_client_ca)
+    options = UpOptions(model or default_model_dir(), host, port, metrics_port, meter, record, door)
     asyncio.run(run_up(read_inputs(policy, profile, replicas), options, _say))
 
 

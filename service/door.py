@@ -7,7 +7,9 @@ services it is opened with.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import resource
 import socket
 import ssl
 from collections.abc import Callable, Sequence
@@ -73,11 +75,12 @@ class Door:
         self._health = Health(names, self._serving)
         own = (
             self._health.service(),
-            *reflection.services([*names, health.NAME], [*files, health.DESCRIPTOR]),
+            *reflection.services([*names, health.NAME], [*files, health.FILE]),
         )
         most_bytes = OVER_LIMIT * self._options.max_message_bytes
         router = Router([*services, *own], CallLimits(most_bytes, Inflow(INFLOW_LIMIT * most_bytes)))
         self._protocol = partial(Http2Connection, self._http2_options(), router.start, self._connections)
+        _allow_many_connections()
         self._sockets = self._bound()
         self._servers = [await self._listen(bound) for bound in self._sockets]
         if self._options.tls is not None:
@@ -166,3 +169,10 @@ class Door:
         before, self._servers = self._servers, [await self._listen(bound) for bound in self._sockets]
         for server in before:
             server.close()
+
+
+def _allow_many_connections() -> None:
+    """As many open files as this user may have: the usual 1,024 are for programs that select()."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # refused to some containers: then it stays as it is
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -123,6 +123,10 @@ class Inference:
         span = None if self._tracer is None else self._tracer.request(method, now_s, call)
         return Arrival(method, now_s, deadline_s, call, span)
 
+    def check_caller(self, call: Call) -> None:
+        """Of calls that want no answer to a text. Raises Refusal where who calls may not `infer`."""
+        self._access.caller(call, "infer")
+
     async def answer(self, message: AnyRequest | Unreadable, arrival: Arrival) -> AnyResponse:
         """The reply. Raises Refusal; cancelling it withdraws the request. Each way out is counted once."""
         try:

@@ -24,6 +24,7 @@ REQUEST_ID_KEY = "x-request-id"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")  # another one is the client's own text: it is left out
 _FIELDS = "fields"
 MOST_FRAMES = 30
+REPEAT_S = 1.0  # out of open files asyncio says so a thousand times a second
 
 log = logging.getLogger(__name__)
 
@@ -108,8 +109,16 @@ def configure(form: Literal["text", "json"], level: str, stream: TextIO | None =
 def watch(loop: asyncio.AbstractEventLoop) -> None:
     """What asyncio itself reports; its own words would hold the exceptions'."""
 
+    last: tuple[str, type] | None = None
+    last_s = 0.0
+
     def report(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        log.error("%s", context.get("message", "a task failed"), exc_info=context.get("exception"))
+        nonlocal last, last_s
+        message, error = context.get("message", "a task failed"), context.get("exception")
+        if last == (message, type(error)) and loop.time() < last_s + REPEAT_S:
+            return
+        last, last_s = (message, type(error)), loop.time()
+        log.error("%s", message, exc_info=error)
 
     loop.set_exception_handler(report)
 

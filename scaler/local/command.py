@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +16,27 @@ _CONNECTION_AGE = "5s"
 
 
 @dataclass(frozen=True, slots=True)
+class DoorFiles:
+    """What guards the replicas' doors, as `minwatt serve` has it; None: nothing."""
+
+    tenants: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+
+    def flags(self) -> Mapping[str, Path]:
+        named = {
+            "--tenants": self.tenants,
+            "--tls-cert": self.tls_cert,
+            "--tls-key": self.tls_key,
+            "--tls-client-ca": self.tls_client_ca,
+        }
+        return {flag: path for flag, path in named.items() if path is not None}
+
+
+@dataclass(frozen=True, slots=True)
 class ReplicaCommand:
-    """`address` is the port all replicas share; `bus` where they join; `point` what they start at."""
+    """`port` is the one all replicas share; `bus` where they join; `point` what they start at."""
 
     model: Path
     variant: str
@@ -30,6 +49,7 @@ class ReplicaCommand:
     point: OperatingPoint
     drain_grace_s: float
     gpu_clocks: bool
+    door: DoorFiles
 
     def arguments(self, replica_id: str) -> Sequence[str]:
         point = self.point
@@ -50,6 +70,7 @@ class ReplicaCommand:
             "--max-delay": f"{point.max_delay_s * 1e3:g}ms",
             "--max-connection-age": _CONNECTION_AGE,
             "--drain-grace": f"{self.drain_grace_s:g}s",
+            **self.door.flags(),
         }
         pairs = [word for flag, value in flags.items() for word in (flag, str(value))]
         switches = ["--reuse-port", *(["--gpu-clocks"] if self.gpu_clocks else [])]

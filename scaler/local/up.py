@@ -21,7 +21,7 @@ from scaler.decision import Decision
 from scaler.embedded_bus import EmbeddedBus
 from scaler.fleet_joules import FleetJoules
 from scaler.inputs import Inputs
-from scaler.local.command import ReplicaCommand
+from scaler.local.command import DoorFiles, ReplicaCommand
 from scaler.local.port import SharedPort
 from scaler.local.processes import LocalFleet, LocalRules
 from scaler.loop import ControlLoop, Surroundings, Watcher, beats
@@ -44,6 +44,7 @@ class UpOptions:
     metrics_port: int
     meter: str
     record: Path | None
+    door: DoorFiles
 
 
 class _ReadyLine:
@@ -112,6 +113,7 @@ async def _run(
         point=point,
         drain_grace_s=_DRAIN_GRACE_S,
         gpu_clocks=settings.policy.spec.gpu.clocks == "auto" and profile.replica.provider != "cpu",
+        door=options.door,
     )
     fleet = LocalFleet(command.arguments, _local_rules(settings), clock=clock, say=say)
     around = Surroundings(bus, fleet, watchers, time.time)

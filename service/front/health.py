@@ -12,6 +12,7 @@ from service.statuses import not_found, unavailable
 from service.wire import Reader, Unreadable
 
 NAME: str = DESCRIPTOR.services_by_name["Health"].full_name
+FILE = DESCRIPTOR
 MAX_BYTES = 4096
 
 Status = int  # HealthCheckResponse.ServingStatus

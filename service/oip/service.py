@@ -46,6 +46,7 @@ def open_inference(inference: Inference, served: Served) -> Service:
     """The service to mount."""
     methods = _Methods(inference, served)
     limit = served.max_message_bytes
+    of_caller = inference.check_caller
     return Service(
         NAME,
         {
@@ -53,20 +54,30 @@ def open_inference(inference: Inference, served: Served) -> Service:
             "ServerReady": _method(pb.ServerReadyRequest, methods.server_ready, limit),
             "ModelReady": _method(pb.ModelReadyRequest, methods.model_ready, limit),
             "ServerMetadata": _method(pb.ServerMetadataRequest, methods.server_metadata, limit),
-            "ModelMetadata": _method(pb.ModelMetadataRequest, methods.model_metadata, limit),
-            "ModelConfig": _method(pb.ModelConfigRequest, methods.model_config, limit),
-            "ModelStatistics": _method(pb.ModelStatisticsRequest, methods.model_statistics, limit),
-            "RepositoryIndex": _method(pb.RepositoryIndexRequest, methods.repository_index, limit),
+            "ModelMetadata": _method(pb.ModelMetadataRequest, methods.model_metadata, limit, of_caller),
+            "ModelConfig": _method(pb.ModelConfigRequest, methods.model_config, limit, of_caller),
+            "ModelStatistics": _method(pb.ModelStatisticsRequest, methods.model_statistics, limit, of_caller),
+            "RepositoryIndex": _method(pb.RepositoryIndexRequest, methods.repository_index, limit, of_caller),
             "ModelInfer": methods.inferring.unary,
         },
         {"ModelStreamInfer": methods.inferring.stream},
     )
 
 
-def _method(request: type[Q], answer: Callable[[Q], Message], max_bytes: int) -> Unary:
+def _anyone(_call: Call) -> None:
+    """Probes show no key: whether the server is there and ready is told to all."""
+
+
+def _method(
+    request: type[Q],
+    answer: Callable[[Q], Message],
+    max_bytes: int,
+    check_caller: Callable[[Call], None] = _anyone,
+) -> Unary:
     read = Reader(request, max_bytes)
 
-    async def unary(data: bytes, _call: Call) -> bytes:
+    async def unary(data: bytes, call: Call) -> bytes:
+        check_caller(call)
         message = read(data)
         if isinstance(message, Unreadable):
             raise message.refusal

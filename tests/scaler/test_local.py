@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from minwatt.v1.errors import UsageError
 from scaler.inputs import read_inputs
-from scaler.local.command import ReplicaCommand
+from scaler.local.command import DoorFiles, ReplicaCommand
 from scaler.local.port import SharedPort
 from scaler.local.processes import Leaver, choose_leavers
 from scaler.operating_point import OperatingPoint
@@ -42,13 +42,26 @@ def test_nobody_who_stays_would_have_left_with_less_harm(replicas: list[Leaver],
 def test_a_replica_is_told_the_shared_port_the_bus_and_its_first_point() -> None:
     point = OperatingPoint(1, 8, 2048, 0.0125, 0.1)
     command = ReplicaCommand(
-        Path("m"), "int8", "cpu", 1, "127.0.0.1", 8500, "127.0.0.1:7000", "modelled", point, 10.0, True
+        Path("m"),
+        "int8",
+        "cpu",
+        1,
+        "127.0.0.1",
+        8500,
+        "127.0.0.1:7000",
+        "modelled",
+        point,
+        10.0,
+        True,
+        DoorFiles(Path("t.yaml"), Path("c.pem"), Path("k.pem")),
     )
     words = command.arguments("replica-1")
     options = words.index("--gpu-clocks") + 1
     flags = dict(zip(words[options::2], words[options + 1 :: 2], strict=True))
     assert words[options - 3 : options] == ["serve", "--reuse-port", "--gpu-clocks"]
     assert (flags["--port"], flags["--scaler"]) == ("8500", "127.0.0.1:7000")
+    door = {name: flags.get(name) for name in ("--tenants", "--tls-cert", "--tls-key", "--tls-client-ca")}
+    assert list(door.values()) == ["t.yaml", "c.pem", "k.pem", None]
     assert (flags["--max-delay"], flags["--slo"], flags["--max-batch-texts"]) == ("12.5ms", "100ms", "8")
 
 

@@ -185,8 +185,9 @@ async def test_a_file_that_changed_while_the_model_was_loaded_is_read_again(
     reading = asyncio.create_task(access.keep_reading(file))
     try:
         async with asyncio.timeout(30):
-            while access.caller(FakeCall({"x-api-key": key[0]}), "infer").tenant.name != "found":
-                await asyncio.sleep(0.005)  # noqa: ASYNC110 - nothing tells of it
+            call = FakeCall({"x-api-key": key[0]})
+            while access.caller(call, "infer").tenant.name != "found":  # noqa: ASYNC110 - nothing tells of it
+                await asyncio.sleep(0.005)
     finally:
         reading.cancel()
         with contextlib.suppress(asyncio.CancelledError):

@@ -112,6 +112,27 @@ async def test_what_nobody_catches_is_logged_without_its_words() -> None:
 
 
 @pytest.mark.usefixtures("restored")
+async def test_what_asyncio_says_again_and_again_is_logged_once() -> None:
+    """So it does while there are no more files to open, a thousand times a second."""
+    stream, _ = lines("json")
+    loop = asyncio.get_running_loop()
+    logs.watch(loop)
+    said = [
+        ("out of files", OSError()),
+        ("out of files", OSError()),
+        ("out of files", ValueError()),
+        ("else", None),
+    ]
+    for message, error in said:
+        loop.call_exception_handler({"message": message, "exception": error})
+    assert [json.loads(line)["message"] for line in stream.getvalue().splitlines()] == [
+        "out of files",
+        "out of files",
+        "else",
+    ]
+
+
+@pytest.mark.usefixtures("restored")
 @pytest.mark.parametrize("part", ["engine", "tokenizer"])
 async def test_a_failure_that_quotes_the_text_tells_nobody(
     tiny_model: Path, part: str, monkeypatch: pytest.MonkeyPatch
