@@ -1,24 +1,29 @@
-"""The loop that feeds the engine: asks the dispatcher what is due, sleeps until then, computes on the
-engine's thread.
+"""Feeds the workers: asks the dispatcher what is due, gives it to who is idle, and ends requests.
 
-Owns the futures of open requests, the engine thread and the time. What leaves when is decided in `queue`;
-who is answered, and when slack is short, in `dispatch`. `inference` awaits `answer`.
+Owns the futures of open requests, the workers and the time. What leaves when is decided in `queue`; who is
+answered, and when slack is short, in `dispatch`; the threads are `workers`'. `inference` awaits `answer`.
+
+All of it runs in callbacks of the event loop: when texts have come (once for all that came in the same turn),
+when a worker is done, and when the queue asked to be looked at again. There is no task that would have to be
+woken for it, and no timer for each request: one watches the earliest deadline.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Protocol
 
 from service.clocks import CardClock
 from service.dispatch import Batch, Dispatcher, Outcome, Resolved
-from service.engine import Engine
 from service.request import ComputedBatch, Request
 from service.statuses import Refusal, deadline_exceeded, internal, unavailable
+from service.workers import Engines, Workers, parts
 
 log = logging.getLogger(__name__)
 
@@ -31,38 +36,55 @@ class BatchObserver(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """A batch that a worker computes: when it should be done, and the card's clock when it left."""
+
+    ends_s: float
+    begun_mhz: int
+
+
 class Batcher:
     """One per replica. `run` is its task; `answer` may be awaited by any number of handlers."""
 
     def __init__(
         self,
         dispatcher: Dispatcher,
-        engine: Engine,
+        engines: Engines,
         observer: BatchObserver,
         card_clock: CardClock,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.dispatcher = dispatcher
-        self._card_clock = card_clock
-        self._engine = engine
+        dispatcher.workers = len(engines.all)
+        self._apart = engines.apart
+        self._workers = Workers(engines.all, self._done)
         self._observer = observer
+        self._card_clock = card_clock
         self._clock = clock
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        self._loop: asyncio.AbstractEventLoop | None = None  # while it runs
+        self._broken: asyncio.Future[None] | None = None
         self._futures: dict[Request, asyncio.Future[None]] = {}
-        self._changed = asyncio.Event()
-        self._busy_until_s = 0.0
+        self._running: dict[Batch, _Running] = {}
+        self._feeding = False  # `_feed` is due in this turn of the loop
+        self._next_look: asyncio.TimerHandle | None = None
+        self._expiry: asyncio.TimerHandle | None = None
+        self._expiry_s = math.inf
 
     def busy_s(self) -> float:
-        """Seconds the batch in the engine is expected to need still."""
-        return max(0.0, self._busy_until_s - self._clock())
+        """Seconds until a worker is expected to be free."""
+        if len(self._running) < len(self._workers):
+            return 0.0
+        return max(0.0, min(running.ends_s for running in self._running.values()) - self._clock())
 
     async def answer(self, request: Request) -> None:
         """Returns when `request.results` are complete; raises Refusal. Cancelling withdraws it."""
         future = asyncio.get_running_loop().create_future()
         self._futures[request] = future
         self.dispatcher.submit(request)
-        self._feel()
-        self._changed.set()
+        if request.deadline_s < self._expiry_s:
+            self._watch(request.deadline_s)
+        self.retune()
         try:
             await future
         finally:
@@ -71,62 +93,116 @@ class Batcher:
 
     async def run(self) -> None:
         """Until cancelled; then the requests still open are refused."""
+        self._loop = asyncio.get_running_loop()
+        self._broken = self._loop.create_future()
+        self._workers.start()
         try:
-            while True:
-                self._changed.clear()
-                self.dispatcher.clock_mhz = self._card_clock.in_force_mhz
-                step = self.dispatcher.step(self._clock())
-                self._card_clock.ask(self.dispatcher.wanted_clock_mhz)
-                self._resolve(step.resolved)
-                if step.batch:
-                    await self._compute(step.batch)
-                else:
-                    await self._sleep(step.wake_at_s)
+            self.retune()
+            self._watch(min((r.deadline_s for r in self.dispatcher.open_requests), default=math.inf))
+            await self._broken
         finally:
+            self._loop = None
+            self._workers.stop()
+            for timer in (self._next_look, self._expiry):
+                if timer is not None:
+                    timer.cancel()
             for request in self.dispatcher.open_requests:
                 self.dispatcher.withdraw(request)
                 self._end(request, unavailable("draining", "the server has stopped", 0.0))
-            self._thread.shutdown(wait=False)
 
     def retune(self) -> None:
-        """The operating point has moved: what waits is looked at anew."""
-        self._feel()
-        self._changed.set()
+        """What waits, or the operating point, has changed: it is looked at once in this turn of the loop."""
+        if not self._feeding and self._loop is not None:
+            self._feeding = True
+            self._loop.call_soon(self._guarded, self._feed)
 
-    def _feel(self) -> None:
+    def _guarded(self, act: Callable[[], None]) -> None:
+        """A callback that breaks ends the replica, through `run`: it must not stay up and hang."""
+        try:
+            act()
+        except Exception as error:
+            if self._broken is not None and not self._broken.done():
+                self._broken.set_exception(error)
+
+    def _feed(self) -> None:
+        """Gives every idle worker what is due for it."""
+        self._feeding = False
+        if self._loop is None:
+            return
+        if self._next_look is not None:
+            self._next_look.cancel()
+            self._next_look = None
         self.dispatcher.clock_mhz = self._card_clock.in_force_mhz
-        self.dispatcher.feel(self._clock(), self.busy_s())
+        while len(self._running) < len(self._workers):
+            now_s = self._clock()
+            step = self.dispatcher.step(now_s, self._engine_left_s(now_s))
+            self._resolve(step.resolved)
+            if step.batch:
+                self._give(step.batch, now_s)
+            elif step.wake_at_s is None:
+                break
+            else:
+                wait_s = max(0.0, step.wake_at_s - now_s)
+                self._next_look = self._loop.call_later(wait_s, self._guarded, self._feed)
+                break
+        else:
+            now_s = self._clock()
+            self.dispatcher.feel(now_s, self._engine_left_s(now_s))
         self._card_clock.ask(self.dispatcher.wanted_clock_mhz)
 
-    async def _sleep(self, until_s: float | None) -> None:
-        if until_s is None:
-            await self._changed.wait()
-            return
-        try:
-            async with asyncio.timeout(max(0.0, until_s - self._clock())):
-                await self._changed.wait()
-        except TimeoutError:
-            pass
-
-    async def _compute(self, batch: Batch) -> None:
+    def _give(self, batch: Batch, now_s: float) -> None:
+        """To one worker, or in parts to all that would idle."""
         service_time = self.dispatcher.service_time.current
-        padded = len(batch) * max(text.tokens for text in batch)
-        self._busy_until_s = self._clock() + service_time.batch_s(padded)
-        self._feel()
-        jobs = [text.payload.job for text in batch]
-        try:
-            computed = await asyncio.get_running_loop().run_in_executor(
-                self._thread, self._engine.compute, jobs
-            )
-        except Exception:  # the batch is lost, the server is not
-            log.exception("a batch of %d texts failed", len(batch))
+        idle = len(self._workers) - len(self._running)
+        alone = idle == 1 or not self._apart or self.dispatcher.waiting_texts > 0
+        for part in [batch] if alone else parts(batch, idle, service_time):
+            padded = len(part) * max(text.tokens for text in part)
+            self._running[part] = _Running(now_s + service_time.batch_s(padded), self.dispatcher.clock_mhz)
+            self._workers.give(part)
+
+    def _engine_left_s(self, now_s: float) -> float:
+        return sum(max(0.0, running.ends_s - now_s) for running in self._running.values())
+
+    def _done(self, batch: Batch, outcome: ComputedBatch | Exception) -> None:
+        """On a worker's thread."""
+        loop = self._loop
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has just been closed
+                loop.call_soon_threadsafe(self._guarded, lambda: self._take(batch, outcome))
+
+    def _take(self, batch: Batch, outcome: ComputedBatch | Exception) -> None:
+        """What a worker has done. It gets its next batch before this one's requests are answered."""
+        if self._loop is None:
+            return
+        running = self._running.pop(batch)
+        self._feed()
+        if isinstance(outcome, Exception):
+            log.error("a batch of %d texts failed", len(batch), exc_info=outcome)
             self._resolve(self.dispatcher.fail(batch))
             return
-        finally:
-            self._busy_until_s = 0.0
-            self.dispatcher.clock_mhz = self._card_clock.in_force_mhz
-        joules = self._observer.batch_computed(computed, [text.tokens for text in batch])
-        self._resolve(self.dispatcher.complete(batch, computed, joules))
+        joules = self._observer.batch_computed(outcome, [text.tokens for text in batch])
+        self._resolve(self.dispatcher.complete(batch, outcome, joules, running.begun_mhz))
+
+    def _watch(self, deadline_s: float) -> None:
+        """One timer for all deadlines: the earliest."""
+        if self._loop is None:
+            return
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        self._expiry_s = deadline_s
+        if deadline_s < math.inf:
+            wait_s = max(0.0, deadline_s - self._clock())
+            self._expiry = self._loop.call_later(wait_s, self._guarded, self._expire)
+
+    def _expire(self) -> None:
+        now_s = self._clock()
+        open_requests = self.dispatcher.open_requests
+        for request in open_requests:
+            if request.deadline_s <= now_s:
+                self.dispatcher.withdraw(request)
+                self._end(request, late())
+        self._watch(min((r.deadline_s for r in open_requests if r.deadline_s > now_s), default=math.inf))
 
     def _resolve(self, resolved: Resolved) -> None:
         for request, outcome in resolved:
@@ -148,3 +224,8 @@ class Batcher:
             future.set_result(None)
         else:
             future.set_exception(refusal)
+
+
+def late() -> Refusal:
+    """Its time ran out while it was computed or waited."""
+    return deadline_exceeded("the deadline passed before the answer was there")

@@ -27,6 +27,10 @@ def serve(
         str | None, _flag("cpu, cuda or tensorrt; an error where it is missing.", "cpu")
     ] = None,
     engine_threads: Annotated[int | None, _flag("Threads that compute a batch.", "1")] = None,
+    engine_workers: Annotated[
+        int | None,
+        _flag("Batches computed at once.", "one a core, at most 8; 1 on a GPU and with --scaler"),
+    ] = None,
     host: Annotated[str | None, _flag("Address to listen on.", "127.0.0.1")] = None,
     port: Annotated[int | None, _flag("gRPC port; 0 takes a free one.", "8500")] = None,
     reuse_port: Annotated[

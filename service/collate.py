@@ -6,6 +6,7 @@ Pure. Called by `engine` on its thread.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +14,20 @@ from numpy.typing import NDArray
 from minwatt.v1.decode import EncodedText
 
 Ints = NDArray[np.int64]
+Shape = tuple[int, int]  # texts, tokens
 
 
-def collate(texts: Sequence[EncodedText], pad_token_id: int) -> tuple[Ints, Ints]:
-    """`input_ids` and `attention_mask`, both int64 [texts, longest]; padded to the batch's own longest."""
-    shape = (len(texts), max(len(text) for text in texts))
-    ids = np.full(shape, pad_token_id, dtype=np.int64)
-    mask = np.zeros(shape, dtype=np.int64)
-    for row, text in enumerate(texts):
-        ids[row, : len(text)] = text.ids
-        mask[row, : len(text)] = 1
+def collate(texts: Sequence[EncodedText], pad_token_id: int, shape: Shape | None = None) -> tuple[Ints, Ints]:
+    """`input_ids` and `attention_mask`, both int64 of `shape`; by default, and at least, [texts, longest].
+
+    Rows beyond the texts read one padding token: a row that attends to nothing has no softmax.
+    """
+    lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+    rows, width = shape or (len(texts), int(lengths.max()))
+    ids = np.full((rows, width), pad_token_id, dtype=np.int64)
+    mask = np.zeros((rows, width), dtype=np.int64)
+    read = np.arange(width) < lengths[:, None]
+    ids[: len(texts)][read] = np.fromiter(chain.from_iterable(text.ids for text in texts), np.int64)
+    mask[: len(texts)] = read
+    mask[len(texts) :, 0] = 1
     return ids, mask

@@ -67,6 +67,7 @@ class Dispatcher:
         self.limits = limits  # these three are moved by the operating point
         self.slo_s = slo_s
         self.clocks = Clocks()
+        self.workers = 1  # that compute batches at once
         self.clock_mhz = 0  # that the card is locked to now; told by whoever sets it
         self.reflex_s_total = 0.0  # time in which the reflex was raised
         self._service_times = ServiceTimes(service_time)
@@ -75,7 +76,6 @@ class Dispatcher:
         self._reflex = Reflex()
         self._felt_s = 0.0
         self._calm_clock_mhz = 0  # that the card had when the reflex was last not raised
-        self._batch_clock_mhz = 0  # that it had when the last batch left
 
     @property
     def service_time(self) -> ServiceTimeEstimate:
@@ -134,7 +134,7 @@ class Dispatcher:
     def feel(self, now_s: float, engine_left_s: float) -> None:
         """Raises or lowers the reflex. Call when texts arrive and when a batch leaves.
 
-        `engine_left_s`: what the batch in the engine still needs.
+        `engine_left_s`: what the batches in the engine still need, together.
         """
         if self.raised:
             self.reflex_s_total += now_s - self._felt_s
@@ -142,14 +142,14 @@ class Dispatcher:
             self._calm_clock_mhz = self.clock_mhz
         self._felt_s = now_s
         calm = self._service_times.at(self._calm_clock_mhz).current
-        self._reflex.update(now_s, engine_left_s + self._queue.backlog_s(self.limits, calm), self.slo_s)
+        backlog_s = (engine_left_s + self._queue.backlog_s(self.limits, calm)) / self.workers
+        self._reflex.update(now_s, backlog_s, self.slo_s)
 
-    def step(self, now_s: float) -> Step:
-        """Call while the engine is idle; its batch is to be computed, then handed to `complete` or `fail`."""
-        self.feel(now_s, 0.0)
+    def step(self, now_s: float, engine_left_s: float = 0.0) -> Step:
+        """Call while a worker is idle; its batch is to be computed, then handed to `complete` or `fail`."""
+        self.feel(now_s, engine_left_s)
         limits = replace(self.limits, max_delay_s=0.0) if self.raised else self.limits
         poll = self._queue.poll(now_s, limits, self.service_time.current)
-        self._batch_clock_mhz = self.clock_mhz
         resolved: Resolved = []
         for text in poll.expired:
             request = text.payload.request
@@ -162,9 +162,14 @@ class Dispatcher:
             wake_at_s = self._reflex.back_from_s  # nothing else would lower it
         return Step(resolved, batch, wake_at_s)
 
-    def complete(self, batch: Batch, computed: ComputedBatch, joules: Sequence[float] | None) -> Resolved:
-        """Hands out a batch's results; `joules` are the texts' shares, in order, or None when unknown."""
-        if self.clock_mhz == self._batch_clock_mhz:  # else it was computed at both
+    def complete(
+        self, batch: Batch, computed: ComputedBatch, joules: Sequence[float] | None, begun_mhz: int
+    ) -> Resolved:
+        """Hands out a batch's results; `joules` are the texts' shares, in order, or None when unknown.
+
+        `begun_mhz`: the card's clock when the batch left.
+        """
+        if self.clock_mhz == begun_mhz:  # else it was computed at both
             self.service_time.observe(computed.padded_tokens, computed.compute_s)
         resolved: Resolved = []
         for position, text in enumerate(batch):

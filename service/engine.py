@@ -1,6 +1,6 @@
 """Computes a batch: collates it, runs the encoder once, reads each text's answer from its head.
 
-Runs on the engine's own thread, which `batcher` owns; nothing here is shared with another thread.
+Runs on a worker's own thread (`workers`); engines may share an encoder, nothing else.
 """
 
 from __future__ import annotations
@@ -12,12 +12,17 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from service.collate import collate
+from minwatt.v1.decode import softmax
+from service.collate import Shape, collate
 from service.request import ComputedBatch, TextJob
 
 
 class Encoder(Protocol):
     """A resident model."""
+
+    def shape_for(self, texts: int, tokens: int) -> Shape:
+        """What such a batch must be padded to: nothing more, or the smallest shape that was prepared."""
+        ...
 
     def run(
         self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]
@@ -39,7 +44,11 @@ class Engine:
     def compute(self, jobs: Sequence[TextJob]) -> ComputedBatch:
         """Raises whatever the encoder raises: then the whole batch has failed."""
         started_s = self._clock()
-        input_ids, attention_mask = collate([job.encoded for job in jobs], self._pad_token_id)
+        texts = [job.encoded for job in jobs]
+        shape = self._encoder.shape_for(len(texts), max(map(len, texts)))
+        input_ids, attention_mask = collate(texts, self._pad_token_id, shape)
         logits = self._encoder.run(input_ids, attention_mask)
-        results = [job.read(logits[job.output][row]) for row, job in enumerate(jobs)]
+        asked = {job.output for job in jobs}
+        probabilities = {name: softmax(logits[name][: len(jobs)]) for name in asked}  # once for all texts
+        results = [job.read(probabilities[job.output][row]) for row, job in enumerate(jobs)]
         return ComputedBatch(results, input_ids.size, started_s, self._clock() - started_s)

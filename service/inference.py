@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +29,7 @@ from minwatt.v1.inference_pb2 import (
 from minwatt.v1.model_dir import ModelSpec
 from service.admission import AdmissionLimits, Load, admit
 from service.answers import text_job
-from service.batcher import Batcher
+from service.batcher import Batcher, late
 from service.replica import Replica
 from service.request import Request, TextJob
 from service.statuses import (
@@ -51,7 +50,8 @@ from service.wire import Unreadable
 RETRY_STARTING_S = 1.0
 RETRY_ELSEWHERE_S = 0.03  # by then the draining replica has closed its connections
 RETRY_SHED_S = 5.0  # the scaler looks again each few seconds
-TOKENIZED_AT_ONCE = 8  # texts
+TOKENIZED_HERE_CHARACTERS = 1000  # about 0.6 ms; a thread there and back is 0.1 ms, and waits for the GIL
+TOKENIZED_AT_ONCE = 16  # texts, on the thread
 DUE_FRACTION = 0.8  # of SLO or deadline; the rest is for waking up, the reply and its way to the client
 CLOCK_SKEW_S = 0.002  # gRPC's timer and ours do not fire in the same instant
 log = logging.getLogger(__name__)
@@ -120,8 +120,6 @@ class Inference:
         except asyncio.CancelledError:
             self._left_by_client(arrival)
             raise
-        except TimeoutError:
-            raise self._counted(arrival, _late()) from None
         except Refusal as refusal:
             raise self._counted(arrival, refusal) from None
         except Exception as error:
@@ -140,7 +138,7 @@ class Inference:
     def _left_by_client(self, arrival: Arrival) -> None:
         """gRPC cancels a call also when its deadline passes: that is told apart by the time."""
         if self._clock() >= arrival.deadline_s - CLOCK_SKEW_S:
-            self._counted(arrival, _late())
+            self._counted(arrival, late())
         else:
             self._telemetry.cancelled(arrival.method, self._clock() - arrival.arrived_s)
 
@@ -155,20 +153,20 @@ class Inference:
         self._check_deadline(arrival, tokens=0)
         self._telemetry.entered()
         try:
-            async with asyncio.timeout(
-                arrival.deadline_s - self._clock() if arrival.deadline_s < math.inf else None
-            ):
-                texts = list(message.texts)
-                encoded = await self._tokenize(texts, options.truncate)
-                jobs = [
-                    text_job(task, options, text, tokens) for text, tokens in zip(texts, encoded, strict=True)
-                ]
-                return await self._batched(jobs, arrival)
+            texts = list(message.texts)
+            encoded = await self._tokenize(texts, options.truncate)
+            jobs = [
+                text_job(task, options, text, tokens) for text, tokens in zip(texts, encoded, strict=True)
+            ]
+            return await self._batched(jobs, arrival)
         finally:
             self._telemetry.left()
 
     async def _tokenize(self, texts: list[str], truncate: bool) -> list[EncodedText]:
-        """In slices, so that a request of many texts does not hold up all others."""
+        """Short texts at once: their tokens take less time than the way to a thread and back. Else in slices
+        on the tokenizer's thread, so that a request of many texts does not hold up all others."""
+        if sum(map(len, texts)) <= TOKENIZED_HERE_CHARACTERS:
+            return _fitting(self._tokenizer.encode(texts, truncate), 0)
         self._tokenizing_texts += len(texts)
         loop = asyncio.get_running_loop()
         encoded: list[EncodedText] = []
@@ -176,10 +174,7 @@ class Inference:
             for first in range(0, len(texts), TOKENIZED_AT_ONCE):
                 some = texts[first : first + TOKENIZED_AT_ONCE]
                 tokens = await loop.run_in_executor(self._thread, self._tokenizer.encode, some, truncate)
-                if isinstance(tokens, TooLong):
-                    hint = "LONG_TEXT_TRUNCATE reads its beginning"
-                    raise invalid([Violation(f"texts[{first + tokens.index}]", f"{tokens.length} ({hint})")])
-                encoded += tokens
+                encoded += _fitting(tokens, first)
         finally:
             self._tokenizing_texts -= len(texts)
         return encoded
@@ -237,5 +232,9 @@ class Inference:
         self._thread.shutdown(wait=False)
 
 
-def _late() -> Refusal:
-    return deadline_exceeded("the deadline passed before the answer was there")
+def _fitting(tokens: list[EncodedText] | TooLong, first: int) -> list[EncodedText]:
+    """`tokens` of the request's texts from `first` on. Raises Refusal where one is too long."""
+    if isinstance(tokens, TooLong):
+        hint = "LONG_TEXT_TRUNCATE reads its beginning"
+        raise invalid([Violation(f"texts[{first + tokens.index}]", f"{tokens.length} ({hint})")])
+    return tokens

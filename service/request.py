@@ -21,7 +21,7 @@ TextResult = Classification | EntityList
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TextJob:
-    """One text to compute: its tokens, the head that answers it, and how that head's logits are read."""
+    """One text to compute: its tokens, the head that answers it, and how the head's softmax is read."""
 
     encoded: EncodedText
     output: str  # the graph's output, e.g. intent_logits

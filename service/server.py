@@ -12,8 +12,9 @@ import os
 import signal
 import socket
 import uuid
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from energy.modelled import this_process
 from minwatt.v1.errors import UsageError
@@ -22,6 +23,7 @@ from minwatt.v1.model_dir import ModelDirectory
 from service.admission import AdmissionLimits
 from service.batcher import Batcher
 from service.clocks import CardClock, clocks_of_this_machine
+from service.cores import usable_cores
 from service.counters import Counters
 from service.dispatch import Dispatcher
 from service.door import Door, DoorOptions, authority
@@ -39,7 +41,9 @@ from service.settings import ServeSettings
 from service.telemetry import Telemetry
 from service.tokenize import TextTokenizer
 from service.warm_up import warm_up
+from service.workers import Engines
 
+MOST_DEFAULT_WORKERS = 8  # one event loop feeds them; beyond, replicas that share the port are surer
 LAST_CALLS_S = 0.005
 LAST_CALLS_FEW = 5  # so few arrivals in LAST_CALLS_S are no backlog
 LAST_CALLS_LOOKS = 20
@@ -52,7 +56,7 @@ class Parts:
     """A replica put together, not yet serving."""
 
     directory: ModelDirectory
-    engine: Engine
+    engines: Engines
     replica: Replica
     counters: Counters
     power: PowerBook
@@ -71,7 +75,7 @@ def assemble(settings: ServeSettings) -> Parts:
     tokenizer = TextTokenizer(directory.tokenizer_file(), spec.max_tokens)
     runtime = RuntimeOptions(settings.provider, settings.engine_threads)
     heads = {task.output: len(task.labels) for task in spec.tasks}
-    engine = Engine(OnnxEncoder(graph, heads, runtime), spec.pad_token_id)
+    engines = _engines(graph, heads, runtime, settings, spec.pad_token_id)
     power = PowerBook(meter_of(settings.meter), settings.engine_threads)
     card_clock = CardClock(clocks_of_this_machine() if settings.gpu_clocks else None)
 
@@ -83,14 +87,38 @@ def assemble(settings: ServeSettings) -> Parts:
     counters = Counters()
     metrics = Metrics(Sources(replica, counters, power, card_clock))
     telemetry = Telemetry(counters, metrics, power)
-    batcher = Batcher(dispatcher, engine, telemetry, card_clock)
+    batcher = Batcher(dispatcher, engines, telemetry, card_clock)
     bounds = RequestLimits(
         settings.max_texts,
         settings.default_deadline_s,
         AdmissionLimits(settings.max_in_flight, settings.max_queue_texts),
     )
     inference = Inference(spec, tokenizer, batcher, replica, telemetry, bounds)
-    return Parts(directory, engine, replica, counters, power, metrics, batcher, inference, card_clock)
+    return Parts(directory, engines, replica, counters, power, metrics, batcher, inference, card_clock)
+
+
+def _engines(
+    graph: Path, heads: Mapping[str, int], runtime: RuntimeOptions, settings: ServeSettings, pad_token_id: int
+) -> Engines:
+    """One a worker. Raises UsageError.
+
+    A session of one thread computes on the threads that call it, so workers on a CPU share one, and its
+    weights. With several threads a session's pool would be shared too; on a GPU each worker has a stream.
+    """
+    on_cpu = settings.provider == "cpu"
+    workers = settings.engine_workers or _default_workers(settings)
+    sessions = 1 if on_cpu and settings.engine_threads == 1 else workers
+    encoders = [OnnxEncoder(graph, heads, runtime) for _ in range(sessions)]
+    return Engines(
+        [Engine(encoders[index % sessions], pad_token_id) for index in range(workers)], apart=on_cpu
+    )
+
+
+def _default_workers(settings: ServeSettings) -> int:
+    """All cores of a machine that is this replica's alone; in a fleet one, as its profile measured it."""
+    if settings.provider != "cpu" or settings.scaler is not None:
+        return 1
+    return max(1, min(MOST_DEFAULT_WORKERS, usable_cores() // settings.engine_threads))
 
 
 async def run(settings: ServeSettings, on_ready: Callable[[str], None]) -> None:
@@ -178,7 +206,7 @@ async def _warm(parts: Parts) -> None:
     outputs = [task.output for task in spec.tasks]
     try:
         dispatcher.warmed_up(
-            await asyncio.to_thread(warm_up, parts.engine, outputs, dispatcher.limits, spec.max_tokens)
+            await asyncio.to_thread(warm_up, parts.engines.all, outputs, dispatcher.limits, spec.max_tokens)
         )
     except Exception as error:  # whatever the runtime raises: this model can't be served
         why = " ".join(str(error).split())[:300]

@@ -52,6 +52,7 @@ class ServeSettings(BaseModel):
     variant: str | None = None  # None: the model's default
     provider: Literal["cpu", "cuda", "tensorrt"] = "cpu"
     engine_threads: Annotated[int, Field(ge=1, le=256)] = 1
+    engine_workers: Annotated[int, Field(ge=1, le=256)] | None = None  # None: `server` decides
 
     host: str = "127.0.0.1"
     port: Port = 8500

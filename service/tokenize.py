@@ -1,5 +1,7 @@
-"""Text to tokens: the only file that imports `tokenizers`. Runs on a thread of its own, which `inference`
-owns.
+"""Text to tokens: the only file that imports `tokenizers`.
+
+`inference` calls it for short texts on the event loop and for long ones on a thread of its own. A batch of
+short texts in one call is no cheaper than one call each (measured: 45 and 43 µs a text), so none is formed.
 """
 
 from __future__ import annotations

@@ -6,6 +6,9 @@ Called by `server`, on a thread of its own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
 from minwatt.v1.decode import EncodedText
 from minwatt.v1.inference_pb2 import Classification
 from service.engine import Engine
@@ -29,13 +32,24 @@ def shapes(limits: BatchLimits, max_tokens: int) -> list[tuple[int, int]]:
     return sorted(fitting | {(1, max_tokens)}, key=lambda shape: (shape[0] * shape[1], shape), reverse=True)
 
 
-def warm_up(engine: Engine, outputs: list[str], limits: BatchLimits, max_tokens: int) -> ServiceTimeEstimate:
-    """Computes each shape; returns what was learned. The first batch, which grows the memory, runs twice."""
+def warm_up(
+    engines: Sequence[Engine], outputs: list[str], limits: BatchLimits, max_tokens: int
+) -> ServiceTimeEstimate:
+    """Computes each shape; returns what was learned. The first batch, which grows the memory, runs twice.
+
+    All engines compute each shape at once: that is how slow they are while all are busy.
+    """
     estimate = ServiceTimeEstimate()
     to_compute = shapes(limits, max_tokens)
-    _compute(engine, outputs, *to_compute[0])
-    for texts, tokens in to_compute:
-        estimate.observe(*_compute(engine, outputs, texts, tokens))
+    with ThreadPoolExecutor(len(engines), thread_name_prefix="warm-up") as pool:
+
+        def compute(texts: int, tokens: int) -> list[tuple[int, float]]:
+            return list(pool.map(lambda engine: _compute(engine, outputs, texts, tokens), engines))
+
+        compute(*to_compute[0])
+        for texts, tokens in to_compute:
+            for padded_tokens, compute_s in compute(texts, tokens):
+                estimate.observe(padded_tokens, compute_s)
     return estimate
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -55,8 +56,18 @@ def softmax(logits: Floats) -> Floats:
 
 def top_labels(logits: Floats, labels: Sequence[str], top_k: int, min_score: float) -> list[ScoredLabel]:
     """The `top_k` best labels of one text, best first; `logits` is [labels]."""
-    probabilities = softmax(logits)
-    best = np.argsort(-probabilities, kind="stable")[: max(1, top_k)]
+    return best_labels(softmax(logits), labels, top_k, min_score)
+
+
+def best_labels(
+    probabilities: Floats, labels: Sequence[str], top_k: int, min_score: float
+) -> list[ScoredLabel]:
+    """As `top_labels`, of a text whose softmax is there already."""
+    best = (
+        np.argsort(-probabilities, kind="stable")[:top_k].tolist()
+        if top_k > 1
+        else [int(probabilities.argmax())]
+    )
     found = [ScoredLabel(labels[index], float(probabilities[index])) for index in best]
     return [label for label in found if label.score >= min_score]
 
@@ -64,7 +75,14 @@ def top_labels(logits: Floats, labels: Sequence[str], top_k: int, min_score: flo
 def entity_spans(
     logits: Floats, encoded: EncodedText, labels: Sequence[str], min_score: float
 ) -> list[EntitySpan]:
-    """The entities of one text; `logits` is [tokens, labels] for the text's own tokens (padding cut off).
+    """The entities of one text; `logits` is [tokens, labels]; tokens beyond the text's own are padding."""
+    return likeliest_spans(softmax(logits[: len(encoded)]), encoded, labels, min_score)
+
+
+def likeliest_spans(
+    probabilities: Floats, encoded: EncodedText, labels: Sequence[str], min_score: float
+) -> list[EntitySpan]:
+    """As `entity_spans`, of a text whose softmax is there already.
 
     A word's probabilities are the means over its pieces. The tags are the likeliest sequence of the text in
     which each I- continues an entity of its type: a word's own best tag may continue nothing, and read as an
@@ -73,8 +91,10 @@ def entity_spans(
     words = _words(encoded.word_ids)
     if not words:
         return []
-    probabilities = softmax(logits[: len(encoded)])
-    of_words = np.stack([probabilities[first:last].mean(axis=0) for first, last in words])
+    of_words = probabilities[[first for first, _ in words]]
+    for word, (first, last) in enumerate(words):
+        if last - first > 1:
+            of_words[word] = probabilities[first:last].mean(axis=0)
     spans: list[EntitySpan] = []
     opened: list[int] = []  # the words of the entity that is being read
 
@@ -105,9 +125,10 @@ def likeliest_tags(probabilities: Floats, labels: Sequence[str]) -> list[int]:
     """
     best: list[int] = probabilities.argmax(axis=1).tolist()
     outside = labels.index("O")
-    if all(_may_follow(labels[left], labels[right]) for left, right in pairwise((outside, *best))):
+    follows = _follows(tuple(labels))
+    if all(follows[left][right] for left, right in pairwise((outside, *best))):
         return best
-    allowed = np.array([[_may_follow(left, right) for right in labels] for left in labels])
+    allowed = np.array(follows)
     steps = np.where(allowed, 0.0, -np.inf)
     logs = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
     scores = steps[outside] + logs[0]
@@ -120,6 +141,12 @@ def likeliest_tags(probabilities: Floats, labels: Sequence[str]) -> list[int]:
     for previous in reversed(came_from):
         tags.append(int(previous[tags[-1]]))
     return tags[::-1]
+
+
+@cache
+def _follows(labels: tuple[str, ...]) -> list[list[bool]]:
+    """[left][right]: whether the tag may come after the other."""
+    return [[_may_follow(left, right) for right in labels] for left in labels]
 
 
 def _may_follow(left: str, right: str) -> bool:

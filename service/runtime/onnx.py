@@ -68,6 +68,9 @@ class OnnxEncoder:
             raise UsageError(f"{graph}: {problem}")
         self._outputs = tuple(heads)
 
+    def shape_for(self, texts: int, tokens: int) -> tuple[int, int]:
+        return texts, tokens
+
     def run(
         self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]
     ) -> Mapping[str, NDArray[np.float32]]:

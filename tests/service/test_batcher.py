@@ -21,6 +21,7 @@ from service.queue import BatchLimits
 from service.request import ComputedBatch, Request, TextJob
 from service.service_time import ServiceTimeEstimate
 from service.statuses import Refusal
+from service.workers import Engines
 
 SLO_S = 0.05
 POISON = 13  # a token id on which the encoder breaks
@@ -33,6 +34,9 @@ class Encoder:
         self.may_answer = threading.Event()
         self.started = threading.Event()
         self.texts = 0
+
+    def shape_for(self, texts: int, tokens: int) -> tuple[int, int]:
+        return texts, tokens
 
     def run(
         self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]
@@ -58,13 +62,17 @@ def encoder() -> Encoder:
 @pytest.fixture
 async def batcher(encoder: Encoder) -> AsyncIterator[Batcher]:
     dispatcher = Dispatcher(BatchLimits(2, 512, 0.0), ServiceTimeEstimate(), SLO_S)
-    batcher = Batcher(dispatcher, Engine(encoder, pad_token_id=0), Unmetered(), CardClock(None))
+    batcher = Batcher(dispatcher, one_worker(encoder), Unmetered(), CardClock(None))
     running = asyncio.create_task(batcher.run())
     yield batcher
     encoder.may_answer.set()
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
+
+
+def one_worker(encoder: Encoder) -> Engines:
+    return Engines([Engine(encoder, pad_token_id=0)], apart=True)
 
 
 def request(*ids: int) -> Request:
@@ -118,7 +126,7 @@ async def test_a_client_that_leaves_during_its_batch_harms_nobody(batcher: Batch
 async def test_stopping_refuses_what_is_open(encoder: Encoder) -> None:
     batcher = Batcher(
         Dispatcher(BatchLimits(2, 512, 1.0), ServiceTimeEstimate(), SLO_S),
-        Engine(encoder, pad_token_id=0),
+        one_worker(encoder),
         Unmetered(),
         CardClock(None),
     )

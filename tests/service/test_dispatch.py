@@ -75,7 +75,7 @@ class Replay:
         padded = len(batch) * max(text.tokens for text in batch)
         results = [Classification() for _ in batch]
         done = ComputedBatch(results, padded, started_s, self.now_s - started_s)
-        self.resolve(self.dispatcher.complete(batch, done, [0.5] * len(batch)))
+        self.resolve(self.dispatcher.complete(batch, done, [0.5] * len(batch), begun_mhz=0))
 
     def run(self, arrivals: list[Arrival]) -> list[Request]:
         """Until everything has ended. The clock jumps from event to event."""
@@ -212,9 +212,12 @@ def submit(dispatcher: Dispatcher, now_s: float, texts: int) -> None:
     dispatcher.submit(Request([job(10)] * texts, now_s, now_s + SLO_S))
 
 
-def compute(dispatcher: Dispatcher, batch: Batch, now_s: float, compute_s: float) -> None:
+def compute(
+    dispatcher: Dispatcher, batch: Batch, now_s: float, compute_s: float, begun_mhz: int | None = None
+) -> None:
     done = ComputedBatch([Classification() for _ in batch], 10 * len(batch), now_s, compute_s)
-    dispatcher.complete(batch, done, None)
+    begun_mhz = dispatcher.clock_mhz if begun_mhz is None else begun_mhz
+    dispatcher.complete(batch, done, None, begun_mhz)
 
 
 def test_while_slack_is_short_batches_leave_without_delay() -> None:
@@ -281,5 +284,5 @@ def test_a_batch_computed_at_two_clocks_teaches_nothing() -> None:
     submit(dispatcher, 0.0, 8)
     batch = dispatcher.step(0.0).batch
     dispatcher.clock_mhz = 1400
-    compute(dispatcher, batch, 0.0, 0.1)
+    compute(dispatcher, batch, 0.0, 0.1, begun_mhz=0)
     assert dispatcher.service_time.current == before
