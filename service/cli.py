@@ -21,8 +21,14 @@ def _flag(text: str, default: str | None = None) -> typer.models.OptionInfo:
 
 
 def serve(
-    model: Annotated[Path | None, _flag("Model directory.", "the shipped support-text")] = None,
-    variant: Annotated[str | None, _flag("Precision variant.", "the model's own")] = None,
+    model: Annotated[
+        list[Path] | None,
+        _flag(
+            "Model directory; give it again for more models. The first is that of requests that name none.",
+            "the shipped support-text",
+        ),
+    ] = None,
+    variant: Annotated[str | None, _flag("Precision variant, of each model.", "the model's own")] = None,
     provider: Annotated[
         str | None, _flag("cpu, cuda or tensorrt; an error where it is missing.", "cpu")
     ] = None,
@@ -59,6 +65,9 @@ def serve(
     max_texts: Annotated[int | None, _flag("Texts a request.", "256")] = None,
     max_message_bytes: Annotated[int | None, _flag("Bytes a request message.", "1048576")] = None,
     default_deadline: Annotated[str | None, _flag("Of requests that bring none.", "30s")] = None,
+    memory_limit: Annotated[
+        str | None, _flag("A model that would need more memory isn't loaded, e.g. 400Mi.", "the machine's")
+    ] = None,
     max_connection_age: Annotated[str | None, _flag("Then a client connects anew, ±10%.", "30s")] = None,
     drain_delay: Annotated[str | None, _flag("Serve on after readiness went off.", "0s")] = None,
     drain_grace: Annotated[str | None, _flag("For requests in flight when draining.", "10s")] = None,

@@ -26,10 +26,12 @@ from minwatt.v1.inference_pb2 import (
     ModelIdentity,
     Usage,
 )
-from minwatt.v1.model_dir import ModelSpec
 from service.admission import AdmissionLimits, Load, admit
 from service.answers import text_job
 from service.batcher import Batcher, late
+from service.dispatch import Dispatcher
+from service.lifecycle.models import Models
+from service.lifecycle.resident import ResidentModel
 from service.replica import Replica
 from service.request import Request, TextJob
 from service.statuses import (
@@ -79,31 +81,23 @@ class Arrival:
 
 
 class Inference:
-    """The model's answers to requests; one per replica."""
+    """The models' answers to requests; one per replica."""
 
     def __init__(
         self,
-        spec: ModelSpec,
-        tokenizer: TextTokenizer,
-        batcher: Batcher,
+        models: Models[ResidentModel],
         replica: Replica,
         telemetry: Telemetry,
         limits: RequestLimits,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._spec = spec
-        self._tokenizer = tokenizer
-        self._batcher = batcher
+        self._models = models
         self._replica = replica
         self._telemetry = telemetry
         self._limits = limits
         self._clock = clock
         self._tokenizing_texts = 0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tokenizer")
-        identity = replica.identity
-        self._identity = ModelIdentity(
-            name=identity.model, version=identity.model_version, variant=identity.variant
-        )
 
     def arrival(self, method: str, timeout_s: float | None) -> Arrival:
         """Counts a request at the door. `timeout_s` None: the server's default deadline."""
@@ -116,7 +110,7 @@ class Inference:
     async def answer(self, message: AnyRequest | Unreadable, arrival: Arrival) -> AnyResponse:
         """The reply. Raises Refusal; cancelling it withdraws the request. Each way out is counted once."""
         try:
-            request = await self._computed(message, arrival)
+            request, identity = await self._computed(message, arrival)
         except asyncio.CancelledError:
             self._left_by_client(arrival)
             raise
@@ -125,7 +119,7 @@ class Inference:
         except Exception as error:
             log.exception("%s failed", arrival.method)
             raise self._counted(arrival, internal(f"unexpected {type(error).__name__}")) from error
-        reply = self._reply(cast(AnyRequest, message), request)
+        reply = self._reply(cast(AnyRequest, message), request, identity)
         self._telemetry.answered(
             arrival.method, self._clock() - arrival.arrived_s, request.cost, len(request.jobs)
         )
@@ -142,49 +136,58 @@ class Inference:
         else:
             self._telemetry.cancelled(arrival.method, self._clock() - arrival.arrived_s)
 
-    async def _computed(self, message: AnyRequest | Unreadable, arrival: Arrival) -> Request:
+    async def _computed(
+        self, message: AnyRequest | Unreadable, arrival: Arrival
+    ) -> tuple[Request, ModelIdentity]:
+        """With the model that is there now, to the end, whichever takes its place meanwhile."""
         if isinstance(message, Unreadable):
             raise message.refusal
         self._check_open()
-        task, options = check(message, self._spec, self._limits.max_texts)
+        with self._models.using(message.model) as model:
+            return await self._computed_with(model, message, arrival), model.identity
+
+    async def _computed_with(self, model: ResidentModel, message: AnyRequest, arrival: Arrival) -> Request:
+        task, options = check(message, model.spec, self._limits.max_texts)
         if options.low_priority and self._replica.shed_low_priority:
             raise shed(RETRY_SHED_S)
-        self._check_room(len(message.texts))
-        self._check_deadline(arrival, tokens=0)
+        self._check_room(model.dispatcher, len(message.texts))
+        self._check_deadline(model.batcher, arrival, tokens=0)
         self._telemetry.entered()
         try:
             texts = list(message.texts)
-            encoded = await self._tokenize(texts, options.truncate)
+            encoded = await self._tokenize(model.tokenizer, texts, options.truncate)
             jobs = [
                 text_job(task, options, text, tokens) for text, tokens in zip(texts, encoded, strict=True)
             ]
-            return await self._batched(jobs, arrival)
+            return await self._batched(model.batcher, jobs, arrival)
         finally:
             self._telemetry.left()
 
-    async def _tokenize(self, texts: list[str], truncate: bool) -> list[EncodedText]:
+    async def _tokenize(
+        self, tokenizer: TextTokenizer, texts: list[str], truncate: bool
+    ) -> list[EncodedText]:
         """Short texts at once: their tokens take less time than the way to a thread and back. Else in slices
         on the tokenizer's thread, so that a request of many texts does not hold up all others."""
         if sum(map(len, texts)) <= TOKENIZED_HERE_CHARACTERS:
-            return _fitting(self._tokenizer.encode(texts, truncate), 0)
+            return _fitting(tokenizer.encode(texts, truncate), 0)
         self._tokenizing_texts += len(texts)
         loop = asyncio.get_running_loop()
         encoded: list[EncodedText] = []
         try:
             for first in range(0, len(texts), TOKENIZED_AT_ONCE):
                 some = texts[first : first + TOKENIZED_AT_ONCE]
-                tokens = await loop.run_in_executor(self._thread, self._tokenizer.encode, some, truncate)
+                tokens = await loop.run_in_executor(self._thread, tokenizer.encode, some, truncate)
                 encoded += _fitting(tokens, first)
         finally:
             self._tokenizing_texts -= len(texts)
         return encoded
 
-    async def _batched(self, jobs: list[TextJob], arrival: Arrival) -> Request:
-        self._check_deadline(arrival, tokens=sum(len(job.encoded) for job in jobs))
-        span_s = min(arrival.deadline_s - arrival.arrived_s, self._replica.dispatcher.slo_s)
+    async def _batched(self, batcher: Batcher, jobs: list[TextJob], arrival: Arrival) -> Request:
+        self._check_deadline(batcher, arrival, tokens=sum(len(job.encoded) for job in jobs))
+        span_s = min(arrival.deadline_s - arrival.arrived_s, batcher.dispatcher.slo_s)
         due_s = arrival.arrived_s + DUE_FRACTION * span_s
         request = Request(jobs, arrival.arrived_s, due_s, arrival.deadline_s)
-        await self._batcher.answer(request)
+        await batcher.answer(request)
         return request
 
     def _check_open(self) -> None:
@@ -193,8 +196,7 @@ class Inference:
         if self._replica.state == REPLICA_STATE_STARTING:
             raise unavailable("starting", "the model is being loaded", RETRY_STARTING_S)
 
-    def _check_room(self, texts: int) -> None:
-        dispatcher = self._batcher.dispatcher
+    def _check_room(self, dispatcher: Dispatcher, texts: int) -> None:
         load = Load(
             self._telemetry.counters.in_flight,
             dispatcher.waiting_texts + self._tokenizing_texts,
@@ -204,15 +206,15 @@ class Inference:
         if full is not None:
             raise queue_full(full.message, full.retry_after_s)
 
-    def _check_deadline(self, arrival: Arrival, tokens: int) -> None:
+    def _check_deadline(self, batcher: Batcher, arrival: Arrival, tokens: int) -> None:
         """The least that is still to come: the batch in the engine, then this request as an unpadded one."""
-        least_s = self._batcher.busy_s() + self._batcher.dispatcher.service_time.current.batch_s(tokens)
+        least_s = batcher.busy_s() + batcher.dispatcher.service_time.current.batch_s(tokens)
         left_s = arrival.deadline_s - self._clock()
         if left_s < least_s:
             times = f"{max(0.0, left_s) * 1000:.1f} ms are left and {least_s * 1000:.1f} ms are needed"
             raise deadline_exceeded(f"{times}: nothing was computed")
 
-    def _reply(self, message: AnyRequest, request: Request) -> AnyResponse:
+    def _reply(self, message: AnyRequest, request: Request, identity: ModelIdentity) -> AnyResponse:
         cost = request.cost
         usage = Usage(
             tokens=cost.tokens,
@@ -224,9 +226,9 @@ class Inference:
         )
         if isinstance(message, ClassifyRequest):
             labels = cast(list[Classification], request.results)
-            return ClassifyResponse(results=labels, usage=usage, model=self._identity)
+            return ClassifyResponse(results=labels, usage=usage, model=identity)
         entities = cast(list[EntityList], request.results)
-        return ExtractEntitiesResponse(results=entities, usage=usage, model=self._identity)
+        return ExtractEntitiesResponse(results=entities, usage=usage, model=identity)
 
     def close(self) -> None:
         self._thread.shutdown(wait=False)

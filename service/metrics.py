@@ -6,7 +6,8 @@ Owns the registry and its HTTP server. Fed by `telemetry`; gauges are read from 
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Protocol
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
@@ -16,7 +17,7 @@ from prometheus_client.registry import Collector
 from energy import Reading
 from minwatt.v1.errors import UsageError
 from minwatt.v1.fleet_pb2 import REPLICA_STATE_READY
-from service.replica import Sources
+from service.replica import Residents, Sources
 from service.statuses import REASONS
 
 LATENCY_BUCKETS = (
@@ -42,6 +43,17 @@ LATENCY_BUCKETS = (
 HZ_PER_MHZ = 1_000_000
 SIZE_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 TOKEN_BUCKETS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+
+
+class ModelChanges(Protocol):
+    """Counts by model name since the start, and what is resident now."""
+
+    @property
+    def models(self) -> Residents: ...
+    @property
+    def replacements(self) -> Mapping[str, int]: ...
+    @property
+    def failures(self) -> Mapping[str, int]: ...
 
 
 class Metrics:
@@ -81,6 +93,10 @@ class Metrics:
             self.refusals.labels(reason)  # from the start at 0: a rate over the first refusal is then right
         self.registry.register(_Present(sources))
 
+    def watch_models(self, lifecycle: ModelChanges) -> None:
+        """What is resident, and what was refused."""
+        self.registry.register(_ByModel(lifecycle))
+
     def serve(self, host: str, port: int) -> int:
         """Serves `/metrics`; returns the port. Raises UsageError when it is taken."""
         try:
@@ -106,15 +122,15 @@ class _Present(Collector):
 
     def collect(self) -> Iterator[Metric]:
         replica, counters = self._sources.replica, self._sources.counters
-        who = replica.identity
+        default = replica.default
         yield InfoMetricFamily(
             "minwatt_replica",
             "What this replica serves.",
             {
-                "model": who.model,
-                "version": who.model_version,
-                "variant": who.variant,
-                "replica_id": who.replica_id,
+                "model": default.name,
+                "version": default.directory.spec.version,
+                "variant": default.variant,
+                "replica_id": replica.process.replica_id,
             },
         )
         for name, text, value in (
@@ -124,16 +140,16 @@ class _Present(Collector):
                 float(replica.state == REPLICA_STATE_READY),
             ),
             ("minwatt_start_up_seconds", "From process start to ready.", replica.start_up_s),
-            ("minwatt_queue_depth_texts", "Texts that wait.", float(replica.dispatcher.waiting_texts)),
+            ("minwatt_queue_depth_texts", "Texts that wait.", float(replica.waiting_texts)),
             ("minwatt_in_flight_requests", "Accepted and not yet answered.", float(counters.in_flight)),
             (
                 "minwatt_max_batch_texts",
                 "Of the operating point.",
-                float(replica.dispatcher.limits.max_texts),
+                float(replica.limits.max_texts),
             ),
-            ("minwatt_max_delay_seconds", "Of the operating point.", replica.dispatcher.limits.max_delay_s),
+            ("minwatt_max_delay_seconds", "Of the operating point.", replica.limits.max_delay_s),
             ("minwatt_operating_point_version", "In force.", float(replica.operating_point_version)),
-            ("minwatt_reflex_raised", "1 while slack is short.", float(replica.dispatcher.raised)),
+            ("minwatt_reflex_raised", "1 while slack is short.", float(replica.raised)),
             ("minwatt_shedding", "1 while low priority is refused.", float(replica.shed_low_priority)),
         ):
             yield GaugeMetricFamily(name, text, value)
@@ -142,7 +158,7 @@ class _Present(Collector):
         )
         yield CounterMetricFamily("minwatt_engine_busy_seconds", "Time the engine computed.", counters.busy_s)
         yield CounterMetricFamily(
-            "minwatt_reflex_seconds", "Time in which slack was short.", replica.dispatcher.reflex_s_total
+            "minwatt_reflex_seconds", "Time in which slack was short.", replica.reflex_s_total
         )
         yield from self._clock()
         yield from self._energy()
@@ -187,3 +203,26 @@ class _Present(Collector):
         ):
             shared.add_metric([power.last.source, part], value)
         yield shared
+
+
+class _ByModel(Collector):
+    """Names are those of the directories that the replica was started with: never more labels."""
+
+    def __init__(self, changes: ModelChanges) -> None:
+        self._changes = changes
+
+    def collect(self) -> Iterator[Metric]:
+        resident = InfoMetricFamily("minwatt_model", "Resident now.", labels=["model"])
+        replacements = CounterMetricFamily(
+            "minwatt_model_replacements", "Loaded and put in its place.", labels=["model"]
+        )
+        failures = CounterMetricFamily(
+            "minwatt_model_reload_failures", "Refused; what was there kept serving.", labels=["model"]
+        )
+        for name, model in self._changes.models.by_name.items():
+            resident.add_metric([name], {"version": model.directory.spec.version, "variant": model.variant})
+        for name, count in self._changes.replacements.items():
+            replacements.add_metric([name], count)
+        for name, count in self._changes.failures.items():
+            failures.add_metric([name], count)
+        yield from (resident, replacements, failures)

@@ -13,12 +13,12 @@ from service.replica import Sources
 def report(sources: Sources, sequence: int, interval_s: float) -> ReplicaReport:
     """Cumulative fields count from the start; the sketch is of the `interval_s` since the last report."""
     replica, counters = sources.replica, sources.counters
-    who = replica.identity
+    process, default = replica.process, replica.default
     return ReplicaReport(
-        replica_id=who.replica_id,
-        model=who.model,
-        model_version=who.model_version,
-        variant=who.variant,
+        replica_id=process.replica_id,
+        model=default.name,
+        model_version=default.directory.spec.version,
+        variant=default.variant,
         state=replica.state,
         interval_seconds=interval_s,
         sequence=sequence,
@@ -27,7 +27,7 @@ def report(sources: Sources, sequence: int, interval_s: float) -> ReplicaReport:
         refusals_total=dict(counters.refusals),
         tokens_total=counters.tokens,
         padded_tokens_total=counters.padded_tokens,
-        queue_depth=replica.dispatcher.waiting_texts,
+        queue_depth=replica.waiting_texts,
         in_flight=counters.in_flight,
         latency_sketch=counters.take_latency_sketch(),
         batch_sizes_total=dict(counters.batch_sizes),
@@ -36,10 +36,10 @@ def report(sources: Sources, sequence: int, interval_s: float) -> ReplicaReport:
         power=sources.power.message(),
         start_up_seconds=replica.start_up_s,
         operating_point_version=replica.operating_point_version,
-        pid=who.pid,
-        host=who.host,
+        pid=process.pid,
+        host=process.host,
         address=replica.address,
-        reflex_seconds_total=replica.dispatcher.reflex_s_total,
+        reflex_seconds_total=replica.reflex_s_total,
         sm_clock_mhz=sources.card_clock.in_force_mhz,
         sm_clock_refused=sources.card_clock.refused,
     )

@@ -11,10 +11,10 @@ import logging
 import os
 import signal
 import socket
+import sys
 import uuid
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from energy.modelled import this_process
 from minwatt.v1.errors import UsageError
@@ -27,21 +27,22 @@ from service.cores import usable_cores
 from service.counters import Counters
 from service.dispatch import Dispatcher
 from service.door import Door, DoorOptions, authority
-from service.engine import Engine
 from service.fleet import FleetMember
 from service.inference import Inference, RequestLimits
+from service.lifecycle.lifecycle import Lifecycle
+from service.lifecycle.loading import Device, Loader
+from service.lifecycle.memory import Memory, container_limit_bytes
+from service.lifecycle.resident import ResidentModel
 from service.metrics import Metrics
 from service.power import PowerBook, meter_of
 from service.queue import BatchLimits
-from service.replica import Identity, Replica, Sources
+from service.replica import Process, Replica, Sources
 from service.rpc import RpcLimits, handlers
-from service.runtime.onnx import OnnxEncoder, RuntimeOptions
+from service.runtime.onnx import RuntimeOptions
 from service.service_time import ServiceTimeEstimate
 from service.settings import ServeSettings
 from service.telemetry import Telemetry
-from service.tokenize import TextTokenizer
-from service.warm_up import warm_up
-from service.workers import Engines
+from service.workers import Workers
 
 MOST_DEFAULT_WORKERS = 8  # one event loop feeds them; beyond, replicas that share the port are surer
 LAST_CALLS_S = 0.005
@@ -55,63 +56,44 @@ log = logging.getLogger(__name__)
 class Parts:
     """A replica put together, not yet serving."""
 
-    directory: ModelDirectory
-    engines: Engines
     replica: Replica
     counters: Counters
     power: PowerBook
     metrics: Metrics
-    batcher: Batcher
+    workers: Workers
+    lifecycle: Lifecycle
     inference: Inference
     card_clock: CardClock
 
 
 def assemble(settings: ServeSettings) -> Parts:
-    """Loads the model, opens the meter and, where it may set clocks, the card. Raises UsageError."""
-    directory = ModelDirectory.open(settings.model)
-    spec = directory.spec
-    variant = settings.variant or spec.default_variant
-    graph = directory.variant_file(variant)
-    tokenizer = TextTokenizer(directory.tokenizer_file(), spec.max_tokens)
-    runtime = RuntimeOptions(settings.provider, settings.engine_threads)
-    heads = {task.output: len(task.labels) for task in spec.tasks}
-    engines = _engines(graph, heads, runtime, settings, spec.pad_token_id)
+    """Loads the models, opens the meter and, where it may set clocks, the card. Raises UsageError."""
+    name = ModelDirectory.open(settings.model[0]).spec.name
     power = PowerBook(meter_of(settings.meter), settings.engine_threads)
     card_clock = CardClock(clocks_of_this_machine() if settings.gpu_clocks else None)
-
     limits = BatchLimits(settings.max_batch_texts, settings.max_batch_tokens, settings.max_delay_s)
-    dispatcher = Dispatcher(limits, ServiceTimeEstimate(), settings.slo_s)
-    replica_id = settings.replica_id or f"{spec.name}-{uuid.uuid4().hex[:8]}"
-    identity = Identity(replica_id, spec.name, spec.version, variant, socket.gethostname(), os.getpid())
-    replica = Replica(identity, dispatcher)
+    replica_id = settings.replica_id or f"{name}-{uuid.uuid4().hex[:8]}"
+    replica = Replica(Process(replica_id, socket.gethostname(), os.getpid()), limits, settings.slo_s)
     counters = Counters()
     metrics = Metrics(Sources(replica, counters, power, card_clock))
     telemetry = Telemetry(counters, metrics, power)
-    batcher = Batcher(dispatcher, engines, telemetry, card_clock)
+
+    workers = Workers(settings.engine_workers or _default_workers(settings))
+    loader = Loader(
+        Device(RuntimeOptions(settings.provider, settings.engine_threads), len(workers)),
+        lambda: Dispatcher(limits, ServiceTimeEstimate(), settings.slo_s),
+        lambda dispatcher, engines: Batcher(dispatcher, engines, workers, telemetry, card_clock),
+    )
+    memory = Memory(settings.memory_limit_bytes, container_limit_bytes())
+    lifecycle = Lifecycle(loader, _first_models(loader, memory, settings), replica, memory)
+    metrics.watch_models(lifecycle)
     bounds = RequestLimits(
         settings.max_texts,
         settings.default_deadline_s,
         AdmissionLimits(settings.max_in_flight, settings.max_queue_texts),
     )
-    inference = Inference(spec, tokenizer, batcher, replica, telemetry, bounds)
-    return Parts(directory, engines, replica, counters, power, metrics, batcher, inference, card_clock)
-
-
-def _engines(
-    graph: Path, heads: Mapping[str, int], runtime: RuntimeOptions, settings: ServeSettings, pad_token_id: int
-) -> Engines:
-    """One a worker. Raises UsageError.
-
-    A session of one thread computes on the threads that call it, so workers on a CPU share one, and its
-    weights. With several threads a session's pool would be shared too; on a GPU each worker has a stream.
-    """
-    on_cpu = settings.provider == "cpu"
-    workers = settings.engine_workers or _default_workers(settings)
-    sessions = 1 if on_cpu and settings.engine_threads == 1 else workers
-    encoders = [OnnxEncoder(graph, heads, runtime) for _ in range(sessions)]
-    return Engines(
-        [Engine(encoders[index % sessions], pad_token_id) for index in range(workers)], apart=on_cpu
-    )
+    inference = Inference(lifecycle.models, replica, telemetry, bounds)
+    return Parts(replica, counters, power, metrics, workers, lifecycle, inference, card_clock)
 
 
 def _default_workers(settings: ServeSettings) -> int:
@@ -121,11 +103,26 @@ def _default_workers(settings: ServeSettings) -> int:
     return max(1, min(MOST_DEFAULT_WORKERS, usable_cores() // settings.engine_threads))
 
 
+def _first_models(loader: Loader, memory: Memory, settings: ServeSettings) -> dict[str, ResidentModel]:
+    """By name, the default first. Raises UsageError."""
+    models: dict[str, ResidentModel] = {}
+    for path in settings.model:
+        directory = ModelDirectory.open(path)
+        name = directory.spec.name
+        if name in models:
+            raise UsageError(f"model = '{path}': is named {name!r} as {models[name].directory.path} is")
+        memory.check_room(f"model {name!r}", memory.predicted_bytes(directory, settings.variant))
+        models[name] = loader.load(path, settings.variant)
+    return models
+
+
 async def run(settings: ServeSettings, on_ready: Callable[[str], None]) -> None:
     """Serves until SIGTERM or SIGINT, then drains; `on_ready` is told where. Raises UsageError."""
     last_acts: list[Callable[[], None]] = []
     stop = _stop_signal(last_acts)
     parts = assemble(settings)
+    if not sys.stdin.isatty():  # on a terminal the signal says that it was closed: then the replica ends too
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, parts.lifecycle.begin_reload_changed)
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(parts.card_clock.close)
         last_acts.append(parts.card_clock.close)
@@ -146,9 +143,11 @@ async def run(settings: ServeSettings, on_ready: Callable[[str], None]) -> None:
         if not settings.reuse_port:
             parts.replica.address = await door.open(handler)
         loops = [_start(parts.power.keep_reading(), stack)]
-        await _warm(parts)
+        await parts.lifecycle.warm()
         await parts.power.share()
-        loops += [_start(parts.card_clock.run(), stack), _start(parts.batcher.run(), stack)]
+        parts.workers.start()
+        stack.callback(parts.workers.stop)
+        loops += [_start(parts.card_clock.run(), stack), _start(parts.lifecycle.run(), stack)]
         if settings.reuse_port:
             parts.replica.address = await door.open(handler)
 
@@ -199,26 +198,13 @@ async def _answered(counters: Counters) -> None:
         looks += 1
 
 
-async def _warm(parts: Parts) -> None:
-    """On another thread, so that health checks and reports go on meanwhile. Raises UsageError."""
-    dispatcher = parts.replica.dispatcher
-    spec = parts.directory.spec
-    outputs = [task.output for task in spec.tasks]
-    try:
-        dispatcher.warmed_up(
-            await asyncio.to_thread(warm_up, parts.engines.all, outputs, dispatcher.limits, spec.max_tokens)
-        )
-    except Exception as error:  # whatever the runtime raises: this model can't be served
-        why = " ".join(str(error).split())[:300]
-        raise UsageError(f"{parts.directory.path}: the model fails in warm-up: {why}") from error
-
-
 def _joined(settings: ServeSettings, parts: Parts, stack: contextlib.AsyncExitStack) -> FleetMember | None:
     """Joins the fleet where there is a scaler; leaves it, with a last report, as the stack unwinds."""
     if settings.scaler is None:
         return None
     sources = Sources(parts.replica, parts.counters, parts.power, parts.card_clock)
-    member = FleetMember(settings.scaler, sources, parts.batcher.retune)
+    member = FleetMember(settings.scaler, sources, parts.lifecycle.follow)
+    parts.lifecycle.changed = member.changed
     stack.push_async_callback(member.leave, asyncio.create_task(member.run()))
     return member
 
@@ -271,8 +257,8 @@ def _door_options(settings: ServeSettings) -> DoorOptions:
 
 
 def _ready_line(parts: Parts, metrics_url: str) -> str:
-    who = parts.replica.identity
+    models = ", ".join(map(str, parts.lifecycle.models.by_name.values()))
     return (
         f"ready: grpc {parts.replica.address} · metrics {metrics_url} · "
-        f"model {who.model} {who.model_version} {who.variant} · watts {parts.power.source}"
+        f"model {models} · watts {parts.power.source}"
     )

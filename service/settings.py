@@ -9,11 +9,19 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from minwatt.resources import default_model_dir
 from minwatt.v1.errors import one_line
-from minwatt.v1.quantities import in_range, parse_duration_s
+from minwatt.v1.quantities import in_range, parse_bytes, parse_duration_s
 from service.queue import MOST_PADDED_TOKENS, MOST_TEXTS
 
 _ADDRESS = re.compile(r"(?:\[[^\s\[\]]+\]|[^\s\[\]:]+):([0-9]{1,5})")  # an IPv6 host stands in brackets
@@ -27,8 +35,17 @@ def _address(value: str) -> str:
     return value
 
 
+def _one_or_more(value: Any) -> Any:
+    return (value,) if isinstance(value, str | Path) else tuple(value)
+
+
+def _whole_bytes(value: object) -> float:
+    return round(parse_bytes(value))
+
+
 def _flag(field: str) -> str:
     """The command's spelling of a field, so that errors name what was typed."""
+    field = "memory-limit" if field == "memory_limit_bytes" else field
     return field.removesuffix("_s").replace("_", "-")
 
 
@@ -41,6 +58,8 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,252}$")]
 Address = Annotated[str, AfterValidator(_address)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Count = Annotated[int, Field(ge=1)]
+Models = Annotated[tuple[Path, ...], BeforeValidator(_one_or_more), Field(min_length=1)]
+Memory = Annotated[int, in_range(_whole_bytes, 2**20, 2**50, "1Mi to 1048576Gi")]
 
 
 class ServeSettings(BaseModel):
@@ -48,8 +67,8 @@ class ServeSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=_flag)
 
-    model: Path = Field(default_factory=default_model_dir)
-    variant: str | None = None  # None: the model's default
+    model: Models = Field(default_factory=lambda: (default_model_dir(),))  # the first is the default
+    variant: str | None = None  # of each; None: the model's default
     provider: Literal["cpu", "cuda", "tensorrt"] = "cpu"
     engine_threads: Annotated[int, Field(ge=1, le=256)] = 1
     engine_workers: Annotated[int, Field(ge=1, le=256)] | None = None  # None: `server` decides
@@ -72,6 +91,8 @@ class ServeSettings(BaseModel):
     max_texts: Count = 256
     max_message_bytes: Annotated[int, Field(ge=1024, le=256 * 1024 * 1024)] = 1024 * 1024
     default_deadline_s: Deadline = 30.0
+
+    memory_limit_bytes: Memory | None = None  # None: the container's and the machine's alone
 
     max_connection_age_s: Age = 30.0
     drain_delay_s: Wait = 0.0

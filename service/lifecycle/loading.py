@@ -1,0 +1,111 @@
+"""From a directory on disk to a resident model: files checked, loaded, warmed up and rehearsed.
+
+Runs at the start of the replica, and later on a thread beside those that serve. Called by `server` and
+`lifecycle`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from weakref import WeakValueDictionary
+
+from minwatt.v1.errors import UsageError
+from minwatt.v1.model_dir import MODEL_FILE, ModelDirectory
+from service.batcher import Batcher
+from service.dispatch import Dispatcher
+from service.engine import Engine
+from service.lifecycle.rehearsal import rehearse
+from service.lifecycle.resident import ResidentModel
+from service.runtime.onnx import OnnxEncoder, RuntimeOptions
+from service.tokenize import TextTokenizer
+from service.warm_up import warm_up
+from service.workers import Engines
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Where models compute."""
+
+    runtime: RuntimeOptions
+    workers: int
+
+
+class Loader:
+    """One per replica. One model is loaded at a time."""
+
+    def __init__(
+        self,
+        device: Device,
+        new_dispatcher: Callable[[], Dispatcher],
+        new_batcher: Callable[[Dispatcher, Engines], Batcher],
+    ) -> None:
+        self._device = device
+        self._new_dispatcher = new_dispatcher
+        self._new_batcher = new_batcher
+        # A tokenizer takes tens of milliseconds to read, in which no Python thread runs, and some megabytes:
+        # a model's variants, and most of its versions, have the same one.
+        self._tokenizers: WeakValueDictionary[tuple[str, int], TextTokenizer] = WeakValueDictionary()
+
+    def load(self, path: Path, asked_variant: str | None) -> ResidentModel:
+        """Raises UsageError."""
+        read = {path / MODEL_FILE: _signature(path / MODEL_FILE)}
+        directory = ModelDirectory.open(path)
+        spec = directory.spec
+        variant = asked_variant or spec.default_variant
+        for file in (spec.tokenizer.file, *(v.file for name, v in spec.variants.items() if name == variant)):
+            read[path / file] = _signature(path / file)
+        graph = directory.variant_file(variant)
+        tokenizer = self._tokenizer(directory)
+        heads = {task.output: len(task.labels) for task in spec.tasks}
+        engines = _engines(graph, heads, self._device, spec.pad_token_id)
+        changed = [file for file, before in read.items() if _signature(file) != before]
+        if changed:  # the digests may be those of other files than the ones that were loaded
+            raise UsageError(f"{changed[0]}: was changed while the model was loaded; load it again")
+        batcher = self._new_batcher(self._new_dispatcher(), engines)
+        return ResidentModel(directory, variant, asked_variant, tokenizer, engines, batcher)
+
+    def warm(self, model: ResidentModel) -> None:
+        """Computes the batch shapes, then some texts. Raises UsageError where the model can't."""
+        spec, dispatcher = model.spec, model.dispatcher
+        where = str(model.directory.path)
+        outputs = [task.output for task in spec.tasks]
+        try:
+            learned = warm_up(model.engines.all, outputs, dispatcher.limits, spec.max_tokens)
+        except Exception as error:  # whatever the runtime raises: this model can't be served
+            why = " ".join(str(error).split())[:300]
+            raise UsageError(f"{where}: the model fails in warm-up: {why}") from error
+        dispatcher.warmed_up(learned)
+        rehearse(where, spec, model.tokenizer, model.engines.all[0])
+
+    def _tokenizer(self, directory: ModelDirectory) -> TextTokenizer:
+        file, spec = directory.tokenizer_file(), directory.spec
+        key = (spec.tokenizer.sha256, spec.max_tokens)
+        tokenizer = self._tokenizers.get(key)
+        if tokenizer is None:
+            tokenizer = self._tokenizers[key] = TextTokenizer(file, spec.max_tokens)
+        return tokenizer
+
+
+def _engines(graph: Path, heads: dict[str, int], device: Device, pad_token_id: int) -> Engines:
+    """One a worker. Raises UsageError.
+
+    A session of one thread computes on the threads that call it, so workers on a CPU share one, and its
+    weights. With several threads a session's pool would be shared too; on a GPU each worker has a stream.
+    """
+    on_cpu = device.runtime.provider == "cpu"
+    sessions = 1 if on_cpu and device.runtime.threads == 1 else device.workers
+    encoders = [OnnxEncoder(graph, heads, device.runtime) for _ in range(sessions)]
+    return Engines(
+        [Engine(encoders[index % sessions], pad_token_id) for index in range(device.workers)], apart=on_cpu
+    )
+
+
+def _signature(file: Path) -> tuple[int, int, int] | None:
+    """Another one once a file was written or replaced; None where it can't be read."""
+    try:
+        stat = file.stat()
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
