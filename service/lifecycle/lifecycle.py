@@ -61,6 +61,8 @@ class Lifecycle:
         """
         for model in self.models.by_name.values():
             await asyncio.to_thread(self._loader.warm, model)
+        first = [(model.directory, model.variant) for model in self.models.by_name.values()]
+        self._memory.learn(first, self._memory.before_bytes)
 
     async def run(self) -> None:
         """The models' batchers, until cancelled. One that breaks ends the replica."""
@@ -173,13 +175,13 @@ class Lifecycle:
             model = await asyncio.to_thread(self._loader.load, path, asked_variant)
             self._check_place(name, model.spec)
             self._replica.apply_to(model.dispatcher)  # the shapes to warm up are those of its limits
-            await asyncio.to_thread(self._loader.warm, model)
+            await self._loader.warm_beside_others(model)
         except UsageError:
             raise
         except Exception as error:  # whatever it is, it must not harm the model that serves
             log.exception("model %s", name)
             raise UsageError(f"{path}: can't be loaded: unexpected {type(error).__name__}") from error
-        self._memory.learn(name, predicted_bytes, self._memory.resident_bytes - before_bytes)
+        self._memory.learn([(model.directory, model.variant)], before_bytes)
         self._memory.check_kept(f"model {name!r}")
         return model
 

@@ -1,12 +1,18 @@
 """From a directory on disk to a resident model: files checked, loaded, warmed up and rehearsed.
 
-Runs at the start of the replica, and later on a thread beside those that serve. Called by `server` and
+Runs at the start of the replica, and later on a thread beside those that serve: there the warm-up, which is
+seconds of compute, takes a tenth of the cores' time where others want it too. Called by `server` and
 `lifecycle`.
 """
 
 from __future__ import annotations
 
+import asyncio
+import os
+import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -22,6 +28,8 @@ from service.runtime.onnx import OnnxEncoder, RuntimeOptions
 from service.tokenize import TextTokenizer
 from service.warm_up import warm_up
 from service.workers import Engines
+
+NICE = 10  # weighs 110 where others weigh 1024 (Linux's sched_prio_to_weight): it gives way and never starves
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +74,26 @@ class Loader:
         batcher = self._new_batcher(self._new_dispatcher(), engines)
         return ResidentModel(directory, variant, asked_variant, tokenizer, engines, batcher)
 
-    def warm(self, model: ResidentModel) -> None:
-        """Computes the batch shapes, then some texts. Raises UsageError where the model can't."""
+    async def warm_beside_others(self, model: ResidentModel) -> None:
+        """As `warm`, on a thread that gives way to those that serve. Raises UsageError."""
+        thread = ThreadPoolExecutor(1, thread_name_prefix="warm-up", initializer=_give_way)
+        clock = time.thread_time if self._device.runtime.provider == "cpu" else time.monotonic
+        try:
+            await asyncio.get_running_loop().run_in_executor(thread, self.warm, model, clock)
+        finally:
+            thread.shutdown(wait=False)
+
+    def warm(self, model: ResidentModel, clock: Callable[[], float] = time.monotonic) -> None:
+        """Computes the batch shapes, then some texts. Raises UsageError where the model can't.
+
+        `clock`: what its batches take. Of a thread that gives way that is the time it computed, not waited.
+        """
         spec, dispatcher = model.spec, model.dispatcher
         where = str(model.directory.path)
         outputs = [task.output for task in spec.tasks]
+        engines = [engine.timed_by(clock) for engine in model.engines.all]
         try:
-            learned = warm_up(model.engines.all, outputs, dispatcher.limits, spec.max_tokens)
+            learned = warm_up(engines, outputs, dispatcher.limits, spec.max_tokens)
         except Exception as error:  # whatever the runtime raises: this model can't be served
             why = " ".join(str(error).split())[:300]
             raise UsageError(f"{where}: the model fails in warm-up: {why}") from error
@@ -100,6 +121,12 @@ def _engines(graph: Path, heads: dict[str, int], device: Device, pad_token_id: i
     return Engines(
         [Engine(encoders[index % sessions], pad_token_id) for index in range(device.workers)], apart=on_cpu
     )
+
+
+def _give_way() -> None:
+    """Of the cores, this thread and those that it starts get a tenth of what each other thread gets."""
+    if sys.platform == "linux":  # elsewhere a priority is of the whole process
+        os.setpriority(os.PRIO_PROCESS, 0, NICE)
 
 
 def _signature(file: Path) -> tuple[int, int, int] | None:
