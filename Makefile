@@ -3,9 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 TRACES ?= ../shared/traces
 READY := .venv/ready
+GPU_READY := .venv-gpu/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test leaderboard lint unit bench proto lock clean system
+.PHONY: help demo test leaderboard lint unit bench gpu-check proto lock clean system
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,6 +31,11 @@ unit: $(READY)
 bench: $(READY) ## what a beat of the scaler costs at 100 to 10,000 replicas
 	$(BIN)/python -m bench.signals
 
+gpu-check: ## on a machine with an NVIDIA card: answers, memory, sweep, joules; one report in out/gpu-check/
+	@$(PYTHON) -m tests.gpu.card
+	@$(MAKE) --no-print-directory $(GPU_READY)
+	.venv-gpu/bin/python -m tests.gpu $(OPTIONS)
+
 proto: $(READY) ## write the stubs anew from proto/
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iproto --python_out=. --grpc_python_out=. \
 	  --mypy_out=quiet:. --mypy_grpc_out=quiet:. $$(find proto -name '*.proto')
@@ -38,11 +44,19 @@ lock: system ## pin every package anew in constraints.txt
 	$(PYTHON) scripts/lock.py
 
 clean: ## remove the environment and all output
-	rm -rf .venv out dist build
+	rm -rf .venv .venv-gpu out dist build
 
 $(READY): pyproject.toml constraints.txt | system
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,proto]'
+	@touch $@
+
+# onnxruntime-gpu brings the same module as onnxruntime, which everything else asks for: it goes in last, alone.
+$(GPU_READY): pyproject.toml constraints.txt | system
+	$(PYTHON) -m venv .venv-gpu
+	.venv-gpu/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,gpu]'
+	.venv-gpu/bin/pip uninstall --quiet --yes onnxruntime
+	.venv-gpu/bin/pip install --quiet --disable-pip-version-check --force-reinstall --no-deps onnxruntime-gpu
 	@touch $@
 
 # What pip can't bring: an interpreter that is new enough and, for one test's stand-in library, a C compiler.

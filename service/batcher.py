@@ -188,9 +188,10 @@ class Batcher:
         if isinstance(outcome, Exception):
             log.error("a batch of %d texts failed", len(batch), exc_info=outcome)
             self._resolve(self.dispatcher.fail(batch))
-            return
-        joules = self._observer.batch_computed(outcome, [text.tokens for text in batch])
-        self._resolve(self.dispatcher.complete(batch, outcome, joules, begun_mhz))
+        else:
+            joules = self._observer.batch_computed(outcome, [text.tokens for text in batch])
+            self._resolve(self.dispatcher.complete(batch, outcome, joules, begun_mhz))
+        self.retune()  # after those who were answered: nothing is given in it that could have been before
 
     def _watch(self, deadline_s: float) -> None:
         """One timer for all deadlines: the earliest."""

@@ -37,6 +37,17 @@ def serve(
         int | None,
         _flag("Batches computed at once.", "one a core, at most 8; 1 on a GPU and with --scaler"),
     ] = None,
+    gpu: Annotated[int | None, _flag("Which card CUDA or TensorRT uses.", "0")] = None,
+    gpu_memory: Annotated[int | None, _flag("Bytes it may take of the card.", "what is there")] = None,
+    cuda_graphs: Annotated[
+        bool, typer.Option("--cuda-graphs", help="Capture each batch shape once, then replay it.")
+    ] = False,
+    tensorrt_precision: Annotated[
+        str | None, _flag("fp32, fp16 or int8 (of a graph quantized for it).", "fp32")
+    ] = None,
+    engine_cache: Annotated[
+        Path | None, _flag("Where TensorRT keeps its engines.", "~/.cache/minwatt/engines")
+    ] = None,
     host: Annotated[str | None, _flag("Address to listen on.", "127.0.0.1")] = None,
     port: Annotated[int | None, _flag("gRPC port; 0 takes a free one.", "8500")] = None,
     reuse_port: Annotated[
@@ -59,7 +70,9 @@ def serve(
     slo: Annotated[str | None, _flag("Latency to hold at the server: queue + compute.", "50ms")] = None,
     max_batch_texts: Annotated[int | None, _flag("Texts a batch.", "16")] = None,
     max_batch_tokens: Annotated[int | None, _flag("Padded tokens a batch.", "2048")] = None,
-    max_delay: Annotated[str | None, _flag("A text waits no longer for company.", "5ms")] = None,
+    max_delay: Annotated[
+        str | None, _flag("A text waits no longer for company while a worker is idle.", "0s")
+    ] = None,
     max_in_flight: Annotated[int | None, _flag("Requests accepted and not yet answered.", "512")] = None,
     max_queue_texts: Annotated[int | None, _flag("Texts waiting for compute.", "1024")] = None,
     max_texts: Annotated[int | None, _flag("Texts a request.", "256")] = None,

@@ -1,6 +1,6 @@
 """Prometheus: the only file that imports its client. Base units; watts and joules carry their `source`.
 
-Owns the registry and its HTTP server. Fed by `telemetry`; gauges are read from the replica at each scrape.
+Owns the registry and its HTTP server. Fed by `telemetry`; all else is read at each scrape.
 """
 
 from __future__ import annotations
@@ -10,8 +10,14 @@ from collections.abc import Iterator, Mapping
 from typing import Protocol
 from wsgiref.simple_server import WSGIServer
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
 from energy import Reading
@@ -19,6 +25,7 @@ from minwatt.v1.errors import UsageError
 from minwatt.v1.fleet_pb2 import REPLICA_STATE_READY
 from service.replica import Residents, Sources
 from service.statuses import REASONS
+from service.tally import Tally
 
 LATENCY_BUCKETS = (
     0.001,
@@ -62,40 +69,24 @@ class Metrics:
     def __init__(self, sources: Sources) -> None:
         self.registry = CollectorRegistry()
         self._server: WSGIServer | None = None
-
-        def histogram(
-            name: str, text: str, buckets: tuple[float, ...], labels: tuple[str, ...] = ()
-        ) -> Histogram:
-            return Histogram(name, text, labels, buckets=buckets, registry=self.registry)
-
-        self.requests = histogram(
-            "minwatt_request_duration_seconds",
-            "From the door to the reply, by method and gRPC status.",
-            LATENCY_BUCKETS,
-            ("method", "status"),
-        )
-        self.queue = histogram(
-            "minwatt_queue_seconds", "From the door to the start of compute.", LATENCY_BUCKETS
-        )
-        self.compute = histogram(
-            "minwatt_batch_compute_seconds", "Of a batch in the engine.", LATENCY_BUCKETS
-        )
-        self.batch_texts = histogram("minwatt_batch_texts", "Texts a batch.", SIZE_BUCKETS)
-        self.batch_tokens = histogram("minwatt_batch_padded_tokens", "Tokens a batch, padded.", TOKEN_BUCKETS)
-        self.tokens = Counter("minwatt_tokens", "Computed, without padding.", registry=self.registry)
-        self.padded_tokens = Counter(
-            "minwatt_padded_tokens", "Computed, with padding.", registry=self.registry
-        )
-        self.refusals = Counter(
-            "minwatt_refusals", "Requests without an answer.", ["reason"], registry=self.registry
-        )
-        for reason in REASONS:
-            self.refusals.labels(reason)  # from the start at 0: a rate over the first refusal is then right
+        self.requests: dict[tuple[str, str], Tally] = {}  # by method and gRPC status
+        self.queue = Tally(LATENCY_BUCKETS)
+        self.compute = Tally(LATENCY_BUCKETS)
+        self.batch_texts = Tally(SIZE_BUCKETS)
+        self.batch_tokens = Tally(TOKEN_BUCKETS)
+        self.registry.register(_Past(self, sources))
         self.registry.register(_Present(sources))
 
     def watch_models(self, lifecycle: ModelChanges) -> None:
         """What is resident, and what was refused."""
         self.registry.register(_ByModel(lifecycle))
+
+    def request(self, method: str, status: str, latency_s: float) -> None:
+        """One that ended, however."""
+        tally = self.requests.get((method, status))
+        if tally is None:
+            tally = self.requests[method, status] = Tally(LATENCY_BUCKETS)
+        tally.observe(latency_s)
 
     def serve(self, host: str, port: int) -> int:
         """Serves `/metrics`; returns the port. Raises UsageError when it is taken."""
@@ -112,6 +103,39 @@ class Metrics:
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
+
+
+class _Past(Collector):
+    """What was counted since the start. Counters are the fleet report's own."""
+
+    def __init__(self, metrics: Metrics, sources: Sources) -> None:
+        self._metrics = metrics
+        self._counters = sources.counters
+
+    def collect(self) -> Iterator[Metric]:
+        requests = HistogramMetricFamily(
+            "minwatt_request_duration_seconds",
+            "From the door to the reply, by method and gRPC status.",
+            labels=["method", "status"],
+        )
+        for (method, status), tally in list(self._metrics.requests.items()):
+            requests.add_metric([method, status], *tally.cumulative())
+        yield requests
+        for name, text, tally in (
+            ("minwatt_queue_seconds", "From the door to the start of compute.", self._metrics.queue),
+            ("minwatt_batch_compute_seconds", "Of a batch in the engine.", self._metrics.compute),
+            ("minwatt_batch_texts", "Texts a batch.", self._metrics.batch_texts),
+            ("minwatt_batch_padded_tokens", "Tokens a batch, padded.", self._metrics.batch_tokens),
+        ):
+            buckets, total = tally.cumulative()
+            yield HistogramMetricFamily(name, text, buckets, total)
+        counters = self._counters
+        yield CounterMetricFamily("minwatt_tokens", "Computed, without padding.", counters.tokens)
+        yield CounterMetricFamily("minwatt_padded_tokens", "Computed, with padding.", counters.padded_tokens)
+        refusals = CounterMetricFamily("minwatt_refusals", "Requests without an answer.", labels=["reason"])
+        for reason in REASONS:  # from the start at 0: a rate over the first refusal is then right
+            refusals.add_metric([reason], counters.refusals[reason])
+        yield refusals
 
 
 class _Present(Collector):

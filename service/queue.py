@@ -125,11 +125,14 @@ def _company(
 
     Grows to the neighbour in length that wastes less. A text joins while the compute its padding wastes is
     less than what a batch of its own would cost: α. With α = 1 ms and β = 20 µs a token that is 50 tokens.
+    Then the batch is cut where two would cost less: texts that are not worth a batch each may be together.
     """
+    if len(waiting) == 1:
+        return waiting, limits.max_texts == 1
     first = min(waiting, key=lambda text: (text.due_s, text.arrived_s))
     by_length = sorted(waiting, key=lambda text: (text.tokens, text.due_s, text.arrived_s))
     low = bisect_left(by_length, first.tokens, key=lambda text: text.tokens)
-    low = next(i for i in range(low, len(by_length)) if by_length[i] is first)
+    position = low = next(i for i in range(low, len(by_length)) if by_length[i] is first)
     high = low + 1  # the batch is by_length[low:high]
     max_tokens = _max_padded_tokens(first, now_s, limits, service_time)
     token_bound = False
@@ -147,7 +150,26 @@ def _company(
         if not fitting:
             break
         _, _, low, high = min(fitting, key=lambda choice: choice[0])
+    low, high = _cut(by_length, low, high, position, service_time.worth_padding_tokens)
     return by_length[low:high], len(waiting) >= limits.max_texts or token_bound
+
+
+def _cut(
+    by_length: list[WaitingText[P]], low: int, high: int, position: int, worth_tokens: float
+) -> tuple[int, int]:
+    """The slice around `position` that is left when cuts that save more than `worth_tokens` are made.
+
+    Eight texts of 10 tokens beside eight of 16 save 48 by a batch of their own, though each wastes only 6.
+    """
+    while high - low > 1:
+        longest = by_length[high - 1].tokens
+        saved_tokens, cut = max(
+            ((cut - low) * (longest - by_length[cut - 1].tokens), cut) for cut in range(low + 1, high)
+        )
+        if saved_tokens <= worth_tokens:
+            break
+        low, high = (cut, high) if position >= cut else (low, cut)
+    return low, high
 
 
 def _max_padded_tokens(

@@ -57,8 +57,12 @@ class Residents(Protocol):
 class Replica:
     """The present of one server process. `serve` is called before anything else is asked of it."""
 
-    def __init__(self, process: Process, limits: BatchLimits, slo_s: float) -> None:
+    def __init__(
+        self, process: Process, limits: BatchLimits, slo_s: float, most_texts: int = MOST_TEXTS
+    ) -> None:
+        """`most_texts`: a batch that the engines take."""
         self.process = process
+        self._most_texts = most_texts
         self.state: ReplicaState.ValueType = REPLICA_STATE_STARTING
         self.closing = False  # draining, and about to shut the door: new requests go elsewhere
         self.address = ""
@@ -122,9 +126,11 @@ class Replica:
             return (
                 f"operating point {point.version}: delay and SLO = {times_s}: must be finite and not negative"
             )
-        if point.max_batch_texts > MOST_TEXTS or point.max_batch_tokens > MOST_PADDED_TOKENS:
+        if point.max_batch_texts > self._most_texts or point.max_batch_tokens > MOST_PADDED_TOKENS:
             asked = f"{point.max_batch_texts} texts, {point.max_batch_tokens} tokens a batch"
-            return f"operating point {point.version}: {asked}: allowed: {MOST_TEXTS}, {MOST_PADDED_TOKENS}"
+            return (
+                f"operating point {point.version}: {asked}: allowed: {self._most_texts}, {MOST_PADDED_TOKENS}"
+            )
         if max(point.sm_clock_mhz, point.reflex_sm_clock_mhz) > MOST_CLOCK_MHZ:
             asked_mhz = f"{point.sm_clock_mhz} and {point.reflex_sm_clock_mhz} MHz"
             return f"operating point {point.version}: clocks of {asked_mhz}: allowed: {MOST_CLOCK_MHZ}"

@@ -17,34 +17,30 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 
 from energy.modelled import this_process
-from minwatt.v1.errors import UsageError
 from minwatt.v1.fleet_pb2 import REPLICA_STATE_DRAINING, REPLICA_STATE_READY
 from minwatt.v1.model_dir import ModelDirectory
 from service.admission import AdmissionLimits
 from service.batcher import Batcher
 from service.clocks import CardClock, clocks_of_this_machine
-from service.cores import usable_cores
 from service.counters import Counters
 from service.dispatch import Dispatcher
 from service.door import Door, DoorOptions, authority
+from service.engines import most_texts, workers_of
 from service.fleet import FleetMember
 from service.inference import Inference, RequestLimits
 from service.lifecycle.lifecycle import Lifecycle
-from service.lifecycle.loading import Device, Loader
+from service.lifecycle.loading import Loader, first_models
 from service.lifecycle.memory import Memory, container_limit_bytes
-from service.lifecycle.resident import ResidentModel
 from service.metrics import Metrics
 from service.power import PowerBook, meter_of
 from service.queue import BatchLimits
 from service.replica import Process, Replica, Sources
 from service.rpc import RpcLimits, handlers
-from service.runtime.onnx import RuntimeOptions
 from service.service_time import ServiceTimeEstimate
 from service.settings import ServeSettings
 from service.telemetry import Telemetry
-from service.workers import Workers
+from service.workers import Engines, Workers
 
-MOST_DEFAULT_WORKERS = 8  # one event loop feeds them; beyond, replicas that share the port are surer
 LAST_CALLS_S = 0.005
 LAST_CALLS_FEW = 5  # so few arrivals in LAST_CALLS_S are no backlog
 LAST_CALLS_LOOKS = 20
@@ -73,19 +69,21 @@ def assemble(settings: ServeSettings) -> Parts:
     card_clock = CardClock(clocks_of_this_machine() if settings.gpu_clocks else None)
     limits = BatchLimits(settings.max_batch_texts, settings.max_batch_tokens, settings.max_delay_s)
     replica_id = settings.replica_id or f"{name}-{uuid.uuid4().hex[:8]}"
-    replica = Replica(Process(replica_id, socket.gethostname(), os.getpid()), limits, settings.slo_s)
+    process = Process(replica_id, socket.gethostname(), os.getpid())
+    replica = Replica(process, limits, settings.slo_s, most_texts(settings))
     counters = Counters()
     metrics = Metrics(Sources(replica, counters, power, card_clock))
     telemetry = Telemetry(counters, metrics, power)
 
-    workers = Workers(settings.engine_workers or _default_workers(settings))
-    loader = Loader(
-        Device(RuntimeOptions(settings.provider, settings.engine_threads), len(workers)),
-        lambda: Dispatcher(limits, ServiceTimeEstimate(), settings.slo_s),
-        lambda dispatcher, engines: Batcher(dispatcher, engines, workers, telemetry, card_clock),
-    )
-    memory = Memory(settings.memory_limit_bytes, container_limit_bytes())
-    lifecycle = Lifecycle(loader, _first_models(loader, memory, settings), replica, memory)
+    workers = Workers(workers_of(settings))
+
+    def new_batcher(engines: Engines) -> Batcher:
+        dispatcher = Dispatcher(replica.limits, ServiceTimeEstimate(), replica.slo_s)
+        return Batcher(dispatcher, engines, workers, telemetry, card_clock)
+
+    loader = Loader(settings, new_batcher)
+    memory = Memory(settings.memory_limit, container_limit_bytes())
+    lifecycle = Lifecycle(loader, first_models(loader, memory, settings), replica, memory)
     metrics.watch_models(lifecycle)
     bounds = RequestLimits(
         settings.max_texts,
@@ -94,26 +92,6 @@ def assemble(settings: ServeSettings) -> Parts:
     )
     inference = Inference(lifecycle.models, replica, telemetry, bounds)
     return Parts(replica, counters, power, metrics, workers, lifecycle, inference, card_clock)
-
-
-def _default_workers(settings: ServeSettings) -> int:
-    """All cores of a machine that is this replica's alone; in a fleet one, as its profile measured it."""
-    if settings.provider != "cpu" or settings.scaler is not None:
-        return 1
-    return max(1, min(MOST_DEFAULT_WORKERS, usable_cores() // settings.engine_threads))
-
-
-def _first_models(loader: Loader, memory: Memory, settings: ServeSettings) -> dict[str, ResidentModel]:
-    """By name, the default first. Raises UsageError."""
-    models: dict[str, ResidentModel] = {}
-    for path in settings.model:
-        directory = ModelDirectory.open(path)
-        name = directory.spec.name
-        if name in models:
-            raise UsageError(f"model = '{path}': is named {name!r} as {models[name].directory.path} is")
-        memory.check_room(f"model {name!r}", memory.predicted_bytes(directory, settings.variant))
-        models[name] = loader.load(path, settings.variant)
-    return models
 
 
 async def run(settings: ServeSettings, on_ready: Callable[[str], None]) -> None:

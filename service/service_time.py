@@ -60,14 +60,11 @@ class ServiceTimeEstimate:
         expected_s = self._current.batch_s(padded_tokens)
         error = min(1.0, abs(compute_s / expected_s - 1)) if expected_s else 0.0
         weight = 1 / padded_tokens**2  # errors grow with the batch: without it the largest would decide alone
-        for name, value in (
-            ("_weight", weight),
-            ("_x", weight * padded_tokens),
-            ("_y", weight * compute_s),
-            ("_xx", weight * padded_tokens**2),
-            ("_xy", weight * padded_tokens * compute_s),
-        ):
-            setattr(self, name, MEMORY * getattr(self, name) + value)
+        self._weight = MEMORY * self._weight + weight
+        self._x = MEMORY * self._x + weight * padded_tokens
+        self._y = MEMORY * self._y + weight * compute_s
+        self._xx = MEMORY * self._xx + weight * padded_tokens**2
+        self._xy = MEMORY * self._xy + weight * padded_tokens * compute_s
         alpha_s, beta = self._fit()
         residual = MEMORY * self._current.residual_fraction + (1 - MEMORY) * error
         self._current = ServiceTime(alpha_s, beta, residual)

@@ -5,6 +5,7 @@ Parsed once, frozen afterwards. Read by `server`; the operating point moves some
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,6 +24,7 @@ from minwatt.resources import default_model_dir
 from minwatt.v1.errors import one_line
 from minwatt.v1.quantities import in_range, parse_bytes, parse_duration_s
 from service.queue import MOST_PADDED_TOKENS, MOST_TEXTS
+from service.runtime.options import MOST_PREPARED_TEXTS
 
 _ADDRESS = re.compile(r"(?:\[[^\s\[\]]+\]|[^\s\[\]:]+):([0-9]{1,5})")  # an IPv6 host stands in brackets
 DAY_S = 86_400.0
@@ -43,9 +45,13 @@ def _whole_bytes(value: object) -> float:
     return round(parse_bytes(value))
 
 
+def cache_dir() -> Path:
+    """Where what can be built anew is kept."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minwatt"
+
+
 def _flag(field: str) -> str:
     """The command's spelling of a field, so that errors name what was typed."""
-    field = "memory-limit" if field == "memory_limit_bytes" else field
     return field.removesuffix("_s").replace("_", "-")
 
 
@@ -73,6 +79,12 @@ class ServeSettings(BaseModel):
     engine_threads: Annotated[int, Field(ge=1, le=256)] = 1
     engine_workers: Annotated[int, Field(ge=1, le=256)] | None = None  # None: `server` decides
 
+    gpu: Annotated[int, Field(ge=0, le=255)] = 0
+    gpu_memory: Annotated[int, Field(ge=1 << 20)] | None = None  # bytes
+    cuda_graphs: bool = False
+    tensorrt_precision: Literal["fp32", "fp16", "int8"] = "fp32"
+    engine_cache: Path = Field(default_factory=lambda: cache_dir() / "engines")
+
     host: str = "127.0.0.1"
     port: Port = 8500
     reuse_port: bool = False
@@ -85,14 +97,14 @@ class ServeSettings(BaseModel):
     slo_s: Latency = 0.05
     max_batch_texts: Annotated[int, Field(ge=1, le=MOST_TEXTS)] = 16
     max_batch_tokens: Annotated[int, Field(ge=8, le=MOST_PADDED_TOKENS)] = 2048
-    max_delay_s: Delay = 0.005
+    max_delay_s: Delay = 0.0
     max_in_flight: Count = 512
     max_queue_texts: Count = 1024
     max_texts: Count = 256
     max_message_bytes: Annotated[int, Field(ge=1024, le=256 * 1024 * 1024)] = 1024 * 1024
     default_deadline_s: Deadline = 30.0
 
-    memory_limit_bytes: Memory | None = None  # None: the container's and the machine's alone
+    memory_limit: Memory | None = None  # bytes; None: the container's and the machine's alone
 
     max_connection_age_s: Age = 30.0
     drain_delay_s: Wait = 0.0
@@ -104,6 +116,10 @@ class ServeSettings(BaseModel):
             raise ValueError(
                 f"max-texts = {self.max_texts} exceeds max-queue-texts = {self.max_queue_texts}: "
                 "such a request could never enter"
+            )
+        if self.provider == "tensorrt" and self.max_batch_texts > MOST_PREPARED_TEXTS:
+            raise ValueError(
+                f"max-batch-texts = {self.max_batch_texts}: TensorRT's engine takes {MOST_PREPARED_TEXTS}"
             )
         return self
 

@@ -41,8 +41,8 @@ class Telemetry:
         """Latency from the door to the reply's being handed to gRPC."""
         self.counters.completions += 1
         self.counters.texts += texts
-        self.counters.latencies.add(latency_s)
-        self._metrics.requests.labels(method, "OK").observe(latency_s)
+        self.counters.took(latency_s)
+        self._metrics.request(method, "OK", latency_s)
         self._metrics.queue.observe(cost.queue_s)
 
     def refused(self, method: str, latency_s: float, refusal: Refusal) -> None:
@@ -62,11 +62,8 @@ class Telemetry:
         self._metrics.compute.observe(computed.compute_s)
         self._metrics.batch_texts.observe(len(tokens))
         self._metrics.batch_tokens.observe(computed.padded_tokens)
-        self._metrics.tokens.inc(total)
-        self._metrics.padded_tokens.inc(computed.padded_tokens)
         return self._power.charge(computed.compute_s, tokens)
 
     def _lost(self, method: str, latency_s: float, reason: str, status: str) -> None:
         self.counters.refusals[reason] += 1
-        self._metrics.refusals.labels(reason).inc()
-        self._metrics.requests.labels(method, status).observe(latency_s)
+        self._metrics.request(method, status, latency_s)

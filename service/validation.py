@@ -79,6 +79,8 @@ def _texts(texts: Sequence[str], max_texts: int) -> Iterator[Violation]:
 
 
 def _options(request: ClassifyRequest | ExtractEntitiesRequest, task: Task) -> Iterator[Violation]:
+    if not request.HasField("options"):
+        return
     options = request.options
     yield from _unknown_options(options)
     if isinstance(request, ClassifyRequest) and request.options.top_k > len(task.labels):

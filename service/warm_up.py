@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from minwatt.v1.decode import EncodedText
 from minwatt.v1.inference_pb2 import Classification
+from service.collate import Shape
 from service.engine import Engine
 from service.queue import BatchLimits
 from service.request import Floats, TextJob
@@ -19,7 +20,7 @@ from service.service_time import ServiceTimeEstimate
 TEXT_TOKENS = (8, 32, 128)
 
 
-def shapes(limits: BatchLimits, max_tokens: int) -> list[tuple[int, int]]:
+def shapes(limits: BatchLimits, max_tokens: int) -> list[Shape]:
     """(texts, tokens) to compute, largest first: powers of four and the bound, over the usual lengths.
 
     And one text of the greatest length, as a graph may take less than its model.yaml promises.
@@ -33,14 +34,13 @@ def shapes(limits: BatchLimits, max_tokens: int) -> list[tuple[int, int]]:
 
 
 def warm_up(
-    engines: Sequence[Engine], outputs: list[str], limits: BatchLimits, max_tokens: int
+    engines: Sequence[Engine], outputs: list[str], to_compute: Sequence[Shape]
 ) -> ServiceTimeEstimate:
     """Computes each shape; returns what was learned. The first batch, which grows the memory, runs twice.
 
     All engines compute each shape at once: that is how slow they are while all are busy.
     """
     estimate = ServiceTimeEstimate()
-    to_compute = shapes(limits, max_tokens)
     with ThreadPoolExecutor(len(engines), thread_name_prefix="warm-up") as pool:
 
         def compute(texts: int, tokens: int) -> list[tuple[int, float]]:

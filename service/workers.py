@@ -132,7 +132,7 @@ class Workers:
 
     def offer(self) -> None:
         """Idle workers to the models in turn, a batch each, until nothing more is due."""
-        while self.idle and any(lane.feed() for lane in tuple(self._lanes)):
+        while self.idle and any(lane.waits and lane.feed() for lane in tuple(self._lanes)):
             pass
 
     def _compute(self, index: int) -> None:

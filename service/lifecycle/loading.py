@@ -13,18 +13,17 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from weakref import WeakValueDictionary
 
 from minwatt.v1.errors import UsageError
 from minwatt.v1.model_dir import MODEL_FILE, ModelDirectory
 from service.batcher import Batcher
-from service.dispatch import Dispatcher
-from service.engine import Engine
+from service.engines import open_engines, warm_shapes
+from service.lifecycle.memory import Memory
 from service.lifecycle.rehearsal import rehearse
 from service.lifecycle.resident import ResidentModel
-from service.runtime.onnx import OnnxEncoder, RuntimeOptions
+from service.settings import ServeSettings
 from service.tokenize import TextTokenizer
 from service.warm_up import warm_up
 from service.workers import Engines
@@ -32,25 +31,15 @@ from service.workers import Engines
 NICE = 10  # weighs 110 where others weigh 1024 (Linux's sched_prio_to_weight): it gives way and never starves
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
-    """Where models compute."""
-
-    runtime: RuntimeOptions
-    workers: int
-
-
 class Loader:
     """One per replica. One model is loaded at a time."""
 
     def __init__(
         self,
-        device: Device,
-        new_dispatcher: Callable[[], Dispatcher],
-        new_batcher: Callable[[Dispatcher, Engines], Batcher],
+        settings: ServeSettings,
+        new_batcher: Callable[[Engines], Batcher],
     ) -> None:
-        self._device = device
-        self._new_dispatcher = new_dispatcher
+        self._settings = settings
         self._new_batcher = new_batcher
         # A tokenizer takes tens of milliseconds to read, in which no Python thread runs, and some megabytes:
         # a model's variants, and most of its versions, have the same one.
@@ -64,20 +53,19 @@ class Loader:
         variant = asked_variant or spec.default_variant
         for file in (spec.tokenizer.file, *(v.file for name, v in spec.variants.items() if name == variant)):
             read[path / file] = _signature(path / file)
-        graph = directory.variant_file(variant)
         tokenizer = self._tokenizer(directory)
-        heads = {task.output: len(task.labels) for task in spec.tasks}
-        engines = _engines(graph, heads, self._device, spec.pad_token_id)
+        engines = open_engines(directory, variant, self._settings)
         changed = [file for file, before in read.items() if _signature(file) != before]
         if changed:  # the digests may be those of other files than the ones that were loaded
             raise UsageError(f"{changed[0]}: was changed while the model was loaded; load it again")
-        batcher = self._new_batcher(self._new_dispatcher(), engines)
-        return ResidentModel(directory, variant, asked_variant, tokenizer, engines, batcher)
+        return ResidentModel(
+            directory, variant, asked_variant, tokenizer, engines, self._new_batcher(engines)
+        )
 
     async def warm_beside_others(self, model: ResidentModel) -> None:
         """As `warm`, on a thread that gives way to those that serve. Raises UsageError."""
         thread = ThreadPoolExecutor(1, thread_name_prefix="warm-up", initializer=_give_way)
-        clock = time.thread_time if self._device.runtime.provider == "cpu" else time.monotonic
+        clock = time.thread_time if self._settings.provider == "cpu" else time.monotonic
         try:
             await asyncio.get_running_loop().run_in_executor(thread, self.warm, model, clock)
         finally:
@@ -93,7 +81,7 @@ class Loader:
         outputs = [task.output for task in spec.tasks]
         engines = [engine.timed_by(clock) for engine in model.engines.all]
         try:
-            learned = warm_up(engines, outputs, dispatcher.limits, spec.max_tokens)
+            learned = warm_up(engines, outputs, warm_shapes(spec, dispatcher.limits, self._settings))
         except Exception as error:  # whatever the runtime raises: this model can't be served
             why = " ".join(str(error).split())[:300]
             raise UsageError(f"{where}: the model fails in warm-up: {why}") from error
@@ -109,18 +97,17 @@ class Loader:
         return tokenizer
 
 
-def _engines(graph: Path, heads: dict[str, int], device: Device, pad_token_id: int) -> Engines:
-    """One a worker. Raises UsageError.
-
-    A session of one thread computes on the threads that call it, so workers on a CPU share one, and its
-    weights. With several threads a session's pool would be shared too; on a GPU each worker has a stream.
-    """
-    on_cpu = device.runtime.provider == "cpu"
-    sessions = 1 if on_cpu and device.runtime.threads == 1 else device.workers
-    encoders = [OnnxEncoder(graph, heads, device.runtime) for _ in range(sessions)]
-    return Engines(
-        [Engine(encoders[index % sessions], pad_token_id) for index in range(device.workers)], apart=on_cpu
-    )
+def first_models(loader: Loader, memory: Memory, settings: ServeSettings) -> dict[str, ResidentModel]:
+    """Those that the replica is started with, by name, the default first. Raises UsageError."""
+    models: dict[str, ResidentModel] = {}
+    for path in settings.model:
+        directory = ModelDirectory.open(path)
+        name = directory.spec.name
+        if name in models:
+            raise UsageError(f"model = '{path}': is named {name!r} as {models[name].directory.path} is")
+        memory.check_room(f"model {name!r}", memory.predicted_bytes(directory, settings.variant))
+        models[name] = loader.load(path, settings.variant)
+    return models
 
 
 def _give_way() -> None:

@@ -189,12 +189,14 @@ async def test_a_stream_carries_many_requests_and_goes_on_after_errors(replica: 
     assert Status.FromString(replies["2"].error.status_details).details
 
 
-async def test_a_refusal_repeats_no_more_of_a_request_than_fits(replica: ReplicaProcess) -> None:
+async def test_a_refusal_repeats_no_more_of_a_request_than_fits(tiny_model: Path) -> None:
     """An id of any length comes back as the reply's id, but not once more in each text about it."""
     item = pb.ClassifyStreamRequest(id="\x00" * 3000, request=pb.ClassifyRequest(texts=["hello"]))
-    async with grpc.aio.insecure_channel(replica.target) as channel:
-        call = TextInferenceStub(channel).ClassifyStream(iter([item, item, item]), timeout=10)
-        replies = [reply async for reply in call]
+    patient = ReplicaProcess(tiny_model, "--max-delay", "1s", "--slo", "10s")  # the first waits for company
+    with patient as replica:
+        async with grpc.aio.insecure_channel(replica.target) as channel:
+            call = TextInferenceStub(channel).ClassifyStream(iter([item, item, item]), timeout=10)
+            replies = [reply async for reply in call]
     refused = [reply.error for reply in replies if reply.WhichOneof("outcome") == "error"]
     assert refused, "the same id three times"
     assert all(len(error.message) < 500 and len(error.status_details) < 1000 for error in refused)

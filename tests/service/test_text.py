@@ -15,7 +15,8 @@ from minwatt.v1.model_dir import ModelDirectory
 from service.answers import text_job
 from service.collate import collate
 from service.engine import Engine
-from service.runtime.onnx import OnnxEncoder, RuntimeOptions
+from service.runtime.onnx import OnnxEncoder
+from service.runtime.options import RuntimeOptions
 from service.tokenize import TextTokenizer, TooLong
 from service.validation import Options
 from tests.tiny_model import MAX_TOKENS
