@@ -183,6 +183,9 @@ def _joined(settings: ServeSettings, parts: Parts, stack: contextlib.AsyncExitSt
     sources = Sources(parts.replica, parts.counters, parts.power, parts.card_clock)
     member = FleetMember(settings.scaler, sources, parts.lifecycle.follow)
     parts.lifecycle.changed = member.changed
+    default, *others = parts.lifecycle.models.by_name
+    if others:
+        log.warning("the fleet is planned as if all requests were of model %s", default)
     stack.push_async_callback(member.leave, asyncio.create_task(member.run()))
     return member
 

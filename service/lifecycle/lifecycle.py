@@ -51,6 +51,7 @@ class Lifecycle:
         self._tasks: set[asyncio.Task[None]] = set()  # changes under way, and models that are leaving
         self._following: asyncio.Task[None] | None = None
         self._one_at_a_time = asyncio.Lock()
+        self._rereading = asyncio.Lock()
         self._running = asyncio.Event()
         self._broken: asyncio.Future[None] | None = None
 
@@ -63,6 +64,7 @@ class Lifecycle:
             await asyncio.to_thread(self._loader.warm, model)
         first = [(model.directory, model.variant) for model in self.models.by_name.values()]
         self._memory.learn(first, self._memory.before_bytes)
+        self._memory.check_kept("the models")
 
     async def run(self) -> None:
         """The models' batchers, until cancelled. One that breaks ends the replica."""
@@ -115,16 +117,21 @@ class Lifecycle:
 
         What is refused is logged and counted, and the old one keeps serving.
         """
-        for resident in tuple(self.models.by_name.values()):
-            try:
-                if await asyncio.to_thread(resident.directory.unchanged):
-                    log.info("model %s: unchanged on disk", resident)
-                    continue
-            except UsageError as error:
-                self._refused(resident.name, error)
-                continue
-            with contextlib.suppress(UsageError, Refusal):  # logged and counted there
-                await self.reload(resident.name)
+        async with self._rereading:  # who asks again meanwhile looks again afterwards
+            for resident in tuple(self.models.by_name.values()):
+                with contextlib.suppress(UsageError, Refusal):  # logged and counted
+                    if await self._changed_on_disk(resident):
+                        await self.reload(resident.name)
+
+    async def _changed_on_disk(self, resident: ResidentModel) -> bool:
+        try:
+            unchanged = await asyncio.to_thread(resident.directory.unchanged)
+        except UsageError as error:
+            self._refused(resident.name, error)
+            raise
+        if unchanged:
+            log.info("model %s: unchanged on disk", resident)
+        return not unchanged
 
     def begin_reload_changed(self) -> None:
         """As `reload_changed`, for who can't wait: a signal."""
@@ -228,8 +235,14 @@ class Lifecycle:
     def _task(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
         return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        """What went wrong was logged and counted, also where its caller has left."""
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()
 
     async def _shielded(self, change: Coroutine[None, None, None]) -> None:
         """A caller that leaves doesn't leave a change half done."""

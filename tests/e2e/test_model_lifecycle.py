@@ -138,9 +138,22 @@ async def test_an_operating_point_switches_the_variant(model: Path) -> None:
     assert scaler.reports[-1].state == REPLICA_STATE_READY
 
 
-def test_a_model_that_does_not_fit_is_one_line(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        (["--memory-limit", "1Mi"], "memory-limit = 1Mi: model 'tiny-text' needs about "),
+        (["--memory-limit", "1MB"], "options: memory-limit = '1MB': allowed: bytes such as 400Mi"),
+        (["--model", "twin"], "model = '{twin}': is named 'tiny-text' as {model} is"),
+        (["--model", "absent"], "absent/model.yaml: can't be read"),
+    ],
+)
+def test_models_that_can_not_be_served_are_one_line(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], line: str
+) -> None:
+    twin = write_tiny_model(tmp_path / "twin")
+    flags = [str(twin) if flag == "twin" else flag for flag in flags]
     with pytest.raises(SystemExit) as left:
-        main(["serve", "--model", str(model), "--memory-limit", "1Mi", "--port", "0", "--metrics-port", "0"])
+        main(["serve", "--model", str(model), *flags, "--port", "0", "--metrics-port", "0"])
     assert left.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("minwatt serve: memory-limit = 1Mi: model 'tiny-text' needs about ")
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("minwatt serve: " + line.format(twin=twin, model=model))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import weakref
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -221,6 +222,27 @@ async def test_whoever_leaves_while_a_model_is_loaded_leaves_nothing_half_done(m
         await asyncio.wait({asked})
         await until(lambda: parts.lifecycle.models.default.variant == "fp16")
         assert (await classify(parts)).model.variant == "fp16"
+
+
+async def test_a_change_is_read_once_however_often_it_is_announced(model: Path) -> None:
+    async with serving(model) as parts:
+        write_tiny_model(model, version="2", variants=("int8", "fp16"))
+        await asyncio.gather(*(parts.lifecycle.reload_changed() for _ in range(3)))
+        assert parts.lifecycle.replacements["tiny-text"] == 1
+
+
+async def test_whoever_left_is_not_missed_when_the_model_is_refused(
+    model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(model) as parts:
+        (model / "fp16" / "model.onnx").write_bytes(b"damaged")
+        asked = asyncio.create_task(parts.lifecycle.load("tiny-text", "fp16"))
+        await asyncio.sleep(0)
+        asked.cancel()
+        await until(lambda: parts.lifecycle.failures["tiny-text"] == 1)
+        await asyncio.sleep(0.01)
+        gc.collect()
+        assert "never retrieved" not in caplog.text
 
 
 async def test_changes_happen_one_at_a_time(model: Path) -> None:
