@@ -11,7 +11,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 import uuid
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
@@ -99,7 +98,7 @@ async def run(settings: ServeSettings, on_ready: Callable[[str], None]) -> None:
     last_acts: list[Callable[[], None]] = []
     stop = _stop_signal(last_acts)
     parts = assemble(settings)
-    if not sys.stdin.isatty():  # on a terminal the signal says that it was closed: then the replica ends too
+    if not os.isatty(0):  # on a terminal the signal says that it was closed: then the replica ends too
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, parts.lifecycle.begin_reload_changed)
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(parts.card_clock.close)
