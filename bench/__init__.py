@@ -1,1 +1,1 @@
-"""What the scaler's work costs as fleets grow. Run by `make bench`; figures are of the machine it runs on."""
+"""What must be measured and not asserted: the server (`serving`), its peers (`peers`), the scaler's beat."""

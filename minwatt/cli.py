@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "up": ("scaler.cli", "up", "the whole system on this machine: scaler and replicas sharing one port"),
     "serve": ("service.cli", "serve", "one replica: serve a model over gRPC"),
     "scale": ("scaler.cli", "scale", "the scaler alone, for replicas that join it"),
+    "key": ("service.key_cli", "app", "API keys for the tenants of a server"),
     "replay": ("loadtest.cli", "replay", "open-loop load from a trace or a generator, and its report"),
     "profile": ("minwatt.commands.profile", "app", "measure a model's latency and watts; show a profile"),
     "plan": ("minwatt.commands.plan", "plan", "the fleet that the planner chooses for a steady rate"),

@@ -67,6 +67,7 @@ class Usage:
     batch_texts: int
     energy_j: float | None
     energy_source: str
+    cached_texts: int = 0  # answered by what another request had computed: nothing above is theirs
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +123,7 @@ def _usage(usage: pb.Usage) -> Usage:
         usage.batch_size,
         energy_j,
         usage.energy_source,
+        usage.cached_texts,
     )
 
 

@@ -1,7 +1,7 @@
 """Mergeable latency quantiles as replicas report them. The only file of the scaler that knows DDSketch.
 
-Sketches are merged by adding their bins: quick enough for 10,000 replicas a second (`make bench`). They come
-from the wire and are not trusted: what is damaged is left out.
+Sketches are merged by adding their bins: quick enough for 10,000 replicas a second (`make bench-scaler`).
+They come from the wire and are not trusted: what is damaged is left out.
 """
 
 from __future__ import annotations

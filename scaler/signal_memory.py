@@ -1,7 +1,7 @@
 """What the fleet's replicas reported lately: counters in columns, latencies merged for all of them at once.
 
 Each look takes in only what is new: a sketch is read once, and counters become rows of numbers, so that a
-look at 10,000 replicas is a few operations on arrays (`make bench`). Pure. Owns which two reports of a
+look at 10,000 replicas is a few operations on arrays (`make bench-scaler`). Pure. Owns which two reports of a
 replica a rate is taken between, and which samples count; `signals` turns that into what the fleet does.
 """
 

@@ -22,6 +22,7 @@ from typing import Protocol
 from service.clocks import CardClock
 from service.dispatch import Batch, Dispatcher, Outcome, Resolved
 from service.request import ComputedBatch, Request
+from service.spans import Tracer
 from service.statuses import Refusal, deadline_exceeded, internal, unavailable
 from service.workers import Engines, Work, Workers, parts
 
@@ -46,6 +47,7 @@ class Batcher:
         workers: Workers,
         observer: BatchObserver,
         card_clock: CardClock,
+        tracer: Tracer | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.dispatcher = dispatcher
@@ -53,6 +55,7 @@ class Batcher:
         self._workers = workers
         self._observer = observer
         self._card_clock = card_clock
+        self._tracer = tracer
         self._clock = clock
         self._loop: asyncio.AbstractEventLoop | None = None  # while it runs
         self._broken: asyncio.Future[None] | None = None
@@ -190,6 +193,9 @@ class Batcher:
             self._resolve(self.dispatcher.fail(batch))
         else:
             joules = self._observer.batch_computed(outcome, [text.tokens for text in batch])
+            if self._tracer is not None:
+                spans = {text.payload.request.span for text in batch} - {None}
+                self._tracer.batch(spans, len(batch), outcome)
             self._resolve(self.dispatcher.complete(batch, outcome, joules, begun_mhz))
         self.retune()  # after those who were answered: nothing is given in it that could have been before
 

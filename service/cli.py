@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from service import logs
 from service.server import run
 from service.settings import ServeSettings
 
@@ -58,6 +57,9 @@ def serve(
     replica_id: Annotated[
         str | None, _flag("Name in the fleet, unique for each start.", "model-random")
     ] = None,
+    tenants: Annotated[
+        Path | None, _flag("YAML file: API keys, weights and quotas.", "no keys, no quotas")
+    ] = None,
     meter: Annotated[
         str | None, _flag("auto, nvml[:GPU], rapl, modelled[:…], replayed:FILE.", "auto")
     ] = None,
@@ -81,6 +83,30 @@ def serve(
     memory_limit: Annotated[
         str | None, _flag("A model that would need more memory isn't loaded, e.g. 400Mi.", "the machine's")
     ] = None,
+    tls_cert: Annotated[Path | None, _flag("PEM certificate chain: serve over TLS.", "plaintext")] = None,
+    tls_key: Annotated[Path | None, _flag("PEM key of the certificate.")] = None,
+    tls_client_ca: Annotated[
+        Path | None, _flag("PEM: clients must show a certificate of this authority.")
+    ] = None,
+    max_connection_streams: Annotated[int | None, _flag("Calls at a time on one connection.", "1024")] = None,
+    cache_bytes: Annotated[int | None, _flag("Memory for known answers; 0 keeps none.", "0")] = None,
+    cache_ttl: Annotated[str | None, _flag("A known answer is kept no longer.", "1h")] = None,
+    cache_redis: Annotated[
+        str | None, _flag("redis://HOST:PORT/DB: known answers are kept there, for all replicas.")
+    ] = None,
+    cache_key_file: Annotated[
+        Path | None, _flag("32 to 64 secret bytes, the same for all replicas that share a Redis.")
+    ] = None,
+    log_format: Annotated[str | None, _flag("text or json, one line an event.", "text")] = None,
+    log_level: Annotated[
+        str | None, _flag("debug (a line for each request), info, warning or error.", "info")
+    ] = None,
+    otlp_endpoint: Annotated[
+        str | None, _flag("http://HOST:PORT of an OpenTelemetry collector (gRPC): traces go there.")
+    ] = None,
+    trace_ratio: Annotated[
+        float | None, _flag("Of requests whose caller says nothing about traces, traced.", "1.0")
+    ] = None,
     max_connection_age: Annotated[str | None, _flag("Then a client connects anew, ±10%.", "30s")] = None,
     drain_delay: Annotated[str | None, _flag("Serve on after readiness went off.", "0s")] = None,
     drain_grace: Annotated[str | None, _flag("For requests in flight when draining.", "10s")] = None,
@@ -90,7 +116,10 @@ def serve(
     Example: minwatt serve --port 8500 --slo 50ms --max-batch-texts 32
     """
     settings = ServeSettings.of_flags(**locals())
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    asyncio.run(run(settings, on_ready=lambda line: print(line, flush=True)))  # noqa: T201 - the command's output
+    logs.configure(settings.log_format, settings.log_level)
+    asyncio.run(_serve(settings))
+
+
+async def _serve(settings: ServeSettings) -> None:
+    logs.watch(asyncio.get_running_loop())
+    await run(settings, on_ready=lambda line: print(line, flush=True))  # noqa: T201 - the command's output

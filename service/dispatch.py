@@ -3,8 +3,8 @@
 Pure: time is an argument, and outcomes are return values. `batcher` puts clock, engine thread and futures
 around it. The texts of one request may ride in different batches; requests of all tasks ride together.
 
-While the slack of what waits is short the reflex is raised (`minwatt.v1.reflex`): batches leave without
-delay, and another clock of the card is wanted. Setting it is `clocks`' matter.
+While the slack of interactive texts is short the reflex is raised (`minwatt.v1.reflex`): batches leave
+without delay, and another clock of the card is wanted. Setting it is `clocks`' matter.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from minwatt.v1.reflex import Reflex
-from service.queue import BatchLimits, BatchQueue, WaitingText
+from service.queue import BatchLimits, BatchQueue
 from service.request import ComputedBatch, Request, TextJob
 from service.service_time import ServiceTimeEstimate, ServiceTimes
+from service.waiting import Share, WaitingText
 
 
 class Outcome(Enum):
@@ -72,7 +73,7 @@ class Dispatcher:
         self.reflex_s_total = 0.0  # time in which the reflex was raised
         self._service_times = ServiceTimes(service_time)
         self._queue: BatchQueue[Place] = BatchQueue()
-        self._open: set[Request] = set()
+        self._open: dict[Request, list[WaitingText[Place]]] = {}
         self._reflex = Reflex()
         self._felt_s = 0.0
         self._calm_clock_mhz = 0  # that the card had when the reflex was last not raised
@@ -103,8 +104,25 @@ class Dispatcher:
         return len(self._queue)
 
     @property
+    def waiting_batch_class_texts(self) -> int:
+        return self._queue.batch.texts
+
+    @property
     def waiting_tokens(self) -> int:
         return self._queue.tokens
+
+    def wait_s(self, share: Share, tokens: float, due_s: float, arriving_tokens: float) -> float:
+        """Predicted, until a new request of so many tokens, due then, is begun.
+
+        Were nothing to arrive after it. `arriving_tokens` are at the tokenizer still.
+        """
+        before = self._queue.tokens_before(share, round(tokens), due_s) + arriving_tokens
+        if not before:
+            return 0.0
+        service_time, limits = self.service_time.current, self.limits
+        text_tokens = max(1.0, self._queue.tokens / len(self._queue)) if len(self._queue) else before
+        batches = max(before / text_tokens / limits.max_texts, before / limits.max_padded_tokens)
+        return (service_time.alpha_s * batches + service_time.beta_s_per_token * before) / self.workers
 
     @property
     def open_requests(self) -> tuple[Request, ...]:
@@ -112,17 +130,19 @@ class Dispatcher:
 
     def submit(self, request: Request) -> None:
         """Queues the request's texts. It has at least one."""
-        self._open.add(request)
-        for index, job in enumerate(request.jobs):
-            self._queue.add(
-                WaitingText(
-                    Place(request, index),
-                    len(job.encoded),
-                    request.arrived_s,
-                    request.due_s,
-                    request.deadline_s,
-                )
+        self._open[request] = texts = [
+            WaitingText(
+                Place(request, index),
+                len(job.encoded),
+                request.arrived_s,
+                request.due_s,
+                request.deadline_s,
+                request.share,
             )
+            for index, job in enumerate(request.jobs)
+        ]
+        for text in texts:
+            self._queue.add(text)
 
     def withdraw(self, request: Request) -> bool:
         """Drops a request whose client left: what waits of it is not computed. False if it had ended."""
@@ -195,6 +215,6 @@ class Dispatcher:
         return [(request, Outcome.FAILED) for request in requests if self.withdraw(request)]
 
     def _close(self, request: Request) -> None:
-        self._open.discard(request)
+        texts = self._open.pop(request)
         if request.unanswered:
-            self._queue.discard(lambda place: place.request is request)
+            self._queue.discard(texts)

@@ -1,25 +1,37 @@
-"""The gRPC server of a replica: its port, health, reflection and the options that spread connections.
+"""The gRPC front end of a replica: its port, what stands behind it, and how it closes without losing a call.
 
-Called by `server`. Which requests are answered how is `rpc`'s and `inference`'s matter.
+Called by `server`. Bytes and calls are `service.front`'s matter, which requests are answered how that of the
+services it is opened with.
 """
 
 from __future__ import annotations
 
+import asyncio
+import os
 import socket
+import ssl
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
-import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from google.protobuf.descriptor_pool import DescriptorPool
 
 from minwatt.v1.errors import UsageError
-from service.rpc import SERVICE
+from service.calls import Service
+from service.front import health, reflection, tls
+from service.front.connections import Connections
+from service.front.exchange import CallLimits
+from service.front.framing import Inflow
+from service.front.health import Health
+from service.front.http2 import LINGER_S, Http2Connection, Http2Options
+from service.front.router import Router
+from service.front.tls import TlsFiles
 
-AGE_GRACE_S = 30.0  # a connection that has grown old may still finish what it carries
-OVER_LIMIT = (
-    4  # × the message limit: up to there a message is refused with details, beyond it by the transport
-)
+BACKLOG = 1024
+ACCEPT_TURNS = 3  # of the event loop, from a waiting connection to its protocol
+HANDSHAKE_S = 10.0
+OVER_LIMIT = 4  # × the message limit: up to there a service refuses with details, beyond it nothing is read
+INFLOW_LIMIT = 16  # × what one message may have: messages of all clients that have come in part
 
 
 def authority(host: str, port: int) -> str:
@@ -34,63 +46,120 @@ class DoorOptions:
     reuse_port: bool  # several replicas share the port, the kernel spreads connections over them
     max_message_bytes: int
     max_connection_age_s: float
+    max_connection_streams: int
+    tls: TlsFiles | None = None
 
 
 class Door:
     """Closed until `open`; health says NOT_SERVING until `set_serving(True)`."""
 
     def __init__(self, options: DoorOptions) -> None:
+        """Reads the certificates. Raises UsageError."""
         self._options = options
-        self._server = grpc.aio.server(
-            options=[
-                ("grpc.so_reuseport", int(options.reuse_port)),
-                ("grpc.max_receive_message_length", OVER_LIMIT * options.max_message_bytes),
-                (
-                    "grpc.max_connection_age_ms",
-                    round(options.max_connection_age_s * 1000),
-                ),  # gRPC adds ±10% jitter
-                ("grpc.max_connection_age_grace_ms", round(AGE_GRACE_S * 1000)),
-            ]
-        )
-        self._health: Any = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
+        self._serving = False
+        self._health: Health | None = None
+        self._connections = Connections()
+        self._protocol: Callable[[], Http2Connection]
+        self._sockets: list[socket.socket] = []
+        self._servers: list[asyncio.Server] = []
+        self._following: asyncio.Task[None] | None = None
+        self._certificates = None if options.tls is None else tls.fingerprint(options.tls)
+        self._context = None if options.tls is None else tls.load(options.tls)
 
-    async def open(self, handler: grpc.GenericRpcHandler) -> str:
-        """Listens; returns host:port. Raises UsageError where that can't be."""
-        asked = authority(self._options.host, self._options.port)
-        try:
-            self._probe()
-            self._server.add_generic_rpc_handlers((handler,))
-            port = self._server.add_insecure_port(asked)
-        except (OSError, RuntimeError) as error:
-            why = getattr(error, "strerror", None) or "refused by gRPC"
-            raise UsageError(
-                f"port = {self._options.port}: {asked} can't be bound ({why}); 0 takes a free port, "
-                "--reuse-port shares one"
-            ) from error
-        await self._server.start()
-        return authority(self._options.host, port)
+    async def open(self, services: Sequence[Service], pool: DescriptorPool | None = None) -> str:
+        """Listens; returns host:port. `pool`: where reflection finds what the services speak, if not in
+        protobuf's own. Raises UsageError where it can't listen."""
+        names = [service.name for service in services]
+        self._health = Health(names, self._serving)
+        own = (self._health.service(), *reflection.services([*names, health.NAME], pool))
+        most_bytes = OVER_LIMIT * self._options.max_message_bytes
+        router = Router([*services, *own], CallLimits(most_bytes, Inflow(INFLOW_LIMIT * most_bytes)))
+        self._protocol = partial(Http2Connection, self._http2_options(), router.start, self._connections)
+        self._sockets = self._bound()
+        self._servers = [await self._listen(bound) for bound in self._sockets]
+        if self._options.tls is not None:
+            following = tls.follow(self._options.tls, self._certificates, self._take)
+            self._following = asyncio.create_task(following)
+        return authority(self._options.host, self._sockets[0].getsockname()[1])
 
-    def _probe(self) -> None:
-        """Binds as gRPC will and lets go: gRPC tells its caller no reason, and logs lines of its own."""
-        options = self._options
-        address = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(address[0], socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if options.reuse_port:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            probe.bind(address[4])
-
-    async def set_serving(self, serving: bool) -> None:
-        """What grpc.health.v1 answers for the server and for the service."""
-        status = (
-            health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        )
-        for name in ("", SERVICE):
-            await self._health.set(name, status)
+    def set_serving(self, serving: bool) -> None:
+        """What grpc.health.v1 answers for the server and for its services."""
+        self._serving = serving
+        if self._health is not None:
+            self._health.set(serving)
 
     async def close(self, grace_s: float) -> None:
-        """No new calls, GOAWAY to every connection; calls in flight have `grace_s`, then they are cut."""
-        await self._server.stop(grace_s)
+        """No new connections; the open ones are told to go. What is in flight has `grace_s`, then it is cut.
+
+        Requests on their way while a client hears of it are answered like all others.
+        """
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.wait({self._following})
+        for _ in range(ACCEPT_TURNS):
+            await asyncio.sleep(0)  # what the kernel has connected is accepted: it would be reset
+        self._connections.closing = True
+        for server in self._servers:
+            server.close()
+        for bound in self._sockets:
+            bound.close()
+        if self._health is not None:
+            self._health.close()
+        for connection in self._connections:
+            connection.retire()
+        await self._connections.gone(grace_s)
+        tasks = [task for connection in self._connections for task in connection.tasks()]
+        for connection in self._connections:
+            connection.cut()
+        if tasks:
+            await asyncio.wait(tasks, timeout=LINGER_S)  # they are cancelled
+        await self._connections.gone(3 * LINGER_S)
+
+    def _bound(self) -> list[socket.socket]:
+        """Listens on every address of the host, on one port."""
+        host, port = self._options.host, self._options.port
+        found: list[socket.socket] = []
+        try:
+            resolved = socket.getaddrinfo(
+                host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )
+            for family, address in dict.fromkeys((entry[0], entry[4]) for entry in resolved):
+                own_port = found[0].getsockname()[1] if found else port
+                found.append(
+                    socket.create_server(
+                        (address[0], own_port, *address[2:]),
+                        family=family,
+                        backlog=BACKLOG,
+                        reuse_port=self._options.reuse_port,
+                        dualstack_ipv6=address[0] == "::" and socket.has_dualstack_ipv6(),
+                    )
+                )
+        except OSError as error:
+            for bound in found:
+                bound.close()
+            why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+            raise UsageError(
+                f"port = {port}: {authority(host, port)} can't be bound ({why}); 0 takes a free port, "
+                "--reuse-port shares one"
+            ) from error
+        return found
+
+    async def _listen(self, bound: socket.socket) -> asyncio.Server:
+        """Accepts from its own handle of the socket, so that another may take over without a gap."""
+        return await asyncio.get_running_loop().create_server(
+            self._protocol,
+            sock=bound.dup(),
+            backlog=BACKLOG,
+            ssl=self._context,
+            ssl_handshake_timeout=None if self._context is None else HANDSHAKE_S,
+        )
+
+    def _http2_options(self) -> Http2Options:
+        return Http2Options(self._options.max_connection_streams, self._options.max_connection_age_s)
+
+    async def _take(self, context: ssl.SSLContext) -> None:
+        """Certificates for the connections to come."""
+        self._context = context
+        before, self._servers = self._servers, [await self._listen(bound) for bound in self._sockets]
+        for server in before:
+            server.close()

@@ -5,7 +5,8 @@ Called by `lifecycle.loading` for each model, and by `server`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from minwatt.v1.model_dir import ModelDirectory, ModelSpec
 from service.collate import Shape
@@ -22,8 +23,13 @@ from service.workers import Engines
 MOST_DEFAULT_WORKERS = 8  # one event loop feeds them; beyond, replicas that share the port are surer
 
 
-def open_engines(directory: ModelDirectory, variant: str, settings: ServeSettings) -> Engines:
-    """One a worker. Raises UsageError.
+MakeEncoder = Callable[[Path, Mapping[str, int], RuntimeOptions], Encoder]
+
+
+def open_engines(
+    directory: ModelDirectory, variant: str, settings: ServeSettings, on_cpu: MakeEncoder = OnnxEncoder
+) -> Engines:
+    """One a worker; `on_cpu` makes encoders for the CPU. Raises UsageError.
 
     A session of one thread computes on the threads that call it, so workers on a CPU share one, and its
     weights. With several threads a session's pool would be shared too; on a GPU each worker has a stream and
@@ -38,9 +44,9 @@ def open_engines(directory: ModelDirectory, variant: str, settings: ServeSetting
         buckets = Buckets(spec.max_tokens)
         encoders = [BoundEncoder(graph, heads, options, buckets) for _ in range(workers)]
     elif settings.engine_threads == 1:
-        encoders = [OnnxEncoder(graph, heads, options)] * workers
+        encoders = [on_cpu(graph, heads, options)] * workers
     else:
-        encoders = [OnnxEncoder(graph, heads, options) for _ in range(workers)]
+        encoders = [on_cpu(graph, heads, options) for _ in range(workers)]
     return Engines(
         [Engine(encoder, spec.pad_token_id) for encoder in encoders], apart=settings.provider == "cpu"
     )

@@ -1,6 +1,7 @@
 """Prometheus: the only file that imports its client. Base units; watts and joules carry their `source`.
 
-Owns the registry and its HTTP server. Fed by `telemetry`; all else is read at each scrape.
+Owns the registry and its HTTP server; names, words and labels are `metric_catalogue`'s. Fed by `telemetry`;
+gauges are read from the replica at each scrape.
 """
 
 from __future__ import annotations
@@ -23,33 +24,14 @@ from prometheus_client.registry import Collector
 from energy import Reading
 from minwatt.v1.errors import UsageError
 from minwatt.v1.fleet_pb2 import REPLICA_STATE_READY
+from service.access import Access
+from service.cache.flights import Store, TextCounts
+from service.metric_catalogue import BY_NAME, SIZE_BUCKETS, TOKEN_BUCKETS, buckets
 from service.replica import Residents, Sources
 from service.statuses import REASONS
 from service.tally import Tally
 
-LATENCY_BUCKETS = (
-    0.001,
-    0.002,
-    0.005,
-    0.01,
-    0.02,
-    0.03,
-    0.04,
-    0.05,
-    0.075,
-    0.1,
-    0.15,
-    0.2,
-    0.3,
-    0.5,
-    1,
-    2,
-    5,
-    10,
-)
 HZ_PER_MHZ = 1_000_000
-SIZE_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-TOKEN_BUCKETS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 
 
 class ModelChanges(Protocol):
@@ -69,24 +51,31 @@ class Metrics:
     def __init__(self, sources: Sources) -> None:
         self.registry = CollectorRegistry()
         self._server: WSGIServer | None = None
+
+        slo_s = sources.replica.slo_s
+        self._latency_bounds = buckets(BY_NAME["minwatt_request_duration_seconds"], slo_s)
         self.requests: dict[tuple[str, str], Tally] = {}  # by method and gRPC status
-        self.queue = Tally(LATENCY_BUCKETS)
-        self.compute = Tally(LATENCY_BUCKETS)
+        self.queue = Tally(self._latency_bounds)
+        self.compute = Tally(self._latency_bounds)
         self.batch_texts = Tally(SIZE_BUCKETS)
         self.batch_tokens = Tally(TOKEN_BUCKETS)
         self.registry.register(_Past(self, sources))
         self.registry.register(_Present(sources))
 
-    def watch_models(self, lifecycle: ModelChanges) -> None:
-        """What is resident, and what was refused."""
-        self.registry.register(_ByModel(lifecycle))
-
     def request(self, method: str, status: str, latency_s: float) -> None:
         """One that ended, however."""
         tally = self.requests.get((method, status))
         if tally is None:
-            tally = self.requests[method, status] = Tally(LATENCY_BUCKETS)
+            tally = self.requests[method, status] = Tally(self._latency_bounds)
         tally.observe(latency_s)
+
+    def watch_cache(self, texts: TextCounts, store: Store) -> None:
+        """Shows a cache where there is one."""
+        self.registry.register(_Known(texts, store))
+
+    def watch_models(self, changes: ModelChanges) -> None:
+        """What is resident, and what was refused."""
+        self.registry.register(_ByModel(changes))
 
     def serve(self, host: str, port: int) -> int:
         """Serves `/metrics`; returns the port. Raises UsageError when it is taken."""
@@ -99,10 +88,38 @@ class Metrics:
             ) from error
         return self._server.server_port
 
+    def watch(self, access: Access) -> None:
+        """Counts by tenant, of those that are configured now."""
+        self.registry.register(_ByTenant(access))
+
     def close(self) -> None:
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
+
+
+def _family(name: str, *samples: tuple[tuple[str, ...], float]) -> Metric:
+    """A gauge or counter of the catalogue with its values by labels."""
+    family = BY_NAME[name]
+    made = (
+        GaugeMetricFamily(name, family.text, labels=family.labels)
+        if family.kind == "gauge"
+        else CounterMetricFamily(name, family.text, labels=family.labels)
+    )
+    for labels, value in samples:
+        made.add_metric(labels, value)
+    return made
+
+
+def _single(name: str, value: float) -> Metric:
+    return _family(name, ((), value))
+
+
+def _histogram(name: str, *samples: tuple[tuple[str, ...], Tally]) -> Metric:
+    made = HistogramMetricFamily(name, BY_NAME[name].text, labels=BY_NAME[name].labels)
+    for labels, tally in samples:
+        made.add_metric(labels, *tally.cumulative())
+    return made
 
 
 class _Past(Collector):
@@ -113,29 +130,40 @@ class _Past(Collector):
         self._counters = sources.counters
 
     def collect(self) -> Iterator[Metric]:
-        requests = HistogramMetricFamily(
-            "minwatt_request_duration_seconds",
-            "From the door to the reply, by method and gRPC status.",
-            labels=["method", "status"],
+        past, counters = self._metrics, self._counters
+        yield _histogram("minwatt_request_duration_seconds", *list(past.requests.items()))
+        yield _histogram("minwatt_queue_seconds", ((), past.queue))
+        yield _histogram("minwatt_batch_compute_seconds", ((), past.compute))
+        yield _histogram("minwatt_batch_texts", ((), past.batch_texts))
+        yield _histogram("minwatt_batch_padded_tokens", ((), past.batch_tokens))
+        yield _single("minwatt_tokens", counters.tokens)
+        yield _single("minwatt_padded_tokens", counters.padded_tokens)
+        # From the start at 0: a rate over the first refusal is then right.
+        yield _family("minwatt_refusals", *(((reason,), counters.refusals[reason]) for reason in REASONS))
+
+
+class _Known(Collector):
+    """The cache, read when scraped. What a store can't know of itself is left out."""
+
+    def __init__(self, texts: TextCounts, store: Store) -> None:
+        self._texts = texts
+        self._store = store
+
+    def collect(self) -> Iterator[Metric]:
+        texts, store = self._texts, self._store.counts()
+        yield _family(
+            "minwatt_cache_texts",
+            (("hit",), texts.hit),
+            (("joined",), texts.joined),
+            (("missed",), texts.missed),
         )
-        for (method, status), tally in list(self._metrics.requests.items()):
-            requests.add_metric([method, status], *tally.cumulative())
-        yield requests
-        for name, text, tally in (
-            ("minwatt_queue_seconds", "From the door to the start of compute.", self._metrics.queue),
-            ("minwatt_batch_compute_seconds", "Of a batch in the engine.", self._metrics.compute),
-            ("minwatt_batch_texts", "Texts a batch.", self._metrics.batch_texts),
-            ("minwatt_batch_padded_tokens", "Tokens a batch, padded.", self._metrics.batch_tokens),
-        ):
-            buckets, total = tally.cumulative()
-            yield HistogramMetricFamily(name, text, buckets, total)
-        counters = self._counters
-        yield CounterMetricFamily("minwatt_tokens", "Computed, without padding.", counters.tokens)
-        yield CounterMetricFamily("minwatt_padded_tokens", "Computed, with padding.", counters.padded_tokens)
-        refusals = CounterMetricFamily("minwatt_refusals", "Requests without an answer.", labels=["reason"])
-        for reason in REASONS:  # from the start at 0: a rate over the first refusal is then right
-            refusals.add_metric([reason], counters.refusals[reason])
-        yield refusals
+        yield _single("minwatt_cache_up", float(store.up))
+        yield _single("minwatt_cache_failures", store.failures)
+        if store.entries is None or store.size_bytes is None:
+            return
+        yield _family("minwatt_cache_removed", (("room",), store.evicted), (("age",), store.expired))
+        yield _single("minwatt_cache_entries", store.entries)
+        yield _single("minwatt_cache_bytes", store.size_bytes)
 
 
 class _Present(Collector):
@@ -146,107 +174,89 @@ class _Present(Collector):
 
     def collect(self) -> Iterator[Metric]:
         replica, counters = self._sources.replica, self._sources.counters
-        default = replica.default
-        yield InfoMetricFamily(
-            "minwatt_replica",
-            "What this replica serves.",
-            {
-                "model": default.name,
-                "version": default.directory.spec.version,
-                "variant": default.variant,
-                "replica_id": replica.process.replica_id,
-            },
-        )
-        for name, text, value in (
-            (
-                "minwatt_ready",
-                "1 while this replica takes requests.",
-                float(replica.state == REPLICA_STATE_READY),
-            ),
-            ("minwatt_start_up_seconds", "From process start to ready.", replica.start_up_s),
-            ("minwatt_queue_depth_texts", "Texts that wait.", float(replica.waiting_texts)),
-            ("minwatt_in_flight_requests", "Accepted and not yet answered.", float(counters.in_flight)),
-            (
-                "minwatt_max_batch_texts",
-                "Of the operating point.",
-                float(replica.limits.max_texts),
-            ),
-            ("minwatt_max_delay_seconds", "Of the operating point.", replica.limits.max_delay_s),
-            ("minwatt_operating_point_version", "In force.", float(replica.operating_point_version)),
-            ("minwatt_reflex_raised", "1 while slack is short.", float(replica.raised)),
-            ("minwatt_shedding", "1 while low priority is refused.", float(replica.shed_low_priority)),
-        ):
-            yield GaugeMetricFamily(name, text, value)
-        yield CounterMetricFamily(
-            "minwatt_arrivals", "Requests at the door, refused ones too.", counters.arrivals
-        )
-        yield CounterMetricFamily("minwatt_engine_busy_seconds", "Time the engine computed.", counters.busy_s)
-        yield CounterMetricFamily(
-            "minwatt_reflex_seconds", "Time in which slack was short.", replica.reflex_s_total
-        )
+        who = replica.identity
+        values = (who.model, who.model_version, who.variant, who.replica_id)
+        info = BY_NAME["minwatt_replica"]
+        yield InfoMetricFamily(info.name, info.text, dict(zip(info.labels, values, strict=True)))
+        yield _single("minwatt_ready", replica.state == REPLICA_STATE_READY)
+        yield _single("minwatt_start_up_seconds", replica.start_up_s)
+        yield _single("minwatt_queue_depth_texts", replica.waiting_texts)
+        yield _single("minwatt_batch_class_queue_depth_texts", replica.waiting_batch_class_texts)
+        yield _single("minwatt_in_flight_requests", counters.in_flight)
+        yield _single("minwatt_slo_seconds", replica.slo_s)
+        yield _single("minwatt_max_batch_texts", replica.limits.max_texts)
+        yield _single("minwatt_max_delay_seconds", replica.limits.max_delay_s)
+        yield _single("minwatt_operating_point_version", replica.operating_point_version)
+        yield _single("minwatt_reflex_raised", replica.raised)
+        yield _single("minwatt_shedding", replica.shed_low_priority)
+        yield _single("minwatt_arrivals", counters.arrivals)
+        yield _single("minwatt_engine_busy_seconds", counters.busy_s)
+        yield _single("minwatt_reflex_seconds", replica.reflex_s_total)
         yield from self._clock()
         yield from self._energy()
 
     def _clock(self) -> Iterator[Metric]:
         """A clock that was not set here is not told as one."""
         clock = self._sources.card_clock
-        yield GaugeMetricFamily(
-            "minwatt_sm_clock_refused",
-            "1 while the card is not at the clock it was to have.",
-            float(bool(clock.refused)),
-        )
+        yield _single("minwatt_sm_clock_refused", bool(clock.refused))
         if clock.in_force_mhz:
-            locked_hz = float(clock.in_force_mhz * HZ_PER_MHZ)
-            yield GaugeMetricFamily("minwatt_sm_clock_locked_hertz", "Set by this replica.", locked_hz)
+            yield _single("minwatt_sm_clock_locked_hertz", clock.in_force_mhz * HZ_PER_MHZ)
 
     def _energy(self) -> Iterator[Metric]:
         """Watts are left out while unknown: a missing sample is not zero."""
         power = self._sources.power
-        known = GaugeMetricFamily("minwatt_meter_up", "1 while the meter gives watts.", labels=["source"])
-        known.add_metric([power.meter.source], float(isinstance(power.last, Reading)))
-        yield known
-        if not isinstance(power.last, Reading):
+        last, totals = power.last, power.totals
+        yield _family("minwatt_meter_up", ((power.meter.source,), isinstance(last, Reading)))
+        if not isinstance(last, Reading):
             return
-        watts = GaugeMetricFamily(
-            "minwatt_power_watts", "Mean over the meter's last window.", labels=["source"]
+        yield _family("minwatt_power_watts", ((last.source,), last.watts))
+        yield _family("minwatt_energy_joules", ((last.source,), last.joules_total))
+        yield _family(
+            "minwatt_apportioned_joules",
+            ((last.source, "start_up"), totals.start_up_j),
+            ((last.source, "idle"), totals.idle_j),
+            ((last.source, "requests"), totals.requests_j),
+            ((last.source, "unpriced"), totals.unpriced_j),
         )
-        watts.add_metric([power.last.source], power.last.watts)
-        yield watts
-        joules = CounterMetricFamily("minwatt_energy_joules", "Read from the meter.", labels=["source"])
-        joules.add_metric([power.last.source], power.last.joules_total)
-        yield joules
-        shared = CounterMetricFamily(
-            "minwatt_apportioned_joules", "Where the meter's joules went.", labels=["source", "part"]
+
+
+class _ByTenant(Collector):
+    """A tenant that leaves the file leaves the metrics: there are never more labels than tenants."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    def collect(self) -> Iterator[Metric]:
+        callers = [(caller.tenant.name, caller.usage) for caller in self._access.callers]
+        yield _family(
+            "minwatt_tenant_requests",
+            *(
+                ((name, outcome), count)
+                for name, usage in callers
+                for outcome, count in sorted(usage.outcomes.items())
+            ),
         )
-        totals = power.totals
-        for part, value in (
-            ("start_up", totals.start_up_j),
-            ("idle", totals.idle_j),
-            ("requests", totals.requests_j),
-            ("unpriced", totals.unpriced_j),
-        ):
-            shared.add_metric([power.last.source, part], value)
-        yield shared
+        yield _family("minwatt_tenant_tokens", *(((name,), usage.tokens_total) for name, usage in callers))
+        yield _family("minwatt_tenant_joules", *(((name,), usage.joules_total) for name, usage in callers))
+        yield _family(
+            "minwatt_tenant_in_flight_requests", *(((name,), usage.in_flight) for name, usage in callers)
+        )
 
 
 class _ByModel(Collector):
-    """Names are those of the directories that the replica was started with: never more labels."""
+    """Names are those of the models that the replica was started with: never more labels."""
 
     def __init__(self, changes: ModelChanges) -> None:
         self._changes = changes
 
     def collect(self) -> Iterator[Metric]:
-        resident = InfoMetricFamily("minwatt_model", "Resident now.", labels=["model"])
-        replacements = CounterMetricFamily(
-            "minwatt_model_replacements", "Loaded and put in its place.", labels=["model"]
-        )
-        failures = CounterMetricFamily(
-            "minwatt_model_reload_failures", "Refused; what was there kept serving.", labels=["model"]
-        )
+        info = BY_NAME["minwatt_model"]
+        resident = InfoMetricFamily(info.name, info.text, labels=["model"])
         for name, model in self._changes.models.by_name.items():
             resident.add_metric([name], {"version": model.directory.spec.version, "variant": model.variant})
-        for name, count in self._changes.replacements.items():
-            replacements.add_metric([name], count)
-        for name, count in self._changes.failures.items():
-            failures.add_metric([name], count)
-        yield from (resident, replacements, failures)
+        yield resident
+        for family, counts in (
+            ("minwatt_model_replacements", self._changes.replacements),
+            ("minwatt_model_reload_failures", self._changes.failures),
+        ):
+            yield _family(family, *(((name,), count) for name, count in counts.items()))

@@ -1,39 +1,30 @@
 """The texts that wait for the engine, and when which of them leave together.
 
 Pure: time is an argument. `poll` does what is due and returns when to ask again; `batcher` sleeps until
-then. Whose texts they are is `dispatch`'s matter.
+then. Whose texts they are is `dispatch`'s matter; who is next among tenants that of `flows`; who rides along
+that of `company`.
 
 A batch leaves when it is full (texts, or padded tokens = texts × longest), when a waiting text's slack
 (what it is due for, less the predicted compute of the batch) is used up, or when a text has waited
-`max_delay_s` for company. The text that is due first always rides; company is chosen by length. As nothing
-is due later than its arrival plus the SLO, who waits longest becomes due first: nobody starves.
+`max_delay_s` for company. Texts of the class `interactive` go first; those of `batch` take places that
+would stay empty. Nobody starves: inside a tenant's flow the text due first leads, flows take turns by what
+they were served, and a text of `batch` that is overdue leads one batch of `BATCH_TURN`.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic
 
+from service.company import Company, CompanyLimits
+from service.flows import FairClass
 from service.service_time import ServiceTime
-
-P = TypeVar("P")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class WaitingText(Generic[P]):
-    """One text in the queue. Times are of the caller's monotonic clock."""
-
-    payload: P
-    tokens: int  # special tokens included, without padding
-    arrived_s: float
-    due_s: float  # when its compute should have ended: a little before its deadline or its SLO
-    deadline_s: float  # after it the answer is worth nothing; infinity without a deadline
-
+from service.waiting import Earliest, P, Share, WaitingText
 
 MOST_TEXTS = 4096  # that a limit may be moved to: more would only cost memory
 MOST_PADDED_TOKENS = 1_000_000
+BATCH_TURN = 8  # while interactive texts wait, overdue ones of `batch` lead at most one batch of so many
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,123 +49,108 @@ class BatchQueue(Generic[P]):
     """The waiting texts of one replica; one owner, no locks."""
 
     def __init__(self) -> None:
-        self._waiting: list[WaitingText[P]] = []
-        self._tokens = 0
+        self.interactive: FairClass[P] = FairClass()
+        self.batch: FairClass[P] = FairClass()
+        self._by_arrival: Earliest[P] = Earliest()
+        self._by_deadline: Earliest[P] = Earliest()
+        self._added = 0
+        self._led_by_interactive = 0  # batches, one after the other
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return self.interactive.texts + self.batch.texts
 
     @property
     def tokens(self) -> int:
         """Of all waiting texts, without padding."""
-        return self._tokens
+        return self.interactive.tokens + self.batch.tokens
 
     def backlog_s(self, limits: BatchLimits, service_time: ServiceTime) -> float:
-        """What the engine needs for all that waits, in full batches and without padding."""
-        batches = max(len(self) / limits.max_texts, self._tokens / limits.max_padded_tokens)
-        return service_time.alpha_s * batches + service_time.beta_s_per_token * self._tokens
+        """What the engine needs for the interactive texts, in full batches and without padding."""
+        waiting = self.interactive
+        batches = max(waiting.texts / limits.max_texts, waiting.tokens / limits.max_padded_tokens)
+        return service_time.alpha_s * batches + service_time.beta_s_per_token * waiting.tokens
 
     def add(self, text: WaitingText[P]) -> None:
-        self._waiting.append(text)
-        self._tokens += text.tokens
+        self._added += 1
+        text.order = self._added
+        text.waits = True
+        self._class_of(text).add(text)
+        self._by_arrival.push(text.arrived_s, text)
+        self._by_deadline.push(text.deadline_s, text)
 
-    def discard(self, gone: Callable[[P], bool]) -> int:
-        """Drops the texts whose payload is `gone`; how many those were."""
-        before = len(self._waiting)
-        self._keep([text for text in self._waiting if not gone(text.payload)])
-        return before - len(self._waiting)
+    def discard(self, texts: Iterable[WaitingText[P]]) -> None:
+        """Drops those of the texts that still wait."""
+        for text in texts:
+            if text.waits:
+                text.waits = False
+                self._class_of(text).remove(text)
+
+    def tokens_before(self, share: Share, tokens: int, due_s: float) -> float:
+        """Waiting tokens that go before a new request of that many; those of company are not counted."""
+        if not share.batch:
+            return self.interactive.tokens_before(share, tokens, due_s)
+        return self.interactive.tokens + self.batch.tokens_before(share, tokens, due_s)
 
     def poll(self, now_s: float, limits: BatchLimits, service_time: ServiceTime) -> Poll[P]:
         """Call when the engine is idle. A returned text has left the queue."""
-        expired = tuple(t for t in self._waiting if now_s + service_time.batch_s(t.tokens) > t.deadline_s)
-        if expired:
-            dead = set(map(id, expired))
-            self._keep([text for text in self._waiting if id(text) not in dead])
-        if not self._waiting:
+        expired = tuple(self._expired(now_s, service_time))
+        led_by = self._leading(now_s, service_time)
+        flow = led_by.next_flow()
+        if flow is None:
             return Poll(expired)
-        batch, full = _company(self._waiting, now_s, limits, service_time)
-        leave_at_s = now_s if full else self._leave_at_s(batch, limits, service_time)
-        if leave_at_s > now_s:
-            return Poll(expired, wake_at_s=leave_at_s)
-        gone = set(map(id, batch))
-        self._keep([text for text in self._waiting if id(text) not in gone])
-        return Poll(expired, tuple(batch))
+        leader = flow.first()
+        company = Company(leader, flow, _limits(leader, now_s, limits, service_time))
+        company.invite(self.interactive)
+        company.invite(self.batch)
+        company.cut()
+        if len(self) < limits.max_texts and not company.token_bound:
+            leave_at_s = self._leave_at_s(company, limits, service_time)
+            if leave_at_s > now_s:
+                return Poll(expired, wake_at_s=leave_at_s)
+        self._led_by_interactive = 0 if led_by is self.batch else self._led_by_interactive + 1
+        return Poll(expired, tuple(company.leave()))
 
-    def _leave_at_s(
-        self, batch: list[WaitingText[P]], limits: BatchLimits, service_time: ServiceTime
-    ) -> float:
-        compute_s = service_time.cautious_batch_s(padded_tokens(batch))
-        slack_ends_s = min(text.due_s for text in self._waiting) - compute_s
-        patience_ends_s = min(text.arrived_s for text in self._waiting) + limits.max_delay_s
-        return min(slack_ends_s, patience_ends_s)
+    def _class_of(self, text: WaitingText[P]) -> FairClass[P]:
+        return self.batch if text.share.batch else self.interactive
 
-    def _keep(self, texts: list[WaitingText[P]]) -> None:
-        self._waiting = texts
-        self._tokens = sum(text.tokens for text in texts)
+    def _leading(self, now_s: float, service_time: ServiceTime) -> FairClass[P]:
+        if not self.interactive.texts:
+            return self.batch
+        overdue = self.batch.first_due() if self._led_by_interactive >= BATCH_TURN - 1 else None
+        if overdue is None or overdue.due_s - service_time.cautious_batch_s(overdue.tokens) > now_s:
+            return self.interactive
+        return self.batch
+
+    def _expired(self, now_s: float, service_time: ServiceTime) -> Iterable[WaitingText[P]]:
+        horizon_s = now_s + service_time.batch_s(max(self.interactive.longest(), self.batch.longest()))
+        in_time = []
+        while (text := self._by_deadline.first()) is not None and text.deadline_s < horizon_s:
+            if now_s + service_time.batch_s(text.tokens) > text.deadline_s:
+                self.discard([text])
+                yield text
+            else:
+                in_time.append(self._by_deadline.pop())
+        for text in in_time:
+            self._by_deadline.push(text.deadline_s, text)
+
+    def _leave_at_s(self, company: Company[P], limits: BatchLimits, service_time: ServiceTime) -> float:
+        compute_s = service_time.cautious_batch_s(company.padded_tokens)
+        first_due = [text.due_s for fair in (self.interactive, self.batch) if (text := fair.first_due())]
+        longest_waiting = self._by_arrival.first()
+        assert longest_waiting is not None  # noqa: S101 - a company has a leader
+        return min(min(first_due) - compute_s, longest_waiting.arrived_s + limits.max_delay_s)
 
 
-def padded_tokens(batch: list[WaitingText[P]]) -> int:
+def padded_tokens(batch: Iterable[WaitingText[P]]) -> int:
     """Tokens as computed: each text padded to the batch's longest."""
-    return len(batch) * max(text.tokens for text in batch)
+    lengths = [text.tokens for text in batch]
+    return len(lengths) * max(lengths)
 
 
-def _company(
-    waiting: list[WaitingText[P]], now_s: float, limits: BatchLimits, service_time: ServiceTime
-) -> tuple[list[WaitingText[P]], bool]:
-    """The batch around the text that is due first, and whether it is full.
-
-    Grows to the neighbour in length that wastes less. A text joins while the compute its padding wastes is
-    less than what a batch of its own would cost: α. With α = 1 ms and β = 20 µs a token that is 50 tokens.
-    Then the batch is cut where two would cost less: texts that are not worth a batch each may be together.
-    """
-    if len(waiting) == 1:
-        return waiting, limits.max_texts == 1
-    first = min(waiting, key=lambda text: (text.due_s, text.arrived_s))
-    by_length = sorted(waiting, key=lambda text: (text.tokens, text.due_s, text.arrived_s))
-    low = bisect_left(by_length, first.tokens, key=lambda text: text.tokens)
-    position = low = next(i for i in range(low, len(by_length)) if by_length[i] is first)
-    high = low + 1  # the batch is by_length[low:high]
-    max_tokens = _max_padded_tokens(first, now_s, limits, service_time)
-    token_bound = False
-    while high - low < min(limits.max_texts, len(by_length)):
-        size, longest = high - low, by_length[high - 1].tokens
-        choices = []  # (wasted tokens, padded tokens, low, high)
-        if low > 0:
-            choices.append((longest - by_length[low - 1].tokens, (size + 1) * longest, low - 1, high))
-        if high < len(by_length):
-            longer = by_length[high].tokens
-            choices.append((size * (longer - longest), (size + 1) * longer, low, high + 1))
-        useful = [choice for choice in choices if choice[0] <= service_time.worth_padding_tokens]
-        fitting = [choice for choice in useful if choice[1] <= max_tokens]
-        token_bound = len(fitting) < len(useful)
-        if not fitting:
-            break
-        _, _, low, high = min(fitting, key=lambda choice: choice[0])
-    low, high = _cut(by_length, low, high, position, service_time.worth_padding_tokens)
-    return by_length[low:high], len(waiting) >= limits.max_texts or token_bound
-
-
-def _cut(
-    by_length: list[WaitingText[P]], low: int, high: int, position: int, worth_tokens: float
-) -> tuple[int, int]:
-    """The slice around `position` that is left when cuts that save more than `worth_tokens` are made.
-
-    Eight texts of 10 tokens beside eight of 16 save 48 by a batch of their own, though each wastes only 6.
-    """
-    while high - low > 1:
-        longest = by_length[high - 1].tokens
-        saved_tokens, cut = max(
-            ((cut - low) * (longest - by_length[cut - 1].tokens), cut) for cut in range(low + 1, high)
-        )
-        if saved_tokens <= worth_tokens:
-            break
-        low, high = (cut, high) if position >= cut else (low, cut)
-    return low, high
-
-
-def _max_padded_tokens(
-    first: WaitingText[P], now_s: float, limits: BatchLimits, service_time: ServiceTime
-) -> float:
-    """The limit; less where company would make late who can be in time alone."""
-    in_time = service_time.tokens_within(first.due_s - now_s)
-    return min(limits.max_padded_tokens, in_time) if in_time >= first.tokens else limits.max_padded_tokens
+def _limits(
+    leader: WaitingText[P], now_s: float, limits: BatchLimits, service_time: ServiceTime
+) -> CompanyLimits:
+    """Fewer tokens than the limit where company would make late who can be in time alone."""
+    in_time = service_time.tokens_within(leader.due_s - now_s)
+    most = min(limits.max_padded_tokens, in_time) if in_time >= leader.tokens else limits.max_padded_tokens
+    return CompanyLimits.of(limits.max_texts, most, limits.max_padded_tokens, service_time)

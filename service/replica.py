@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from minwatt.v1.fleet_pb2 import REPLICA_STATE_STARTING, OperatingPoint, ReplicaState
@@ -24,10 +24,13 @@ MOST_CLOCK_MHZ = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class Process:
+class Identity:
     """Who reports; `replica_id` is unique for each start."""
 
     replica_id: str
+    model: str
+    model_version: str
+    variant: str
     host: str
     pid: int
 
@@ -58,13 +61,12 @@ class Replica:
     """The present of one server process. `serve` is called before anything else is asked of it."""
 
     def __init__(
-        self, process: Process, limits: BatchLimits, slo_s: float, most_texts: int = MOST_TEXTS
+        self, started_as: Identity, limits: BatchLimits, slo_s: float, most_texts: int = MOST_TEXTS
     ) -> None:
         """`most_texts`: a batch that the engines take."""
-        self.process = process
+        self._started_as = started_as
         self._most_texts = most_texts
         self.state: ReplicaState.ValueType = REPLICA_STATE_STARTING
-        self.closing = False  # draining, and about to shut the door: new requests go elsewhere
         self.address = ""
         self.start_up_s = 0.0  # from process start to ready; 0 while starting
         self.shed_low_priority = False
@@ -82,6 +84,13 @@ class Replica:
         self.own_variant = self.wanted_variant = models.default.variant
 
     @property
+    def identity(self) -> Identity:
+        """With the default model as it is now."""
+        default = self.models.default
+        version = default.directory.spec.version
+        return replace(self._started_as, model_version=version, variant=default.variant)
+
+    @property
     def default(self) -> Resident:
         """The model of requests that name none; the one that the fleet plans with."""
         return self.models.default
@@ -94,6 +103,10 @@ class Replica:
     @property
     def waiting_texts(self) -> int:
         return sum(model.dispatcher.waiting_texts for model in self.models.by_name.values())
+
+    @property
+    def waiting_batch_class_texts(self) -> int:
+        return sum(model.dispatcher.waiting_batch_class_texts for model in self.models.by_name.values())
 
     @property
     def raised(self) -> bool:

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from minwatt.v1.decode import EncodedText
 from minwatt.v1.inference_pb2 import Classification, EntityList
+from service.spans import RequestSpan
+from service.waiting import NOBODYS, Share
 
 Floats = NDArray[np.float32]
 TextResult = Classification | EntityList
@@ -47,6 +49,22 @@ class Cost:
     compute_s: float = 0.0
     batch_texts: int = 0
     energy_j: float | None = 0.0  # None once a batch's joules were unknown
+    cached_texts: int = 0  # answered by what others had computed; nothing above is theirs
+
+    def add(self, other: Cost) -> None:
+        """What some more of the same request's texts cost."""
+        self.tokens += other.tokens
+        self.queue_s = max(self.queue_s, other.queue_s)
+        self.compute_s = max(self.compute_s, other.compute_s)
+        self.batch_texts = max(self.batch_texts, other.batch_texts)
+        if self.energy_j is None or other.energy_j is None:
+            self.energy_j = None
+        else:
+            self.energy_j += other.energy_j
+        self.cached_texts += other.cached_texts
+
+
+FREE = Cost()  # of what was refused
 
 
 @dataclass(slots=True, eq=False)
@@ -57,6 +75,8 @@ class Request:
     arrived_s: float
     due_s: float
     deadline_s: float = math.inf
+    share: Share = NOBODYS
+    span: RequestSpan | None = None  # while it is traced
     cost: Cost = field(default_factory=Cost)
     results: list[TextResult | None] = field(init=False)
     unanswered: int = field(init=False)  # texts
@@ -64,3 +84,11 @@ class Request:
     def __post_init__(self) -> None:
         self.results = [None] * len(self.jobs)
         self.unanswered = len(self.jobs)
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A request's results in the order of its texts, and what they cost."""
+
+    results: Sequence[TextResult | None]
+    cost: Cost

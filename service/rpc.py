@@ -1,18 +1,16 @@
 """`minwatt.v1.TextInference` on gRPC: unary calls, and streams that carry many requests.
 
-Owns method names, (de)serialization and how a refusal travels. What a request means and gets is
-`inference`'s matter.
+Owns method names, (de)serialization and how a stream's refusals travel. What a request means and gets is
+`inference`'s matter; how bytes come and go that of `service.front`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import operator
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import grpc
 from google.protobuf.message import Message
 
 from minwatt.v1.inference_pb2 import (
@@ -25,17 +23,15 @@ from minwatt.v1.inference_pb2 import (
     ExtractEntitiesStreamResponse,
     StreamError,
 )
-from service.inference import AnyRequest, AnyResponse, Inference
-from service.statuses import Refusal, Violation, invalid, shortened, unavailable
+from service.calls import Call, Service, Stream, StreamCall, Unary
+from service.inference import AnyRequest, Inference
+from service.statuses import Refusal, Violation, invalid, shortened
 from service.validation import check_timeout
 from service.wire import Reader, Unreadable
 
 SERVICE = DESCRIPTOR.services_by_name["TextInference"].full_name
 STREAM_ENVELOPE_BYTES = 4096  # what a stream's item may have around its request
 
-_SERIALIZE = operator.methodcaller("SerializeToString")
-
-Context = grpc.aio.ServicerContext[Any, Any]
 StreamRequest = ClassifyStreamRequest | ExtractEntitiesStreamRequest
 StreamReply = ClassifyStreamResponse | ExtractEntitiesStreamResponse
 
@@ -46,54 +42,40 @@ class RpcLimits:
     max_stream_in_flight: int  # requests of one stream not yet answered; then it isn't read further
 
 
-def handlers(inference: Inference, limits: RpcLimits, closing: asyncio.Event) -> grpc.GenericRpcHandler:
-    """The service's methods. Once `closing` is set, streams answer what they carry and end UNAVAILABLE."""
+def text_inference(inference: Inference, limits: RpcLimits) -> Service:
+    """The service; each of its methods takes and gives serialized messages."""
 
-    def unary(method: str, request: type[Message]) -> grpc.RpcMethodHandler[Any, Any]:
-        return grpc.unary_unary_rpc_method_handler(
-            _unary(method, inference),
-            request_deserializer=Reader(request, limits.max_message_bytes),
-            response_serializer=_SERIALIZE,
-        )
+    def unary(method: str, request: type[Message]) -> Unary:
+        read: Reader[Any] = Reader(request, limits.max_message_bytes)
 
-    def stream(
-        method: str, request: type[Message], reply: Callable[..., StreamReply]
-    ) -> grpc.RpcMethodHandler[Any, Any]:
-        async def behaviour(_requests: object, context: Context) -> None:
-            await _Stream(method, reply, inference, context, closing).run(limits.max_stream_in_flight)
+        async def behaviour(message: bytes, call: Call) -> bytes:
+            arrival = inference.arrival(method, call)
+            reply = await inference.answer(read(message), arrival)
+            return reply.SerializeToString()
 
-        return grpc.stream_stream_rpc_method_handler(
-            behaviour,
-            request_deserializer=Reader(request, limits.max_message_bytes + STREAM_ENVELOPE_BYTES),
-            response_serializer=_SERIALIZE,
-        )
+        return behaviour
 
-    return grpc.method_handlers_generic_handler(
+    def stream(method: str, request: type[Message], reply: Callable[..., StreamReply]) -> Stream:
+        read = Reader(request, limits.max_message_bytes + STREAM_ENVELOPE_BYTES)
+
+        async def behaviour(call: StreamCall) -> None:
+            await _Stream(method, read, reply, inference, call).run(limits.max_stream_in_flight)
+
+        return behaviour
+
+    return Service(
         SERVICE,
         {
             "Classify": unary("Classify", ClassifyRequest),
             "ExtractEntities": unary("ExtractEntities", ExtractEntitiesRequest),
+        },
+        {
             "ClassifyStream": stream("ClassifyStream", ClassifyStreamRequest, ClassifyStreamResponse),
             "ExtractEntitiesStream": stream(
-                "ExtractEntitiesStream",
-                ExtractEntitiesStreamRequest,
-                ExtractEntitiesStreamResponse,
+                "ExtractEntitiesStream", ExtractEntitiesStreamRequest, ExtractEntitiesStreamResponse
             ),
         },
     )
-
-
-def _unary(
-    method: str, inference: Inference
-) -> Callable[[AnyRequest | Unreadable, Context], Awaitable[AnyResponse]]:
-    async def behaviour(message: AnyRequest | Unreadable, context: Context) -> AnyResponse:
-        arrival = inference.arrival(method, context.time_remaining())
-        try:
-            return await inference.answer(message, arrival)
-        except Refusal as refusal:
-            await context.abort(refusal.code, refusal.message, refusal.trailing_metadata())
-
-    return behaviour
 
 
 class _Stream:
@@ -102,57 +84,32 @@ class _Stream:
     def __init__(
         self,
         method: str,
+        read: Reader[Any],
         reply: Callable[..., StreamReply],
         inference: Inference,
-        context: Context,
-        closing: asyncio.Event,
+        call: StreamCall,
     ) -> None:
         self._method = method
+        self._read = read
         self._reply = reply
         self._inference = inference
-        self._context = context
-        self._closing = closing
+        self._call = call
         self._ids: set[str] = set()
-        self._write = asyncio.Lock()
 
     async def run(self, max_in_flight: int) -> None:
-        broken = False
-        try:
-            await self._answer_all(max_in_flight)
-        except* grpc.aio.InternalError:  # a reply could not be written: the client is gone
-            broken = True
-        if broken:
-            raise asyncio.CancelledError  # as gRPC itself does, a moment later
-        if self._closing.is_set():
-            refusal = unavailable("draining", "this replica is draining; open the stream anew", 0.0)
-            await self._context.abort(refusal.code, refusal.message, refusal.trailing_metadata())
-
-    async def _answer_all(self, max_in_flight: int) -> None:
+        """Until the client has sent its last, or the server is closing; what was read is answered."""
         room = asyncio.Semaphore(max_in_flight)
         async with asyncio.TaskGroup() as answers:
             while True:
                 await room.acquire()  # a client that doesn't read its replies isn't read either
-                item = await self._read()
-                if item is None:
+                message = await self._call.read()
+                if message is None:
                     break
-                answers.create_task(self._answer(item)).add_done_callback(lambda _: room.release())
+                answers.create_task(self._answer(message)).add_done_callback(lambda _: room.release())
 
-    async def _read(self) -> StreamRequest | Unreadable | None:
-        """The next item; None when the client has sent its last or the server is closing."""
-        reading = asyncio.ensure_future(self._context.read())
-        closing = asyncio.ensure_future(self._closing.wait())
-        try:
-            await asyncio.wait({reading, closing}, return_when=asyncio.FIRST_COMPLETED)
-            item: Any = reading.result() if reading.done() else grpc.aio.EOF
-        finally:
-            reading.cancel()
-            closing.cancel()
-        return None if item is grpc.aio.EOF else item
-
-    async def _answer(self, item: StreamRequest | Unreadable) -> None:
-        reply = await self._replied(item)
-        async with self._write:
-            await self._context.write(reply)
+    async def _answer(self, message: bytes) -> None:
+        reply = await self._replied(self._read(message))
+        await self._call.write(reply.SerializeToString())
 
     async def _replied(self, item: StreamRequest | Unreadable) -> StreamReply:
         if isinstance(item, Unreadable):
@@ -173,8 +130,7 @@ class _Stream:
     async def _outcome(
         self, id_: str, message: AnyRequest | Unreadable, timeout_s: float | None
     ) -> StreamReply:
-        limits = [limit for limit in (timeout_s, self._context.time_remaining()) if limit is not None]
-        arrival = self._inference.arrival(self._method, min(limits, default=None))
+        arrival = self._inference.arrival(self._method, self._call, timeout_s)
         try:
             response = await self._inference.answer(message, arrival)
         except Refusal as refusal:

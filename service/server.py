@@ -11,38 +11,51 @@ import logging
 import os
 import signal
 import socket
+import time
 import uuid
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 
+from grpc_health.v1.health_pb2 import DESCRIPTOR as HEALTH
+from grpc_reflection.v1alpha.reflection_pb2 import DESCRIPTOR as REFLECTION
+
 from energy.modelled import this_process
 from minwatt.v1.fleet_pb2 import REPLICA_STATE_DRAINING, REPLICA_STATE_READY
+from minwatt.v1.inference_pb2 import DESCRIPTOR as TEXT_INFERENCE
 from minwatt.v1.model_dir import ModelDirectory
+from service.access import Access
 from service.admission import AdmissionLimits
 from service.batcher import Batcher
+from service.cache.opening import Cache, open_cache
 from service.clocks import CardClock, clocks_of_this_machine
 from service.counters import Counters
+from service.descriptors import one_pool
 from service.dispatch import Dispatcher
 from service.door import Door, DoorOptions, authority
 from service.engines import most_texts, workers_of
 from service.fleet import FleetMember
+from service.front.tls import TlsFiles
+from service.gate import Gate
 from service.inference import Inference, RequestLimits
 from service.lifecycle.lifecycle import Lifecycle
-from service.lifecycle.loading import Loader, first_models
+from service.lifecycle.loading import AS_SERVED, Loader, Makers, first_models
 from service.lifecycle.memory import Memory, container_limit_bytes
+from service.lifecycle.resident import Loaded, ResidentModel
 from service.metrics import Metrics
+from service.oip.models import Deployed
+from service.oip.open_inference_pb2 import DESCRIPTOR as OPEN_INFERENCE
+from service.oip.repository import Repository
+from service.oip.service import Served, open_inference
 from service.power import PowerBook, meter_of
 from service.queue import BatchLimits
-from service.replica import Process, Replica, Sources
-from service.rpc import RpcLimits, handlers
+from service.replica import Identity, Replica, Sources
+from service.rpc import RpcLimits, text_inference
 from service.service_time import ServiceTimeEstimate
 from service.settings import ServeSettings
+from service.spans import Tracer
 from service.telemetry import Telemetry
-from service.workers import Engines, Workers
-
-LAST_CALLS_S = 0.005
-LAST_CALLS_FEW = 5  # so few arrivals in LAST_CALLS_S are no backlog
-LAST_CALLS_LOOKS = 20
+from service.tenants import OPEN_DIRECTORY, read_tenants
+from service.workers import Workers
 
 log = logging.getLogger(__name__)
 
@@ -55,124 +68,131 @@ class Parts:
     counters: Counters
     power: PowerBook
     metrics: Metrics
-    workers: Workers
     lifecycle: Lifecycle
     inference: Inference
     card_clock: CardClock
+    access: Access
+    cache: Cache | None
+    tracer: Tracer | None
 
 
-def assemble(settings: ServeSettings) -> Parts:
+def assemble(settings: ServeSettings, makers: Makers = AS_SERVED) -> Parts:
     """Loads the models, opens the meter and, where it may set clocks, the card. Raises UsageError."""
-    name = ModelDirectory.open(settings.model[0]).spec.name
+    access = Access(OPEN_DIRECTORY if settings.tenants is None else read_tenants(settings.tenants))
     power = PowerBook(meter_of(settings.meter), settings.engine_threads)
     card_clock = CardClock(clocks_of_this_machine() if settings.gpu_clocks else None)
     limits = BatchLimits(settings.max_batch_texts, settings.max_batch_tokens, settings.max_delay_s)
-    replica_id = settings.replica_id or f"{name}-{uuid.uuid4().hex[:8]}"
-    process = Process(replica_id, socket.gethostname(), os.getpid())
-    replica = Replica(process, limits, settings.slo_s, most_texts(settings))
+    identity = _identity(settings)
+    replica = Replica(identity, limits, settings.slo_s, most_texts(settings))
     counters = Counters()
     metrics = Metrics(Sources(replica, counters, power, card_clock))
+    metrics.watch(access)
     telemetry = Telemetry(counters, metrics, power)
-
-    workers = Workers(workers_of(settings))
-
-    def new_batcher(engines: Engines) -> Batcher:
-        dispatcher = Dispatcher(replica.limits, ServiceTimeEstimate(), replica.slo_s)
-        return Batcher(dispatcher, engines, workers, telemetry, card_clock)
-
-    loader = Loader(settings, new_batcher)
-    memory = Memory(settings.memory_limit, container_limit_bytes())
-    lifecycle = Lifecycle(loader, first_models(loader, memory, settings), replica, memory)
-    metrics.watch_models(lifecycle)
+    tracer = _tracer(settings, identity)
     bounds = RequestLimits(
         settings.max_texts,
         settings.default_deadline_s,
         AdmissionLimits(settings.max_in_flight, settings.max_queue_texts),
     )
-    inference = Inference(lifecycle.models, replica, telemetry, bounds)
-    return Parts(replica, counters, power, metrics, workers, lifecycle, inference, card_clock)
+    cache = open_cache(settings)
+    if cache is not None:
+        metrics.watch_cache(cache.flights.texts, cache.flights.store)
+    workers = Workers(workers_of(settings))
+
+    def assembled(loaded: Loaded) -> ResidentModel:
+        dispatcher = Dispatcher(replica.limits, ServiceTimeEstimate(), replica.slo_s)
+        batcher = Batcher(dispatcher, loaded.engines, workers, telemetry, card_clock, tracer)
+        gate = Gate(batcher, replica, telemetry, bounds.admission, time.monotonic)
+        known = None
+        if cache is not None:
+            known = cache.of_model(loaded.directory.spec, loaded.variant, settings.provider)
+        return ResidentModel(loaded, batcher, gate, known)
+
+    loader = Loader(settings, makers, assembled)
+    memory = Memory(settings.memory_limit, container_limit_bytes())
+    lifecycle = Lifecycle(loader, first_models(loader, memory, settings), workers, replica, memory)
+    metrics.watch_models(lifecycle)
+    inference = Inference(lifecycle.models, telemetry, bounds, access, tracer)
+    return Parts(replica, counters, power, metrics, lifecycle, inference, card_clock, access, cache, tracer)
 
 
-async def run(settings: ServeSettings, on_ready: Callable[[str], None]) -> None:
+def _identity(settings: ServeSettings) -> Identity:
+    """As the replica starts. Raises UsageError."""
+    spec = ModelDirectory.open(settings.model[0]).spec
+    replica_id = settings.replica_id or f"{spec.name}-{uuid.uuid4().hex[:8]}"
+    variant = settings.variant or spec.default_variant
+    return Identity(replica_id, spec.name, spec.version, variant, socket.gethostname(), os.getpid())
+
+
+def _tracer(settings: ServeSettings, identity: Identity) -> Tracer | None:
+    if settings.otlp_endpoint is None:
+        return None
+    from service.tracing import otlp_tracer  # an extra: read only where it is asked for
+
+    return otlp_tracer(settings.otlp_endpoint, identity, settings.trace_ratio)
+
+
+async def run(settings: ServeSettings, on_ready: Callable[[str], None], makers: Makers = AS_SERVED) -> None:
     """Serves until SIGTERM or SIGINT, then drains; `on_ready` is told where. Raises UsageError."""
     last_acts: list[Callable[[], None]] = []
     stop = _stop_signal(last_acts)
-    parts = assemble(settings)
+    parts = assemble(settings, makers)
     if not os.isatty(0):  # on a terminal the signal says that it was closed: then the replica ends too
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, parts.lifecycle.begin_reload_changed)
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(parts.card_clock.close)
         last_acts.append(parts.card_clock.close)
         stack.callback(parts.power.close)
+        if parts.tracer is not None:
+            stack.callback(parts.tracer.close)
+        if parts.cache is not None:
+            stack.push_async_callback(parts.cache.flights.store.close)
         stack.callback(parts.inference.close)
         metrics_port = parts.metrics.serve(settings.host, settings.metrics_port)
         stack.callback(parts.metrics.close)
         member = _joined(settings, parts, stack)
-        closing = asyncio.Event()
         door = Door(_door_options(settings))
         stack.push_async_callback(door.close, 0.0)
-        await door.set_serving(False)
-        handler = handlers(
-            parts.inference, RpcLimits(settings.max_message_bytes, settings.max_in_flight), closing
-        )
+        limits = RpcLimits(settings.max_message_bytes, settings.max_in_flight)
+        services = [
+            text_inference(parts.inference, limits),
+            open_inference(parts.inference, _served(settings, parts)),
+        ]
+        pool = one_pool(TEXT_INFERENCE, OPEN_INFERENCE, HEALTH, REFLECTION)
 
         # A shared port gets connections as soon as it listens: there the door opens when the model is warm.
         if not settings.reuse_port:
-            parts.replica.address = await door.open(handler)
+            parts.replica.address = await door.open(services, pool)
         loops = [_start(parts.power.keep_reading(), stack)]
         await parts.lifecycle.warm()
         await parts.power.share()
-        parts.workers.start()
-        stack.callback(parts.workers.stop)
         loops += [_start(parts.card_clock.run(), stack), _start(parts.lifecycle.run(), stack)]
+        if settings.tenants is not None:
+            loops.append(_start(parts.access.keep_reading(settings.tenants), stack))
         if settings.reuse_port:
-            parts.replica.address = await door.open(handler)
+            parts.replica.address = await door.open(services, pool)
 
         parts.replica.state = REPLICA_STATE_READY
         parts.replica.start_up_s = this_process().age_s
-        await door.set_serving(True)
+        door.set_serving(True)
         if member is not None:
             member.changed()
         on_ready(_ready_line(parts, f"http://{authority(settings.host, metrics_port)}/metrics"))
 
         await _until(stop, loops)
-        await _drain(settings, parts, door, closing, member)
+        await _drain(settings, parts, door, member)
 
 
-async def _drain(
-    settings: ServeSettings, parts: Parts, door: Door, closing: asyncio.Event, member: FleetMember | None
-) -> None:
+async def _drain(settings: ServeSettings, parts: Parts, door: Door, member: FleetMember | None) -> None:
     """Readiness off, time for balancers to see it, GOAWAY, what is in flight finishes."""
     log.info("draining: %d requests in flight", parts.counters.in_flight)
     parts.replica.state = REPLICA_STATE_DRAINING
-    await door.set_serving(False)
+    door.set_serving(False)
     if member is not None:
         member.changed()
     await asyncio.sleep(settings.drain_delay_s)
-    parts.replica.closing = True
-    closing.set()
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(settings.drain_grace_s):
-            await _answered(parts.counters)
     await door.close(settings.drain_grace_s)
     await parts.power.read()  # for the last report
-
-
-async def _answered(counters: Counters) -> None:
-    """Until every accepted request is answered and those that came meanwhile are refused.
-
-    gRPC cancels what it has received and not yet handed over when it shuts down: that backlog is worked off
-    first, for a bounded time, as a client that knows of no other replica goes on sending.
-    """
-    looks = 0
-    while looks < LAST_CALLS_LOOKS:
-        arrivals = counters.arrivals
-        await asyncio.sleep(LAST_CALLS_S)
-        if counters.in_flight:
-            continue
-        if counters.arrivals - arrivals <= LAST_CALLS_FEW:
-            return
-        looks += 1
 
 
 def _joined(settings: ServeSettings, parts: Parts, stack: contextlib.AsyncExitStack) -> FleetMember | None:
@@ -226,13 +246,28 @@ def _stop_signal(last_acts: Sequence[Callable[[], None]]) -> asyncio.Event:
     return stop
 
 
+def _served(settings: ServeSettings, parts: Parts) -> Served:
+    return Served(
+        parts.replica,
+        Repository(parts.lifecycle, lambda call: parts.access.caller(call, "admin")),
+        Deployed(settings.provider, settings.max_texts),
+        settings.max_message_bytes,
+        settings.max_in_flight,
+    )
+
+
 def _door_options(settings: ServeSettings) -> DoorOptions:
+    tls = None
+    if settings.tls_cert is not None and settings.tls_key is not None:
+        tls = TlsFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
     return DoorOptions(
         settings.host,
         settings.port,
         settings.reuse_port,
         settings.max_message_bytes,
         settings.max_connection_age_s,
+        settings.max_connection_streams,
+        tls,
     )
 
 

@@ -28,6 +28,7 @@ from service.runtime.options import MOST_PREPARED_TEXTS
 
 _ADDRESS = re.compile(r"(?:\[[^\s\[\]]+\]|[^\s\[\]:]+):([0-9]{1,5})")  # an IPv6 host stands in brackets
 DAY_S = 86_400.0
+LEAST_CACHE_BYTES = 1024**2
 
 
 def _address(value: str) -> str:
@@ -50,6 +51,12 @@ def cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minwatt"
 
 
+def _url(value: str) -> str:
+    if re.fullmatch(r"https?://[^\s/]+/?", value) is None:
+        raise ValueError("allowed: http://HOST:PORT or https://HOST:PORT")
+    return value
+
+
 def _flag(field: str) -> str:
     """The command's spelling of a field, so that errors name what was typed."""
     return field.removesuffix("_s").replace("_", "-")
@@ -62,6 +69,7 @@ Age = Annotated[float, in_range(parse_duration_s, 1.0, DAY_S, "1s to 24h")]
 Wait = Annotated[float, in_range(parse_duration_s, 0.0, DAY_S, "0s to 24h")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,252}$")]
 Address = Annotated[str, AfterValidator(_address)]
+Url = Annotated[str, AfterValidator(_url)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Count = Annotated[int, Field(ge=1)]
 Models = Annotated[tuple[Path, ...], BeforeValidator(_one_or_more), Field(min_length=1)]
@@ -91,6 +99,7 @@ class ServeSettings(BaseModel):
     metrics_port: Port = 9100
     scaler: Address | None = None
     replica_id: Name | None = None
+    tenants: Path | None = None  # None: everybody is one tenant without a quota
     meter: str = "auto"
     gpu_clocks: bool = False
 
@@ -105,6 +114,21 @@ class ServeSettings(BaseModel):
     default_deadline_s: Deadline = 30.0
 
     memory_limit: Memory | None = None  # bytes; None: the container's and the machine's alone
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+
+    max_connection_streams: Annotated[int, Field(ge=1, le=2**31 - 1)] = 1024
+
+    cache_bytes: Annotated[int, Field(ge=0, le=1024**4)] = 0  # 0: no cache
+    cache_ttl_s: Age = 3600.0
+    cache_redis: str | None = None
+    cache_key_file: Path | None = None
+
+    log_format: Literal["text", "json"] = "text"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    otlp_endpoint: Url | None = None
+    trace_ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
 
     max_connection_age_s: Age = 30.0
     drain_delay_s: Wait = 0.0
@@ -117,9 +141,25 @@ class ServeSettings(BaseModel):
                 f"max-texts = {self.max_texts} exceeds max-queue-texts = {self.max_queue_texts}: "
                 "such a request could never enter"
             )
+        if (self.tls_cert is None) != (self.tls_key is None):
+            missing = "tls-cert" if self.tls_cert is None else "tls-key"
+            raise ValueError(f"{missing}: missing; a certificate and its key go together")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise ValueError("tls-client-ca: needs tls-cert and tls-key")
         if self.provider == "tensorrt" and self.max_batch_texts > MOST_PREPARED_TEXTS:
             raise ValueError(
                 f"max-batch-texts = {self.max_batch_texts}: TensorRT's engine takes {MOST_PREPARED_TEXTS}"
+            )
+        if 0 < self.cache_bytes < LEAST_CACHE_BYTES:
+            raise ValueError(
+                f"cache-bytes = {self.cache_bytes}: allowed: 0 (off) or {LEAST_CACHE_BYTES} and more"
+            )
+        if self.cache_redis is not None and self.cache_bytes:
+            raise ValueError("cache-bytes and cache-redis: answers are kept in one place: give one of them")
+        if (self.cache_redis is None) != (self.cache_key_file is None):
+            raise ValueError(
+                "cache-redis and cache-key-file go together: the file, the same for all replicas, keeps "
+                "others from guessing what was asked; e.g. of: head -c 64 /dev/urandom"
             )
         return self
 

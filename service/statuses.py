@@ -14,14 +14,28 @@ import grpc
 from google.protobuf.any_pb2 import Any
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
-from google.rpc.error_details_pb2 import BadRequest, ResourceInfo, RetryInfo
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, QuotaFailure, ResourceInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 MAX_NAME = 80  # characters of a client's string that a reply repeats: it must fit into a trailer
 MAX_VIOLATIONS = 16  # that a reply names, for the same reason
 PUSHBACK_KEY = "grpc-retry-pushback-ms"  # gRFC A6
+RETRY_INFLOW_S = 0.1
 DETAILS_KEY = "grpc-status-details-bin"
-REASONS = ("queue_full", "shed", "deadline", "draining", "starting", "invalid", "cancelled", "failed")
+DOMAIN = "minwatt"  # of ErrorInfo
+REASONS = (
+    "queue_full",
+    "slo",  # the wait would be too long
+    "shed",  # of the class `batch`, which is refused first
+    "quota",  # the tenant's own
+    "identity",  # no valid key, or not the role
+    "deadline",
+    "draining",
+    "starting",
+    "invalid",
+    "cancelled",
+    "failed",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +116,38 @@ def queue_full(message: str, retry_after_s: float) -> Refusal:
     return Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "queue_full", message, [_retry(retry_after_s)])
 
 
-def shed(retry_after_s: float) -> Refusal:
-    """RESOURCE_EXHAUSTED for a request of low priority while the fleet is over its power budget."""
-    message = "requests of low priority are refused: the fleet is at its power budget"
+def too_slow(message: str, retry_after_s: float) -> Refusal:
+    """RESOURCE_EXHAUSTED: the answer would come after the SLO."""
+    return Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "slo", message, [_retry(retry_after_s)])
+
+
+def shed(message: str, retry_after_s: float) -> Refusal:
+    """RESOURCE_EXHAUSTED for a request of the class `batch`: time or watts are short."""
     return Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "shed", message, [_retry(retry_after_s)])
+
+
+def quota_exceeded(tenant: str, quota: str, allowed: float, retry_after_s: float) -> Refusal:
+    """RESOURCE_EXHAUSTED that names the tenant's quota: no other replica has more of it to give."""
+    description = f"{quota}: {allowed:g} allowed"
+    failure = QuotaFailure(
+        violations=[QuotaFailure.Violation(subject=f"tenant:{tenant}", description=description)]
+    )
+    message = f"tenant {tenant!r} is at its quota of {quota}: {allowed:g}"
+    details = [_retry(retry_after_s), failure]
+    return Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "quota", message, details)
+
+
+def unauthenticated(message: str) -> Refusal:
+    """UNAUTHENTICATED: no key, or none that is known."""
+    info = ErrorInfo(reason="API_KEY_INVALID", domain=DOMAIN)
+    return Refusal(grpc.StatusCode.UNAUTHENTICATED, "identity", message, [info])
+
+
+def permission_denied(tenant: str, role: str) -> Refusal:
+    """PERMISSION_DENIED: the tenant is known, and may not do this."""
+    info = ErrorInfo(reason="ROLE_MISSING", domain=DOMAIN, metadata={"tenant": tenant, "role": role})
+    message = f"tenant {tenant!r} has not the role {role!r}"
+    return Refusal(grpc.StatusCode.PERMISSION_DENIED, "identity", message, [info])
 
 
 def too_large(size_bytes: int, limit_bytes: int) -> Refusal:
@@ -126,6 +168,20 @@ def deadline_exceeded(message: str) -> Refusal:
 def unavailable(reason: str, message: str, retry_after_s: float) -> Refusal:
     """UNAVAILABLE: another replica, or this one later, will answer. `reason`: draining, starting."""
     return Refusal(grpc.StatusCode.UNAVAILABLE, reason, message, [_retry(retry_after_s)])
+
+
+def unimplemented(message: str) -> Refusal:
+    return Refusal(grpc.StatusCode.UNIMPLEMENTED, "invalid", message)
+
+
+def not_found(message: str) -> Refusal:
+    return Refusal(grpc.StatusCode.NOT_FOUND, "invalid", message)
+
+
+def too_much_at_once(limit_bytes: int) -> Refusal:
+    """RESOURCE_EXHAUSTED while clients together have sent too much of messages that are not complete."""
+    message = f"requests that have come in part hold {limit_bytes} bytes already"
+    return Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "queue_full", message, [_retry(RETRY_INFLOW_S)])
 
 
 def internal(message: str) -> Refusal:

@@ -43,7 +43,8 @@ class Telemetry:
         self.counters.texts += texts
         self.counters.took(latency_s)
         self._metrics.request(method, "OK", latency_s)
-        self._metrics.queue.observe(cost.queue_s)
+        if cost.batch_texts:  # else all was known: nothing of it has queued
+            self._metrics.queue.observe(cost.queue_s)
 
     def refused(self, method: str, latency_s: float, refusal: Refusal) -> None:
         self._lost(method, latency_s, refusal.reason, refusal.code.name)

@@ -14,7 +14,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 from minwatt.v1.inference_pb2 import (
     LONG_TEXT_TRUNCATE,
-    PRIORITY_LOW,
+    PRIORITY_BATCH,
     ClassifyRequest,
     ExtractEntitiesRequest,
     LongText,
@@ -31,7 +31,8 @@ class Options:
     top_k: int  # classification only
     min_score: float
     truncate: bool
-    low_priority: bool = False
+    batch: bool = False  # its priority class; else interactive
+    no_cache: bool = False
 
 
 def check(
@@ -53,7 +54,8 @@ def check(
         top_k=max(1, top_k),
         min_score=options.min_score,
         truncate=options.long_text == LONG_TEXT_TRUNCATE,
-        low_priority=options.priority == PRIORITY_LOW,
+        batch=options.priority == PRIORITY_BATCH,
+        no_cache=options.no_cache,
     )
 
 

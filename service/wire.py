@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Generic, TypeVar
 
-from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
+from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
@@ -64,12 +64,19 @@ def _bytes_twin(name: str, file: bytes) -> type[Any]:
     """The message with `bytes` for each `string`: same on the wire, but it parses what is not UTF-8."""
     twin = FileDescriptorProto.FromString(file)
     for message in twin.message_type:
-        for field in message.field:
-            if field.type == FieldDescriptorProto.TYPE_STRING:
-                field.type = FieldDescriptorProto.TYPE_BYTES
+        _strings_to_bytes(message)
     pool = DescriptorPool()
     pool.AddSerializedFile(twin.SerializeToString())
     return GetMessageClass(pool.FindMessageTypeByName(name))
+
+
+def _strings_to_bytes(message: DescriptorProto) -> None:
+    for field in message.field:
+        if field.type == FieldDescriptorProto.TYPE_STRING:
+            field.type = FieldDescriptorProto.TYPE_BYTES
+    for nested in message.nested_type:
+        if not nested.options.map_entry:  # the keys of a map can't be bytes
+            _strings_to_bytes(nested)
 
 
 def _not_utf8(message: Message, prefix: str) -> Iterator[Violation]:

@@ -121,7 +121,7 @@ class ReplicaReport(_message.Message):
     """since the last report; the span of the fields marked "interval" """
     sequence: _builtins.int
     arrivals_total: _builtins.int
-    """requests at the door, refused ones too"""
+    """requests at the door, refused ones too; not those beyond a tenant's quota or without a valid key"""
     completions_total: _builtins.int
     tokens_total: _builtins.int
     """without padding"""
@@ -154,7 +154,7 @@ class ReplicaReport(_message.Message):
     """why the card is not at the clock it was to have; empty: it is"""
     @_builtins.property
     def refusals_total(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
-        """by reason: queue_full, shed, deadline, draining, starting, invalid, cancelled, failed"""
+        """by reason: queue_full, slo, shed, deadline, draining, starting, invalid, cancelled, failed"""
 
     @_builtins.property
     def batch_sizes_total(self) -> _containers.ScalarMap[_builtins.int, _builtins.int]:
@@ -303,7 +303,7 @@ class OperatingPoint(_message.Message):
     reflex_sm_clock_mhz: _builtins.int
     """while slack is short the replica takes this one; 0: none but its own"""
     shed_low_priority: _builtins.bool
-    """requests of low priority are refused at the door"""
+    """requests of the class `batch` are refused at the door"""
     def __init__(
         self,
         *,

@@ -52,19 +52,21 @@ class _Priority:
 class _PriorityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Priority.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     PRIORITY_UNSPECIFIED: _Priority.ValueType  # 0
-    """as PRIORITY_NORMAL"""
-    PRIORITY_LOW: _Priority.ValueType  # 1
-    """may be refused then: RESOURCE_EXHAUSTED that says when to retry"""
-    PRIORITY_NORMAL: _Priority.ValueType  # 2
+    """as PRIORITY_INTERACTIVE"""
+    PRIORITY_BATCH: _Priority.ValueType  # 1
+    """takes what is left: waits longer, and is refused first (RESOURCE_EXHAUSTED, with when to retry)"""
+    PRIORITY_INTERACTIVE: _Priority.ValueType  # 2
+    """a person waits for the answer"""
 
 class Priority(_Priority, metaclass=_PriorityEnumTypeWrapper):
-    """Who is refused first when the fleet must draw fewer watts than its load needs."""
+    """Who goes first, and who is refused first when a replica or the fleet's watts run short."""
 
 PRIORITY_UNSPECIFIED: Priority.ValueType  # 0
-"""as PRIORITY_NORMAL"""
-PRIORITY_LOW: Priority.ValueType  # 1
-"""may be refused then: RESOURCE_EXHAUSTED that says when to retry"""
-PRIORITY_NORMAL: Priority.ValueType  # 2
+"""as PRIORITY_INTERACTIVE"""
+PRIORITY_BATCH: Priority.ValueType  # 1
+"""takes what is left: waits longer, and is refused first (RESOURCE_EXHAUSTED, with when to retry)"""
+PRIORITY_INTERACTIVE: Priority.ValueType  # 2
+"""a person waits for the answer"""
 Global___Priority: _TypeAlias = Priority  # noqa: Y015
 
 @_typing.final
@@ -75,12 +77,15 @@ class ClassifyOptions(_message.Message):
     MIN_SCORE_FIELD_NUMBER: _builtins.int
     LONG_TEXT_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    NO_CACHE_FIELD_NUMBER: _builtins.int
     top_k: _builtins.int
     """labels per text, best first; 0 means 1"""
     min_score: _builtins.float
     """labels with a lower probability are left out; in [0, 1]"""
     long_text: Global___LongText.ValueType
     priority: Global___Priority.ValueType
+    no_cache: _builtins.bool
+    """computed whether or not the server knows the answers, and not kept there"""
     def __init__(
         self,
         *,
@@ -88,10 +93,11 @@ class ClassifyOptions(_message.Message):
         min_score: _builtins.float = ...,
         long_text: Global___LongText.ValueType = ...,
         priority: Global___Priority.ValueType = ...,
+        no_cache: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["long_text", b"long_text", "min_score", b"min_score", "priority", b"priority", "top_k", b"top_k"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["long_text", b"long_text", "min_score", b"min_score", "no_cache", b"no_cache", "priority", b"priority", "top_k", b"top_k"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -208,20 +214,24 @@ class ExtractEntitiesOptions(_message.Message):
     MIN_SCORE_FIELD_NUMBER: _builtins.int
     LONG_TEXT_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    NO_CACHE_FIELD_NUMBER: _builtins.int
     min_score: _builtins.float
     """entities with a lower score are left out; in [0, 1]"""
     long_text: Global___LongText.ValueType
     priority: Global___Priority.ValueType
+    no_cache: _builtins.bool
+    """computed whether or not the server knows the answers, and not kept there"""
     def __init__(
         self,
         *,
         min_score: _builtins.float = ...,
         long_text: Global___LongText.ValueType = ...,
         priority: Global___Priority.ValueType = ...,
+        no_cache: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["long_text", b"long_text", "min_score", b"min_score", "priority", b"priority"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["long_text", b"long_text", "min_score", b"min_score", "no_cache", b"no_cache", "priority", b"priority"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -383,6 +393,7 @@ class Usage(_message.Message):
     BATCH_SIZE_FIELD_NUMBER: _builtins.int
     ENERGY_JOULES_FIELD_NUMBER: _builtins.int
     ENERGY_SOURCE_FIELD_NUMBER: _builtins.int
+    CACHED_TEXTS_FIELD_NUMBER: _builtins.int
     tokens: _builtins.int
     """without padding"""
     queue_seconds: _builtins.float
@@ -394,6 +405,10 @@ class Usage(_message.Message):
     """the request's share of its batches; absent when the meter gives none"""
     energy_source: _builtins.str
     """nvml, rapl, modelled, replayed; or unknown"""
+    cached_texts: _builtins.int
+    """Texts answered by what another request had computed, or computed at that moment: they add nothing to the
+    fields above, which are all 0 where no other texts were asked.
+    """
     def __init__(
         self,
         *,
@@ -403,10 +418,11 @@ class Usage(_message.Message):
         batch_size: _builtins.int = ...,
         energy_joules: _builtins.float | None = ...,
         energy_source: _builtins.str = ...,
+        cached_texts: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_energy_joules", b"_energy_joules", "energy_joules", b"energy_joules"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_energy_joules", b"_energy_joules", "batch_size", b"batch_size", "compute_seconds", b"compute_seconds", "energy_joules", b"energy_joules", "energy_source", b"energy_source", "queue_seconds", b"queue_seconds", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_energy_joules", b"_energy_joules", "batch_size", b"batch_size", "cached_texts", b"cached_texts", "compute_seconds", b"compute_seconds", "energy_joules", b"energy_joules", "energy_source", b"energy_source", "queue_seconds", b"queue_seconds", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__energy_joules: _TypeAlias = _typing.Literal["energy_joules"]  # noqa: Y015
     _WhichOneofArgType__energy_joules: _TypeAlias = _typing.Literal["_energy_joules", b"_energy_joules"]  # noqa: Y015

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 
 import grpc
 
@@ -24,6 +24,7 @@ from service.lifecycle.models import Models
 from service.lifecycle.resident import ResidentModel
 from service.replica import Replica
 from service.statuses import Refusal, unknown_model
+from service.workers import Workers
 
 log = logging.getLogger(__name__)
 
@@ -32,13 +33,19 @@ class Lifecycle:
     """One per replica; `run` is its task. Names are those of the directories the replica was started with."""
 
     def __init__(
-        self, loader: Loader, first: Mapping[str, ResidentModel], replica: Replica, memory: Memory
+        self,
+        loader: Loader,
+        first: Mapping[str, ResidentModel],
+        workers: Workers,
+        replica: Replica,
+        memory: Memory,
     ) -> None:
         """`first`: loaded, not yet warm; the first of them is the default."""
         self.replacements = Counter(dict.fromkeys(first, 0))  # models that took their place since the start
         self.failures = Counter(dict.fromkeys(first, 0))  # that were refused; both by name
         self.changed: Callable[[], None] = lambda: None  # called when another model is in its place
         self._loader = loader
+        self._workers = workers
         self._replica = replica
         self._memory = memory
         self._paths = {name: model.directory.path for name, model in first.items()}
@@ -55,6 +62,16 @@ class Lifecycle:
         self._running = asyncio.Event()
         self._broken: asyncio.Future[None] | None = None
 
+    @property
+    def names(self) -> Sequence[str]:
+        """Of the models that can be loaded."""
+        return tuple(self._paths)
+
+    @property
+    def unloaded(self) -> Sequence[str]:
+        """Of those that are not resident now."""
+        return [name for name in self._paths if name not in self.models.by_name]
+
     async def warm(self) -> None:
         """The first models, before the replica is ready. Raises UsageError.
 
@@ -67,7 +84,8 @@ class Lifecycle:
         self._memory.check_kept("the models")
 
     async def run(self) -> None:
-        """The models' batchers, until cancelled. One that breaks ends the replica."""
+        """The models' batchers and their workers, until cancelled. A batcher that breaks ends the replica."""
+        self._workers.start()
         self._broken = asyncio.get_running_loop().create_future()
         self._batching.update({model: self._started(model) for model in self.models.by_name.values()})
         self._running.set()
@@ -79,6 +97,7 @@ class Lifecycle:
             for task in ending:
                 task.cancel()
             await asyncio.wait(ending)
+            self._workers.stop()
 
     async def load(self, name: str, variant: str | None = None) -> None:
         """Makes a model resident, or replaces it; without `variant` it keeps its own, at first its default.
@@ -88,7 +107,7 @@ class Lifecycle:
         if name not in self._paths:
             raise unknown_model(name, list(self._paths))
         resident = self.models.by_name.get(name)
-        kept = None if resident is None else resident.asked_variant
+        kept = None if resident is None else resident.loaded.asked_variant
         await self._shielded(self._replace(name, variant or kept))
         if variant and name == self.models.default.name:
             self._replica.own_variant = variant
@@ -96,7 +115,7 @@ class Lifecycle:
     async def reload(self, name: str) -> None:
         """Reads the directory of a resident model anew. Raises Refusal (NOT_FOUND), UsageError."""
         resident = self.models.find(name)
-        await self._shielded(self._replace(resident.name, resident.asked_variant))
+        await self._shielded(self._replace(resident.name, resident.loaded.asked_variant))
 
     async def unload(self, name: str) -> None:
         """Requests no longer find the model; what it holds is answered. Raises Refusal."""

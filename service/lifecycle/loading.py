@@ -13,22 +13,33 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from weakref import WeakValueDictionary
 
 from minwatt.v1.errors import UsageError
 from minwatt.v1.model_dir import MODEL_FILE, ModelDirectory
-from service.batcher import Batcher
-from service.engines import open_engines, warm_shapes
+from service.engines import MakeEncoder, open_engines, warm_shapes
 from service.lifecycle.memory import Memory
 from service.lifecycle.rehearsal import rehearse
-from service.lifecycle.resident import ResidentModel
+from service.lifecycle.resident import Loaded, ResidentModel
+from service.runtime.onnx import OnnxEncoder
 from service.settings import ServeSettings
 from service.tokenize import TextTokenizer
 from service.warm_up import warm_up
-from service.workers import Engines
 
 NICE = 10  # weighs 110 where others weigh 1024 (Linux's sched_prio_to_weight): it gives way and never starves
+
+
+@dataclass(frozen=True, slots=True)
+class Makers:
+    """What makes a model's encoder and its tokenizer; a benchmark puts its own in their place."""
+
+    encoder: MakeEncoder = OnnxEncoder
+    tokenizer: Callable[[Path, int], TextTokenizer] = TextTokenizer
+
+
+AS_SERVED = Makers()
 
 
 class Loader:
@@ -37,10 +48,13 @@ class Loader:
     def __init__(
         self,
         settings: ServeSettings,
-        new_batcher: Callable[[Engines], Batcher],
+        makers: Makers,
+        assembled: Callable[[Loaded], ResidentModel],
     ) -> None:
+        """`assembled`: a loaded model with what answers for it."""
         self._settings = settings
-        self._new_batcher = new_batcher
+        self._makers = makers
+        self._assembled = assembled
         # A tokenizer takes tens of milliseconds to read, in which no Python thread runs, and some megabytes:
         # a model's variants, and most of its versions, have the same one.
         self._tokenizers: WeakValueDictionary[tuple[str, int], TextTokenizer] = WeakValueDictionary()
@@ -54,13 +68,11 @@ class Loader:
         for file in (spec.tokenizer.file, *(v.file for name, v in spec.variants.items() if name == variant)):
             read[path / file] = _signature(path / file)
         tokenizer = self._tokenizer(directory)
-        engines = open_engines(directory, variant, self._settings)
+        engines = open_engines(directory, variant, self._settings, self._makers.encoder)
         changed = [file for file, before in read.items() if _signature(file) != before]
         if changed:  # the digests may be those of other files than the ones that were loaded
             raise UsageError(f"{changed[0]}: was changed while the model was loaded; load it again")
-        return ResidentModel(
-            directory, variant, asked_variant, tokenizer, engines, self._new_batcher(engines)
-        )
+        return self._assembled(Loaded(directory, variant, asked_variant, tokenizer, engines))
 
     async def warm_beside_others(self, model: ResidentModel) -> None:
         """As `warm`, on a thread that gives way to those that serve. Raises UsageError."""
@@ -93,7 +105,7 @@ class Loader:
         key = (spec.tokenizer.sha256, spec.max_tokens)
         tokenizer = self._tokenizers.get(key)
         if tokenizer is None:
-            tokenizer = self._tokenizers[key] = TextTokenizer(file, spec.max_tokens)
+            tokenizer = self._tokenizers[key] = self._makers.tokenizer(file, spec.max_tokens)
         return tokenizer
 
 

@@ -6,10 +6,20 @@ import grpc
 import pytest
 
 import minwatt
-from minwatt.failures import request_failed
+from minwatt.failures import item_failed, request_failed
 from minwatt.results import classify_reply, extract_reply
 from minwatt.v1 import inference_pb2 as pb
-from service.statuses import Refusal, Violation, invalid, queue_full, too_large, unavailable, unknown_model
+from service.statuses import (
+    Refusal,
+    Violation,
+    deadline_exceeded,
+    internal,
+    invalid,
+    queue_full,
+    too_large,
+    unavailable,
+    unknown_model,
+)
 
 
 class StubError(grpc.RpcError):
@@ -60,22 +70,33 @@ def test_extractions() -> None:
 
 
 @pytest.mark.parametrize(
-    ("refusal", "code", "violations", "retry_after_s"),
+    ("refusal", "kind", "code", "violations", "retry_after_s"),
     [
-        (invalid([Violation("texts[1]", "is empty")]), "INVALID_ARGUMENT", ["texts[1]"], None),
-        (unknown_model("x", ["m"]), "NOT_FOUND", [], None),
-        (queue_full("full", 0.25), "RESOURCE_EXHAUSTED", [], 0.25),
-        (too_large(10, 5), "RESOURCE_EXHAUSTED", ["(message)"], None),
-        (unavailable("draining", "draining", 0.03), "UNAVAILABLE", [], 0.03),
+        (
+            invalid([Violation("texts[1]", "is empty")]),
+            minwatt.InvalidRequest,
+            "INVALID_ARGUMENT",
+            ["texts[1]"],
+            None,
+        ),
+        (unknown_model("x", ["m"]), minwatt.NotServed, "NOT_FOUND", [], None),
+        (queue_full("full", 0.25), minwatt.Overloaded, "RESOURCE_EXHAUSTED", [], 0.25),
+        (too_large(10, 5), minwatt.InvalidRequest, "RESOURCE_EXHAUSTED", ["(message)"], None),
+        (unavailable("draining", "draining", 0.03), minwatt.Unavailable, "UNAVAILABLE", [], 0.03),
+        (deadline_exceeded("too late"), minwatt.DeadlineExceeded, "DEADLINE_EXCEEDED", [], None),
+        (internal("broken"), minwatt.RequestFailed, "INTERNAL", [], None),
     ],
 )
 def test_errors_keep_their_details(
-    refusal: Refusal, code: str, violations: list[str], retry_after_s: float | None
+    refusal: Refusal, kind: type, code: str, violations: list[str], retry_after_s: float | None
 ) -> None:
-    failed = request_failed(StubError(refusal))
-    assert (failed.code, failed.message) == (code, refusal.message)
-    assert [violation.field for violation in failed.violations] == violations
-    assert failed.retry_after_s == retry_after_s
+    status = refusal.status()
+    item = pb.StreamError(code=status.code, message=status.message, status_details=status.SerializeToString())
+    for failed in (request_failed(StubError(refusal)), item_failed(item)):
+        assert type(failed) is kind
+        assert (failed.code, failed.message, failed.answered) == (code, refusal.message, True)
+        assert [violation.field for violation in failed.violations] == violations
+        assert failed.retry_after_s == retry_after_s
 
 
 def test_an_error_of_the_channel_has_no_details() -> None:
@@ -85,6 +106,8 @@ def test_an_error_of_the_channel_has_no_details() -> None:
 
     failed = request_failed(PlainError(unavailable("draining", "socket closed", 0.0)))
     assert (str(failed), failed.retry_after_s) == ("UNAVAILABLE: socket closed", None)
+    assert not failed.answered
+    assert item_failed(pb.StreamError(code=9999, message="new")).code == "UNKNOWN"
 
 
 def test_one_string_is_not_a_list_of_texts() -> None:

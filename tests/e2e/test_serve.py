@@ -22,7 +22,7 @@ from minwatt.failures import request_failed
 from minwatt.v1 import inference_pb2 as pb
 from minwatt.v1.inference_pb2_grpc import TextInferenceStub
 from service.door import Door, DoorOptions
-from service.rpc import RpcLimits, handlers
+from service.rpc import RpcLimits, text_inference
 from service.server import assemble
 from service.settings import ServeSettings
 from tests.e2e.replica_process import ReplicaProcess
@@ -303,9 +303,10 @@ async def test_a_replica_that_is_starting_says_so(tiny_model: Path) -> None:
     """Before the model is warm: listening, not serving."""
     settings = ServeSettings.of_flags(model=tiny_model, port=0, meter="modelled")
     parts = assemble(settings)
-    door = Door(DoorOptions("127.0.0.1", 0, False, settings.max_message_bytes, settings.max_connection_age_s))
-    await door.set_serving(False)
-    target = await door.open(handlers(parts.inference, RpcLimits(4096, 4), asyncio.Event()))
+    door = Door(
+        DoorOptions("127.0.0.1", 0, False, settings.max_message_bytes, settings.max_connection_age_s, 100)
+    )
+    target = await door.open([text_inference(parts.inference, RpcLimits(4096, 4))])
     async with grpc.aio.insecure_channel(target, [("grpc.enable_retries", 0)]) as channel:
         probe = health_pb2_grpc.HealthStub(channel)
         for service in ("", "minwatt.v1.TextInference"):
@@ -315,7 +316,7 @@ async def test_a_replica_that_is_starting_says_so(tiny_model: Path) -> None:
             await TextInferenceStub(channel).Classify(pb.ClassifyRequest(texts=["hello"]))
         assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
         assert request_failed(raised.value).retry_after_s == 1.0
-        await door.set_serving(True)
+        door.set_serving(True)
         answer = await probe.Check(health_pb2.HealthCheckRequest())
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
     await door.close(0)

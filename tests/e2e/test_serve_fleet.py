@@ -149,11 +149,11 @@ async def test_clocks_and_shedding_follow_the_operating_point(tiny_model: Path, 
         await scaler.until(lambda: any(r.sm_clock_mhz == 900 for r in scaler.reports))
         async with minwatt.AsyncClient(replica.target) as client:
             with pytest.raises(minwatt.RequestFailed) as shed:
-                await client.classify(["hello"], priority="low")
+                await client.classify(["hello"], priority="batch")
             assert shed.value.code == "RESOURCE_EXHAUSTED"
             assert shed.value.retry_after_s
             assert await client.classify(["hello"])
-        await scaler.until(lambda: scaler.reports[-1].refusals_total["shed"] == 1)
+        await scaler.until(lambda: scaler.reports[-1].refusals_total["shed"] >= 1)  # the client asks again
         metrics = await asyncio.to_thread(lambda: urlopen(replica.metrics_url).read().decode())
         assert "minwatt_sm_clock_locked_hertz 9e+08" in metrics
         assert "minwatt_sm_clock_refused 0.0" in metrics
@@ -178,7 +178,7 @@ async def test_a_replica_that_may_not_set_clocks_says_so_and_serves(tiny_model: 
         refusal = "Insufficient Permissions"
         await scaler.until(lambda: any(r.sm_clock_refused == refusal for r in scaler.reports))
         async with minwatt.AsyncClient(replica.target) as client:
-            assert await client.classify(["hello"], priority="low")
+            assert await client.classify(["hello"], priority="batch")
     await server.stop(None)
     assert scaler.reports[-1].sm_clock_mhz == 0
     assert "gpu-clocks: 850 MHz: Insufficient Permissions; serving on without" in replica.stderr

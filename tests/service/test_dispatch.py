@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +16,7 @@ from service.dispatch import Batch, Clocks, Dispatcher, Outcome, Resolved
 from service.queue import BatchLimits
 from service.request import ComputedBatch, Request, TextJob
 from service.service_time import ServiceTime, ServiceTimeEstimate
+from service.waiting import NOBODYS, Share
 
 SLO_S = 0.05
 
@@ -31,6 +32,7 @@ class Arrival:
     tokens: tuple[int, ...]  # of its texts
     deadline_after_s: float
     leaves_after_s: float  # its client
+    share: Share = NOBODYS
 
 
 @dataclass
@@ -88,6 +90,7 @@ class Replay:
                 at_s,
                 min(at_s + SLO_S, at_s + arrival.deadline_after_s),
                 at_s + arrival.deadline_after_s,
+                arrival.share,
             )
             requests.append(request)
             todo.append((at_s, 0, len(todo), request))
@@ -127,6 +130,11 @@ arrivals = st.builds(
     deadlines,
     st.one_of(st.just(math.inf), seconds),
 )
+shared = st.builds(
+    replace,
+    arrivals,
+    share=st.builds(Share, st.sampled_from("abc"), st.sampled_from([1.0, 5.0]), st.booleans()),
+)
 limits = st.builds(
     BatchLimits, st.integers(1, 8), st.integers(64, 256), st.sampled_from([0.0, 0.002, 0.02, 1.0])
 )
@@ -134,7 +142,7 @@ truths = st.builds(ServiceTime, st.floats(0.0, 0.01), st.floats(1e-6, 2e-4))
 
 
 @settings(max_examples=200)
-@given(st.lists(arrivals, max_size=40), limits, truths, st.frozensets(st.integers(0, 10), max_size=3))
+@given(st.lists(shared, max_size=40), limits, truths, st.frozensets(st.integers(0, 10), max_size=3))
 def test_every_request_ends_exactly_once(
     arrived: list[Arrival], limits: BatchLimits, truth: ServiceTime, breaks: frozenset[int]
 ) -> None:

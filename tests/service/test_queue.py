@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.queue import BatchLimits, BatchQueue, WaitingText, padded_tokens
+from service.queue import BatchLimits, BatchQueue, padded_tokens
 from service.service_time import ServiceTime
+from service.waiting import WaitingText
 
 CPU = ServiceTime(alpha_s=0.001, beta_s_per_token=0.00002)  # 50 tokens of padding cost as much as a batch
 
@@ -82,6 +83,15 @@ def test_padding_is_worth_it_where_a_batch_of_its_own_costs_more() -> None:
     assert len(queue.poll(0.0, BatchLimits(4, 2048, 0.0), gpu).batch) == 2
 
 
+def test_a_batch_is_cut_where_two_cost_less() -> None:
+    """Each of the short ones wastes little, but together they save more than another batch costs."""
+    dear = ServiceTime(alpha_s=0.001, beta_s_per_token=1 / 40_000)  # 40 tokens
+    queue = queue_of(*(text(f"long {i}", 16) for i in range(8)), *(text(f"short {i}", 10) for i in range(8)))
+    limits = BatchLimits(16, 2048, 0.0)
+    assert {one.tokens for one in queue.poll(0.0, limits, dear).batch} == {16}
+    assert {one.tokens for one in queue.poll(0.0, limits, dear).batch} == {10}
+
+
 def test_company_does_not_make_late_who_is_due_first() -> None:
     slow = ServiceTime(alpha_s=0.0, beta_s_per_token=0.0001)  # 1 ms a text
     limits = BatchLimits(100, 10_000, 1.0)
@@ -105,8 +115,9 @@ def test_a_deadline_that_cannot_be_met_is_not_computed() -> None:
 
 
 def test_discarded_texts_are_gone() -> None:
-    queue = queue_of(text("a", 10), text("b", 20))
-    assert queue.discard(lambda payload: payload == "a") == 1
+    gone = text("a", 10)
+    queue = queue_of(gone, text("b", 20))
+    queue.discard([gone, gone])
     assert (len(queue), queue.tokens) == (1, 20)
 
 

@@ -14,10 +14,11 @@ from minwatt.v1.model_dir import ModelDirectory
 from service.dispatch import Clocks, Dispatcher
 from service.lifecycle.models import Models
 from service.queue import MOST_PADDED_TOKENS, MOST_TEXTS, BatchLimits
-from service.replica import Process, Replica
+from service.replica import Identity, Replica
 from service.service_time import ServiceTimeEstimate
 from tests.tiny_model import write_tiny_model
 
+WHO = Identity("one", "m", "1", "int8", "h", 1)
 LIMITS = BatchLimits(max_texts=16, max_padded_tokens=2048, max_delay_s=0.005)
 
 
@@ -46,7 +47,7 @@ def models(directory: ModelDirectory) -> Models[Model]:
 
 @pytest.fixture
 def replica(models: Models[Model]) -> Replica:
-    replica = Replica(Process("one", "h", 1), LIMITS, 0.05)
+    replica = Replica(WHO, LIMITS, 0.05)
     replica.serve(models)
     return replica
 
@@ -129,7 +130,7 @@ def test_nonsense_moves_nothing(replica: Replica, point: OperatingPoint, reason:
 def test_limits_are_always_usable(
     directory: ModelDirectory, texts: int, tokens: int, delay_s: float, slo_s: float
 ) -> None:
-    moved = Replica(Process("one", "h", 1), LIMITS, 0.05)
+    moved = Replica(WHO, LIMITS, 0.05)
     moved.serve(Models(Model("m", directory), lambda model: None))
     moved.operate_at(
         OperatingPoint(

@@ -32,6 +32,23 @@ def test_durations_are_seconds() -> None:
         ({"max_batch_texts": 0}, "options: max-batch-texts = 0: Input should be greater than or equal to 1"),
         ({"port": 70000}, "options: port = 70000: Input should be less than or equal to 65535"),
         ({"provider": "tpu"}, "options: provider = 'tpu': Input should be 'cpu', 'cuda' or 'tensorrt'"),
+        ({"cache_bytes": 1000}, "options: cache-bytes = 1000: allowed: 0 (off) or 1048576 and more"),
+        (
+            {"cache_bytes": 1 << 20, "cache_redis": "redis://a", "cache_key_file": "b"},
+            "options: cache-bytes and cache-redis: answers are kept in one place: give one of them",
+        ),
+        (
+            {"cache_redis": "redis://:secret@a"},
+            "options: cache-redis and cache-key-file go together: the file, the same for all replicas, keeps "
+            "others from guessing what was asked; e.g. of: head -c 64 /dev/urandom",
+        ),
+        ({"cache_ttl": "0s"}, "options: cache-ttl = '0s': allowed: 1s to 24h"),
+        ({"log_format": "xml"}, "options: log-format = 'xml': Input should be 'text' or 'json'"),
+        ({"trace_ratio": 2}, "options: trace-ratio = 2: Input should be less than or equal to 1"),
+        (
+            {"otlp_endpoint": "collector:4317"},
+            "options: otlp-endpoint = 'collector:4317': allowed: http://HOST:PORT or https://HOST:PORT",
+        ),
         ({"scaler": "nowhere"}, "options: scaler = 'nowhere': allowed: HOST:PORT, e.g. 127.0.0.1:9000"),
     ],
 )

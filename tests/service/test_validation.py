@@ -10,7 +10,7 @@ from google.rpc.error_details_pb2 import BadRequest, ResourceInfo
 
 from minwatt.v1.inference_pb2 import (
     LONG_TEXT_TRUNCATE,
-    PRIORITY_LOW,
+    PRIORITY_BATCH,
     ClassifyOptions,
     ClassifyRequest,
     ExtractEntitiesOptions,
@@ -42,9 +42,9 @@ def violations(refusal: Refusal) -> dict[str, str]:
 
 
 def test_good_requests(spec: ModelSpec) -> None:
-    options = ClassifyOptions(top_k=2, min_score=0.5, long_text=LONG_TEXT_TRUNCATE, priority=PRIORITY_LOW)
+    options = ClassifyOptions(top_k=2, min_score=0.5, long_text=LONG_TEXT_TRUNCATE, priority=PRIORITY_BATCH)
     task, read = check(ClassifyRequest(model="tiny-text", texts=["a"], options=options), spec, MAX_TEXTS)
-    assert (task.name, read) == ("intent", Options(2, 0.5, truncate=True, low_priority=True))
+    assert (task.name, read) == ("intent", Options(2, 0.5, truncate=True, batch=True))
     task, read = check(ExtractEntitiesRequest(texts=["a"]), spec, MAX_TEXTS)
     assert (task.name, read) == ("entity", Options(1, 0.0, truncate=False))
 
@@ -103,7 +103,7 @@ def test_a_model_without_the_task(spec: ModelSpec) -> None:
         (
             ExtractEntitiesRequest.FromString(b"\x12\x01a\x1a\x02\x18\x09"),
             "options.priority",
-            "is 9; allowed: PRIORITY_UNSPECIFIED, PRIORITY_LOW, PRIORITY_NORMAL",
+            "is 9; allowed: PRIORITY_UNSPECIFIED, PRIORITY_BATCH, PRIORITY_INTERACTIVE",
         ),
         (
             ClassifyRequest.FromString(b"\x12\x01a\x1a\x02\x78\x01"),

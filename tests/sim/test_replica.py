@@ -15,8 +15,9 @@ from minwatt.v1.reflex import Reflex, ReflexRule
 from scaler.engine import Engine
 from scaler.simulate.replica import Replica, gamma_gaps, noise_factors
 from scaler.simulate.rules import Rules, rules_of
-from service.queue import BatchLimits, BatchQueue, WaitingText
+from service.queue import BatchLimits, BatchQueue
 from service.service_time import ServiceTime
+from service.waiting import WaitingText
 from tests.sim.worlds import point, world
 
 # Sums and differences of such numbers are exact: both sides then meet the same instants.

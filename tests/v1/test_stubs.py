@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PROTOS = sorted((ROOT / "proto").rglob("*.proto"))
+PROTOS = sorted((ROOT / "proto/minwatt").rglob("*.proto"))
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +23,16 @@ def fresh_stubs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{ROOT / 'proto'}", *plugins, *outputs]
     subprocess.run([*command, *map(str, PROTOS)], check=True)
     return out
+
+
+@pytest.mark.parametrize("name", ["open_inference.binpb", "open_inference_pb2.pyi"])
+def test_the_descriptors_of_the_open_inference_protocol_are_fresh(name: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{ROOT / 'proto/inference'}"]
+    command += [f"--plugin=protoc-gen-mypy={Path(sys.executable).parent / 'protoc-gen-mypy'}"]
+    command += [f"--descriptor_set_out={tmp_path}/open_inference.binpb", f"--mypy_out=quiet:{tmp_path}"]
+    subprocess.run([*command, "open_inference.proto"], check=True)
+    fresh = (tmp_path / name).read_bytes() == (ROOT / "service/oip" / name).read_bytes()
+    assert fresh, "run `make proto`"
 
 
 def test_the_stubs_are_fresh(fresh_stubs: Path) -> None:

@@ -37,7 +37,6 @@ async def serving(*models: Path, warm: bool = True, **flags: str) -> AsyncIterat
     parts = assemble(ServeSettings.of_flags(model=models, meter="modelled", slo="10s", **flags))
     if warm:
         await parts.lifecycle.warm()
-    parts.workers.start()
     running = asyncio.create_task(parts.lifecycle.run())
     await asyncio.sleep(0)
     parts.replica.state = REPLICA_STATE_READY
@@ -47,14 +46,13 @@ async def serving(*models: Path, warm: bool = True, **flags: str) -> AsyncIterat
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await running
-        parts.workers.stop()
         parts.inference.close()
         parts.power.close()
 
 
 async def classify(parts: Parts, texts: Sequence[str] = TEXTS[:1], model: str = "") -> ClassifyResponse:
     request = ClassifyRequest(model=model, texts=texts, options=ClassifyOptions(top_k=len(INTENTS)))
-    reply = await parts.inference.answer(request, parts.inference.arrival("Classify", 30.0))
+    reply = await parts.inference.answer(request, parts.inference.arrival("Classify", None, 30.0))
     assert isinstance(reply, ClassifyResponse)
     return reply
 
@@ -293,12 +291,10 @@ async def test_a_point_that_comes_before_the_replica_is_ready_waits_for_it(model
     await asyncio.sleep(0.01)
     assert parts.replica.default.variant == "int8"
     await parts.lifecycle.warm()
-    parts.workers.start()
     running = asyncio.create_task(parts.lifecycle.run())
     await until(lambda: parts.replica.operating_point_version == 1)
     running.cancel()
     await asyncio.wait({running})
-    parts.workers.stop()
     parts.inference.close()
     parts.power.close()
 

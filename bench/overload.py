@@ -1,0 +1,224 @@
+"""What becomes of a replica that is asked for more than it can do.
+
+    python -m bench.overload [--texts 1] [--seconds 4] [--rounds 5] [--slo 100ms] [--paced ALPHA_MS BETA_US]
+
+Starts a real `minwatt serve` with the shipped model (with `--paced`, with an engine that sleeps so long: for
+machines that others use too, see `paced_replica`) and measures, round by round: its capacity (a closed loop
+of 32 requests), then open-loop Poisson arrivals at 0.5 to 3 times that capacity, in an order that is drawn
+anew each round. Machines drift: only ratios of the same round mean anything, so goodput is given relative to
+the round's best. Goodput counts answers within the SLO as the client saw them, from the planned time. Prints
+medians and the range of rounds; raw rows go to out/bench/overload.json. The client runs on the same cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import math
+import os
+import platform
+import re
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import grpc
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from loadtest.arrivals import draw, flat
+from loadtest.outcomes import Outcome, Result
+from loadtest.plan import Payload, Plan, Task, build_plan, payload
+from loadtest.sender import SendOptions, send
+from loadtest.texts import packaged_texts
+from minwatt.v1.quantities import parse_duration_s
+
+FACTORS = (0.5, 1.0, 1.5, 2.0, 3.0)
+CLOSED_LOOP = 32  # requests in flight
+PAYLOADS = 200
+OUT = Path("out/bench/overload.json")
+METHOD = "/minwatt.v1.TextInference/Classify"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One factor in one round. Latencies of answered requests; None where there were none."""
+
+    round: int
+    factor: float
+    capacity_rps: float
+    offered_rps: float
+    goodput_rps: float
+    answered_rps: float
+    refused_fraction: float
+    failed_fraction: float
+    p99_client_ms: float | None  # from the planned time
+    p99_server_ms: float | None  # queue + compute
+    lag_p99_ms: float  # of the sender itself
+    batch_texts: float | None
+
+
+async def replica(slo: str, paced: Sequence[str]) -> tuple[asyncio.subprocess.Process, str]:
+    """A warm replica and its address."""
+    flags = {"port": "0", "metrics-port": "0", "slo": slo}
+    if paced:
+        module = ["bench.paced_replica", *paced, *(f"{name}={value}" for name, value in flags.items())]
+    else:
+        module = [
+            "minwatt",
+            "serve",
+            *(part for name, value in flags.items() for part in (f"--{name}", value)),
+        ]
+    command = [sys.executable, "-m", *module]
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+    )
+    if process.stdout is None:
+        raise RuntimeError("no pipe to the replica")
+    line = (await process.stdout.readline()).decode()
+    match = re.match(r"ready: grpc (\S+) ", line)
+    if match is None:
+        raise RuntimeError(f"the replica did not get ready: {line!r}")
+    return process, match[1]
+
+
+def payloads(texts: int, rng: np.random.Generator) -> list[Payload]:
+    sentences = packaged_texts(Task.CLASSIFY) + packaged_texts(Task.EXTRACT)
+    return [payload(Task.CLASSIFY, rng.choice(sentences, texts).tolist()) for _ in range(PAYLOADS)]
+
+
+async def capacity_rps(target: str, requests: Sequence[Payload], seconds: float) -> float:
+    """Answers a second of a closed loop."""
+    async with grpc.aio.insecure_channel(target) as channel:
+        call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(METHOD)
+        until_s = time.monotonic() + seconds
+        answered = 0
+
+        async def one(first: int) -> None:
+            nonlocal answered
+            index = first
+            while time.monotonic() < until_s:
+                try:
+                    await call(requests[index % len(requests)].request, timeout=5.0)
+                    answered += 1
+                except grpc.aio.AioRpcError:
+                    await asyncio.sleep(0.005)
+                index += CLOSED_LOOP
+
+        await asyncio.gather(*(one(first) for first in range(CLOSED_LOOP)))
+    return answered / seconds
+
+
+def open_loop(rps: float, seconds: float, requests: Sequence[Payload], rng: np.random.Generator) -> Plan:
+    at_s = draw(flat(rps, seconds), rng)
+    return build_plan(at_s, seconds, [requests], rng)
+
+
+def row(
+    round_: int, factor: float, capacity: float, seconds: float, slo_s: float, ends: list[Outcome]
+) -> Row:
+    answered = [one for one in ends if one.result is Result.COMPLETED]
+    good = sum(one.latency_s <= slo_s for one in answered)
+    server_s = [one.server_s for one in answered if one.server_s is not None]
+    batches = [one.batch_size for one in answered if one.batch_size is not None]
+
+    def part(result: Result) -> float:
+        return sum(one.result is result for one in ends) / max(1, len(ends))
+
+    return Row(
+        round_,
+        factor,
+        capacity,
+        len(ends) / seconds,
+        good / seconds,
+        len(answered) / seconds,
+        part(Result.REFUSED),
+        part(Result.FAILED),
+        p99_ms([one.latency_s for one in answered]),
+        p99_ms(server_s),
+        p99_ms([one.lag_s for one in ends]) or 0.0,
+        float(np.mean(batches)) if batches else None,
+    )
+
+
+def p99_ms(values_s: Sequence[float]) -> float | None:
+    return float(np.percentile(values_s, 99)) * 1e3 if values_s else None
+
+
+async def measure(texts: int, seconds: float, rounds: int, slo: str, paced: Sequence[str]) -> list[Row]:
+    rng = np.random.default_rng(0)
+    requests = payloads(texts, rng)
+    process, target = await replica(slo, paced)
+    rows = []
+    try:
+        await capacity_rps(target, requests, 2.0)  # warms the client too
+        for round_ in range(rounds):
+            capacity = await capacity_rps(target, requests, seconds / 2)
+            for factor in rng.permutation(FACTORS).tolist():
+                plan = open_loop(factor * capacity, seconds, requests, rng)
+                result = await send(plan, target, SendOptions(deadline_s=1.0))
+                rows.append(row(round_, factor, capacity, seconds, parse_duration_s(slo), result.outcomes))
+    finally:
+        process.send_signal(signal.SIGTERM)
+        await process.wait()
+    return rows
+
+
+def table(rows: Sequence[Row], texts: int, slo: str) -> Table:
+    best = {
+        round_: max(r.goodput_rps for r in rows if r.round == round_) for round_ in {r.round for r in rows}
+    }
+    shown = Table(title=f"{texts} texts a request, SLO {slo}: median of rounds (least to most)")
+    for name in ("× capacity", "offered/s", "goodput/s", "of the best", "refused", "failed", "p99 client ms"):
+        shown.add_column(name)
+    for name in ("p99 server ms", "sender's lag p99 ms", "texts a batch"):
+        shown.add_column(name)
+    for factor in FACTORS:
+        of = [r for r in rows if r.factor == factor]
+        shown.add_row(
+            f"{factor:g}",
+            spread([r.offered_rps for r in of], "{:.0f}"),
+            spread([r.goodput_rps for r in of], "{:.0f}"),
+            spread([r.goodput_rps / (best[r.round] or math.inf) for r in of], "{:.2f}"),
+            spread([r.refused_fraction for r in of], "{:.0%}"),
+            spread([r.failed_fraction for r in of], "{:.1%}"),
+            spread([r.p99_client_ms for r in of], "{:.0f}"),
+            spread([r.p99_server_ms for r in of], "{:.0f}"),
+            spread([r.lag_p99_ms for r in of], "{:.0f}"),
+            spread([r.batch_texts for r in of], "{:.1f}"),
+        )
+    return shown
+
+
+def spread(values: Sequence[float | None], form: str) -> str:
+    known = [value for value in values if value is not None]
+    if not known:
+        return "–"
+    low, middle, high = (form.format(float(v)) for v in (min(known), np.median(known), max(known)))
+    return f"{middle} ({low} to {high})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--texts", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--slo", default="100ms")
+    parser.add_argument("--paced", nargs=2, default=(), metavar=("ALPHA_MS", "BETA_US"))
+    asked = parser.parse_args()
+    rows = asyncio.run(measure(asked.texts, asked.seconds, asked.rounds, asked.slo, asked.paced))
+    OUT.parent.mkdir(parents=True, exist_ok=True)
+    machine = {"cpus": os.cpu_count(), "machine": platform.machine(), "load_1min": os.getloadavg()[0]}
+    OUT.write_text(
+        json.dumps({"options": vars(asked), "machine": machine, "rows": [asdict(r) for r in rows]}, indent=1)
+    )
+    Console(width=200).print(table(rows, asked.texts, asked.slo))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""Where a client connects, how it proves who it is, and how gRPC's channels are set up for that.
+
+Owns targets, TLS files, the key's metadata and channel options. Called by `client`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from minwatt.v1 import inference_pb2 as pb
+
+# To one HOST:PORT, behind which several replicas may share the port (`minwatt up` does so): the kernel deals
+# out connections, not requests, so that one connection would mean one replica.
+CONNECTIONS = 4
+
+_SERVICE = pb.DESCRIPTOR.services_by_name["TextInference"].full_name
+_CONNECTION_OPTIONS: list[tuple[str, Any]] = [
+    ("grpc.use_local_subchannel_pool", 1),  # each channel its own connections: they spread over replicas
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 1000),  # also the time a connection attempt may take
+    ("grpc.max_reconnect_backoff_ms", 1000),
+]
+
+_SELF_RETRYING = {
+    "methodConfig": [
+        {
+            "name": [{"service": _SERVICE}],
+            "waitForReady": True,  # while no replica listens, a request waits for one, within its deadline
+            "retryPolicy": {
+                "maxAttempts": 5,  # gRPC's own limit
+                "initialBackoff": "0.02s",
+                "maxBackoff": "0.5s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
+            },
+        }
+    ]
+}
+# For code that makes its own calls on its own channels (a load generator): gRPC retries by itself, what this
+# package's `retries` knows it doesn't.
+CHANNEL_OPTIONS: list[tuple[str, Any]] = [
+    ("grpc.service_config", json.dumps(_SELF_RETRYING)),
+    *_CONNECTION_OPTIONS,
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Encryption, and with `cert` and `key` a client certificate (mTLS). All are PEM files.
+
+    ca: the authorities to trust; None: those gRPC brings along.
+    server_name: the name the server's certificate must have, where it isn't the target's.
+    """
+
+    ca: str | os.PathLike[str] | None = None
+    cert: str | os.PathLike[str] | None = None
+    key: str | os.PathLike[str] | None = None
+    server_name: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.cert is None) != (self.key is None):
+            raise ValueError("tls: cert and key are given together or not at all")
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """Reads the files, now. Raises ValueError for what is missing or not readable."""
+        ca, key, cert = (_pem(name, getattr(self, name)) for name in ("ca", "key", "cert"))
+        return grpc.ssl_channel_credentials(ca, key, cert)
+
+
+@dataclass(frozen=True, slots=True)
+class Connecting:
+    """What a client needs to open its channels: one for each of `targets`, all with `options`."""
+
+    targets: tuple[str, ...]
+    options: Sequence[tuple[str, Any]]
+    credentials: grpc.ChannelCredentials | None
+    metadata: tuple[tuple[str, str], ...] = field(repr=False)  # of every call; carries the key
+
+
+def connecting(
+    target: str,
+    connections: int | None,
+    tls: Tls | None,
+    api_key: str | None,
+    *,
+    allow_plaintext_key: bool,
+) -> Connecting:
+    """From what an application gives. Raises ValueError that names the argument."""
+    listed = tuple(address.strip() for address in target.split(",")) if ":" in target else ()
+    if not listed or not all(listed):
+        raise ValueError(
+            f"target = {target!r}: allowed: HOST:PORT, several with commas between, or dns:///NAME:PORT"
+        )
+    if connections is not None and connections < 1:
+        raise ValueError(f"connections = {connections}: allowed: 1 or more")
+    if api_key is not None:
+        _check_key(api_key)
+        exposed = [address for address in listed if not _stays_here(address)]
+        if exposed and tls is None and not allow_plaintext_key:
+            raise ValueError(
+                f"api_key: would travel unencrypted to {exposed[0]}; "
+                "give tls=minwatt.Tls(…), or allow_plaintext_key=True where the network is trusted"
+            )
+    several = len(listed) > 1 or target.startswith("dns:")
+    each = connections or (1 if several else CONNECTIONS)
+    options = [("grpc.service_config", json.dumps(_service_config(several))), *_CONNECTION_OPTIONS]
+    if tls is not None and tls.server_name is not None:
+        options.append(("grpc.ssl_target_name_override", tls.server_name))
+    return Connecting(
+        targets=listed * each,
+        options=options,
+        credentials=tls.credentials() if tls is not None else None,
+        metadata=(("authorization", f"Bearer {api_key}"),) if api_key is not None else (),
+    )
+
+
+def _service_config(several: bool) -> dict[str, Any]:
+    """A name's addresses in turn. No retries and no waiting for a connection: those are `retries`'.
+
+    Where there are several addresses, a replica whose health says NOT_SERVING gets no requests. At a single
+    one there may be no other replica, and what a draining one still answers it should be asked.
+    """
+    config: dict[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}]}
+    if several:
+        config["healthCheckConfig"] = {"serviceName": ""}
+    return config
+
+
+def _pem(name: str, path: str | os.PathLike[str] | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ValueError(f"tls: {name} = {os.fspath(path)!r}: {error.strerror}") from error
+
+
+def _check_key(key: str) -> None:
+    # The key itself is in no message: messages end up in logs.
+    if not key or not all("!" <= character <= "~" for character in key):
+        raise ValueError("api_key: allowed: visible ASCII characters, no spaces, at least one")
+
+
+def _stays_here(address: str) -> bool:
+    """Whether what is sent there can't leave this machine."""
+    if address.startswith(("unix:", "unix-abstract:")):
+        return True
+    host = address.rpartition("/")[2].removeprefix("dns:").removeprefix("ipv4:").removeprefix("ipv6:")
+    host = host.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
