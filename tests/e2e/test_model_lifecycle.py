@@ -8,12 +8,16 @@ from pathlib import Path
 
 import grpc
 import pytest
+import tritonclient.grpc as triton
+import yaml
+from tritonclient.utils import InferenceServerException
 
 import minwatt
 from minwatt.cli import main
 from minwatt.v1 import inference_pb2 as pb
 from minwatt.v1.fleet_pb2 import REPLICA_STATE_READY, OperatingPoint
 from minwatt.v1.inference_pb2_grpc import TextInferenceStub
+from service.keys import new_key
 from tests.e2e.replica_process import ReplicaProcess
 from tests.e2e.test_serve_fleet import Scaler, free_port
 from tests.service.lifecycle.damage import DAMAGES
@@ -136,6 +140,53 @@ async def test_an_operating_point_switches_the_variant(model: Path) -> None:
         in_force = report.operating_point_version == 7
         assert in_force == (report.variant == "fp16"), report
     assert scaler.reports[-1].state == REPLICA_STATE_READY
+
+
+def test_admins_load_and_unload_by_triton_s_calls(model: Path, tmp_path: Path) -> None:
+    second = write_tiny_model(tmp_path / "second", name="second", variants=("int8", "fp16"), seed=50)
+    (key, admin), (other_key, other) = new_key(), new_key()
+    tenants = [
+        {"name": name, "roles": roles, "keys": [{"id": stored.id, "sha256": stored.sha256.hex()}]}
+        for name, roles, stored in (("ops", ["infer", "admin"], admin), ("app", ["infer"], other))
+    ]
+    file = tmp_path / "tenants.yaml"
+    file.write_text(yaml.safe_dump({"tenants": tenants}))
+    ops, app = ({"authorization": f"Bearer {one}"} for one in (key, other_key))
+    flags = ("--model", str(second), "--tenants", str(file))
+    with (
+        ReplicaProcess(model, *flags) as replica,
+        triton.InferenceServerClient(replica.target) as client,
+    ):
+
+        def states() -> dict[str, str]:
+            index = client.get_model_repository_index(as_json=True, headers=ops)
+            return {one["name"]: one["state"] for one in index["models"]}
+
+        with pytest.raises(InferenceServerException) as raised:
+            client.unload_model("second.intent", headers=app)
+        assert raised.value.status() == "StatusCode.PERMISSION_DENIED"
+        assert states()["second.intent"] == "READY"
+
+        client.unload_model("second.intent", headers=ops)
+        assert states() == {
+            "tiny-text.intent": "READY",
+            "tiny-text.entity": "READY",
+            "second": "UNAVAILABLE",
+        }
+        assert not client.is_model_ready("second.intent", headers=app)
+        client.load_model("second", headers=ops)
+        assert client.is_model_ready("second.intent", headers=app)
+
+        write_tiny_model(model, version="2", variants=("int8", "fp16"))
+        client.load_model("tiny-text.intent", headers=ops)
+        assert client.get_model_metadata("tiny-text.intent", headers=app).versions == ["2"]
+        (model / "int8" / "model.onnx").write_bytes(b"damaged")
+        with pytest.raises(InferenceServerException, match="wrong or damaged file") as raised:
+            client.load_model("tiny-text", headers=ops)
+        assert raised.value.status() == "StatusCode.FAILED_PRECONDITION"
+        assert client.is_model_ready("tiny-text.intent", "2", headers=app)
+        with pytest.raises(InferenceServerException, match="is the default"):
+            client.unload_model("tiny-text", headers=ops)
 
 
 @pytest.mark.parametrize(

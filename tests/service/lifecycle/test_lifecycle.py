@@ -32,11 +32,10 @@ TEXTS = ("hello", "where is my card", "cancel it", "the balance of my card in ne
 
 
 @asynccontextmanager
-async def serving(*models: Path, warm: bool = True, **flags: str) -> AsyncIterator[Parts]:
+async def serving(*models: Path, **flags: object) -> AsyncIterator[Parts]:
     """A ready replica without a door."""
     parts = assemble(ServeSettings.of_flags(model=models, meter="modelled", slo="10s", **flags))
-    if warm:
-        await parts.lifecycle.warm()
+    await parts.lifecycle.warm()
     running = asyncio.create_task(parts.lifecycle.run())
     await asyncio.sleep(0)
     parts.replica.state = REPLICA_STATE_READY
@@ -249,6 +248,30 @@ async def test_changes_happen_one_at_a_time(model: Path) -> None:
         await asyncio.gather(*(parts.lifecycle.load("tiny-text", variant) for variant in variants))
         assert parts.lifecycle.models.default.variant == "int8"
         assert parts.lifecycle.replacements["tiny-text"] == 4
+
+
+async def test_known_answers_are_those_of_the_model_that_gave_them(model: Path) -> None:
+    """Other weights under the same version are another model; a variant that comes back finds its own."""
+    async with serving(model, cache_bytes=2**20) as parts:
+
+        async def asked() -> tuple[list[Scores], int]:
+            reply = await classify(parts, TEXTS)
+            return scores(reply), reply.usage.cached_texts
+
+        int8, computed = await asked()
+        assert computed == 0
+        assert await asked() == (int8, len(TEXTS))
+        await parts.lifecycle.load("tiny-text", "fp16")
+        fp16, cached = await asked()
+        assert cached == 0
+        assert not alike(fp16, int8)
+        await parts.lifecycle.load("tiny-text", "int8")
+        assert await asked() == (int8, len(TEXTS))
+        write_tiny_model(model, variants=("int8", "fp16"), seed=50)
+        await parts.lifecycle.reload("tiny-text")
+        other, cached = await asked()
+        assert cached == 0
+        assert not alike(other, int8)
 
 
 async def test_the_operating_point_switches_the_variant_behind_the_requests(model: Path) -> None:
