@@ -35,7 +35,7 @@ Ask = Callable[[ClassifyRequest], Awaitable[None]]
 async def _replica(**flags: object):  # type: ignore[no-untyped-def]
     parts: Parts = assemble(ServeSettings.of_flags(meter="modelled", max_delay="0s", **flags))
     parts.replica.state = REPLICA_STATE_READY
-    run = asyncio.create_task(parts.batcher.run())
+    run = asyncio.create_task(parts.lifecycle.run())
 
     async def ask(request: ClassifyRequest) -> None:
         await parts.inference.answer(request, parts.inference.arrival("Classify", None))

@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from service.lifecycle.loading import Makers
 from service.runtime.options import RuntimeOptions
-from service.server import Makers, run
+from service.server import run
 from service.settings import ServeSettings
 
 

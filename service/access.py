@@ -72,12 +72,13 @@ class Access:
 
     def caller(self, call: Call | None, role: Role) -> Caller:
         """Who calls; None shows nothing. Raises Refusal: UNAUTHENTICATED, PERMISSION_DENIED."""
-        tenant = self._tenant(call)
+        tenant = self.tenant(call)
         if role not in tenant.roles:
             raise permission_denied(tenant.name, role)
         return self._callers[tenant.name]
 
-    def _tenant(self, call: Call | None) -> Tenant:
+    def tenant(self, call: Call | None) -> Tenant:
+        """Who calls, whatever it may do. Raises Refusal: UNAUTHENTICATED."""
         directory = self._directory
         if directory.asks_for_keys and call is not None:
             key = _key_of(call)

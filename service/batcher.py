@@ -1,7 +1,9 @@
-"""Feeds the workers: asks the dispatcher what is due, gives it to who is idle, and ends requests.
+"""Feeds the workers with one model's texts: asks the dispatcher what is due, gives it to who is idle, and
+ends requests.
 
-Owns the futures of open requests, the workers and the time. What leaves when is decided in `queue`; who is
-answered, and when slack is short, in `dispatch`; the threads are `workers`'. `inference` awaits `answer`.
+Owns the futures of open requests and the time. What leaves when is decided in `queue`; who is answered, and
+when slack is short, in `dispatch`; the threads, and whose turn it is, are `workers`'. `inference` awaits
+`answer`.
 
 All of it runs in callbacks of the event loop: when texts have come (once for all that came in the same turn),
 when a worker is done, and when the queue asked to be looked at again. There is no task that would have to be
@@ -11,12 +13,10 @@ woken for it, and no timer for each request: one watches the earliest deadline.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from service.clocks import CardClock
@@ -24,7 +24,7 @@ from service.dispatch import Batch, Dispatcher, Outcome, Resolved
 from service.request import ComputedBatch, Request
 from service.spans import Tracer
 from service.statuses import Refusal, deadline_exceeded, internal, unavailable
-from service.workers import Engines, Workers, parts
+from service.workers import Engines, Work, Workers, parts
 
 log = logging.getLogger(__name__)
 
@@ -37,30 +37,22 @@ class BatchObserver(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Running:
-    """A batch that a worker computes: when it should be done, and the card's clock when it left."""
-
-    ends_s: float
-    begun_mhz: int
-
-
 class Batcher:
-    """One per replica. `run` is its task; `answer` may be awaited by any number of handlers."""
+    """One per resident model. `run` is its task; `answer` may be awaited by any number of handlers."""
 
     def __init__(
         self,
         dispatcher: Dispatcher,
         engines: Engines,
+        workers: Workers,
         observer: BatchObserver,
         card_clock: CardClock,
         tracer: Tracer | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.dispatcher = dispatcher
-        dispatcher.workers = len(engines.all)
-        self._apart = engines.apart
-        self._workers = Workers(engines.all, self._done)
+        self._engines = engines
+        self._workers = workers
         self._observer = observer
         self._card_clock = card_clock
         self._tracer = tracer
@@ -68,7 +60,7 @@ class Batcher:
         self._loop: asyncio.AbstractEventLoop | None = None  # while it runs
         self._broken: asyncio.Future[None] | None = None
         self._futures: dict[Request, asyncio.Future[None]] = {}
-        self._running: dict[Batch, _Running] = {}
+        self._begun_mhz: dict[Batch, int] = {}  # the card's clock when a batch left
         self._feeding = False  # `_feed` is due in this turn of the loop
         self._next_look: asyncio.TimerHandle | None = None
         self._expiry: asyncio.TimerHandle | None = None
@@ -76,9 +68,15 @@ class Batcher:
 
     def busy_s(self) -> float:
         """Seconds until a worker is expected to be free."""
-        if len(self._running) < len(self._workers):
-            return 0.0
-        return max(0.0, min(running.ends_s for running in self._running.values()) - self._clock())
+        return self._workers.free_in_s()
+
+    @property
+    def waits(self) -> bool:
+        return self.dispatcher.waiting_texts > 0
+
+    @property
+    def wanted_clock_mhz(self) -> int:
+        return self.dispatcher.wanted_clock_mhz
 
     async def answer(self, request: Request) -> None:
         """Returns when `request.results` are complete; raises Refusal. Cancelling withdraws it."""
@@ -98,14 +96,14 @@ class Batcher:
         """Until cancelled; then the requests still open are refused."""
         self._loop = asyncio.get_running_loop()
         self._broken = self._loop.create_future()
-        self._workers.start()
+        self._workers.join(self)
         try:
             self.retune()
             self._watch(min((r.deadline_s for r in self.dispatcher.open_requests), default=math.inf))
             await self._broken
         finally:
-            self._loop = None
-            self._workers.stop()
+            self._loop = self._broken = None
+            self._workers.leave(self)
             for timer in (self._next_look, self._expiry):
                 if timer is not None:
                     timer.cancel()
@@ -117,69 +115,79 @@ class Batcher:
         """What waits, or the operating point, has changed: it is looked at once in this turn of the loop."""
         if not self._feeding and self._loop is not None:
             self._feeding = True
-            self._loop.call_soon(self._guarded, self._feed)
+            self._loop.call_soon(self._guarded, self._look)
 
     def _guarded(self, act: Callable[[], None]) -> None:
         """A callback that breaks ends the replica, through `run`: it must not stay up and hang."""
         try:
             act()
         except Exception as error:
-            if self._broken is not None and not self._broken.done():
-                self._broken.set_exception(error)
+            self._break(error)
 
-    def _feed(self) -> None:
+    def _break(self, error: Exception) -> None:
+        if self._broken is not None and not self._broken.done():
+            self._broken.set_exception(error)
+
+    def _look(self) -> None:
         """Gives every idle worker what is due for it."""
         self._feeding = False
+        while self.feed() and self._workers.idle:
+            pass
+
+    def feed(self) -> bool:
+        """Gives idle workers the batch that is due, if one is; whether it did."""
+        try:
+            return self._feed()
+        except Exception as error:
+            self._break(error)
+            return False
+
+    def _feed(self) -> bool:
         if self._loop is None:
-            return
+            return False
         if self._next_look is not None:
             self._next_look.cancel()
             self._next_look = None
-        self.dispatcher.clock_mhz = self._card_clock.in_force_mhz
-        while len(self._running) < len(self._workers):
-            now_s = self._clock()
-            step = self.dispatcher.step(now_s, self._engine_left_s(now_s))
+        dispatcher = self.dispatcher
+        dispatcher.clock_mhz = self._card_clock.in_force_mhz
+        dispatcher.workers = self._workers.share(self)
+        now_s = self._clock()
+        gave = False
+        if self._workers.idle:
+            step = dispatcher.step(now_s, self._workers.left_s())
             self._resolve(step.resolved)
             if step.batch:
                 self._give(step.batch, now_s)
-            elif step.wake_at_s is None:
-                break
-            else:
+                gave = True
+                if not self._workers.idle:
+                    dispatcher.feel(now_s, self._workers.left_s())
+            elif step.wake_at_s is not None:
                 wait_s = max(0.0, step.wake_at_s - now_s)
-                self._next_look = self._loop.call_later(wait_s, self._guarded, self._feed)
-                break
+                self._next_look = self._loop.call_later(wait_s, self._guarded, self._look)
         else:
-            now_s = self._clock()
-            self.dispatcher.feel(now_s, self._engine_left_s(now_s))
-        self._card_clock.ask(self.dispatcher.wanted_clock_mhz)
+            dispatcher.feel(now_s, self._workers.left_s())
+        self._card_clock.ask(self._workers.wanted_clock_mhz)
+        return gave
 
     def _give(self, batch: Batch, now_s: float) -> None:
         """To one worker, or in parts to all that would idle."""
         service_time = self.dispatcher.service_time.current
-        idle = len(self._workers) - len(self._running)
-        alone = idle == 1 or not self._apart or self.dispatcher.waiting_texts > 0
+        idle = self._workers.idle
+        alone = idle == 1 or not self._engines.apart or self.waits
         for part in [batch] if alone else parts(batch, idle, service_time):
             padded = len(part) * max(text.tokens for text in part)
-            self._running[part] = _Running(now_s + service_time.batch_s(padded), self.dispatcher.clock_mhz)
-            self._workers.give(part)
-
-    def _engine_left_s(self, now_s: float) -> float:
-        return sum(max(0.0, running.ends_s - now_s) for running in self._running.values())
+            self._begun_mhz[part] = self.dispatcher.clock_mhz
+            ends_s = now_s + service_time.batch_s(padded)
+            self._workers.give(self, Work(part, self._engines, self._done, ends_s))
 
     def _done(self, batch: Batch, outcome: ComputedBatch | Exception) -> None:
-        """On a worker's thread."""
-        loop = self._loop
-        if loop is not None:
-            with contextlib.suppress(RuntimeError):  # the loop has just been closed
-                loop.call_soon_threadsafe(self._guarded, lambda: self._take(batch, outcome))
+        self._guarded(lambda: self._take(batch, outcome))
 
     def _take(self, batch: Batch, outcome: ComputedBatch | Exception) -> None:
-        """What a worker has done. It gets its next batch before this one's requests are answered."""
+        """What a worker has done."""
         if self._loop is None:
             return
-        running = self._running.pop(batch)
-        if self.dispatcher.waiting_texts:
-            self._feed()
+        begun_mhz = self._begun_mhz.pop(batch)
         if isinstance(outcome, Exception):
             log.error("a batch of %d texts failed", len(batch), exc_info=outcome)
             self._resolve(self.dispatcher.fail(batch))
@@ -188,7 +196,7 @@ class Batcher:
             if self._tracer is not None:
                 spans = {text.payload.request.span for text in batch} - {None}
                 self._tracer.batch(spans, len(batch), outcome)
-            self._resolve(self.dispatcher.complete(batch, outcome, joules, running.begun_mhz))
+            self._resolve(self.dispatcher.complete(batch, outcome, joules, begun_mhz))
         self.retune()  # after those who were answered: nothing is given in it that could have been before
 
     def _watch(self, deadline_s: float) -> None:

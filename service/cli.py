@@ -20,8 +20,14 @@ def _flag(text: str, default: str | None = None) -> typer.models.OptionInfo:
 
 
 def serve(
-    model: Annotated[Path | None, _flag("Model directory.", "the shipped support-text")] = None,
-    variant: Annotated[str | None, _flag("Precision variant.", "the model's own")] = None,
+    model: Annotated[
+        list[Path] | None,
+        _flag(
+            "Model directory; give it again for more models. The first is that of requests that name none.",
+            "the shipped support-text",
+        ),
+    ] = None,
+    variant: Annotated[str | None, _flag("Precision variant, of each model.", "the model's own")] = None,
     provider: Annotated[
         str | None, _flag("cpu, cuda or tensorrt; an error where it is missing.", "cpu")
     ] = None,
@@ -74,6 +80,9 @@ def serve(
     max_texts: Annotated[int | None, _flag("Texts a request.", "256")] = None,
     max_message_bytes: Annotated[int | None, _flag("Bytes a request message.", "1048576")] = None,
     default_deadline: Annotated[str | None, _flag("Of requests that bring none.", "30s")] = None,
+    memory_limit: Annotated[
+        str | None, _flag("A model that would need more memory isn't loaded, e.g. 400Mi.", "the machine's")
+    ] = None,
     tls_cert: Annotated[Path | None, _flag("PEM certificate chain: serve over TLS.", "plaintext")] = None,
     tls_key: Annotated[Path | None, _flag("PEM key of the certificate.")] = None,
     tls_client_ca: Annotated[

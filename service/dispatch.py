@@ -68,7 +68,7 @@ class Dispatcher:
         self.limits = limits  # these three are moved by the operating point
         self.slo_s = slo_s
         self.clocks = Clocks()
-        self.workers = 1  # that compute batches at once
+        self.workers = 1.0  # that compute its batches at once: a fraction of those it shares
         self.clock_mhz = 0  # that the card is locked to now; told by whoever sets it
         self.reflex_s_total = 0.0  # time in which the reflex was raised
         self._service_times = ServiceTimes(service_time)

@@ -41,6 +41,10 @@ class Engine:
         self._pad_token_id = pad_token_id
         self._clock = clock
 
+    def timed_by(self, clock: Callable[[], float]) -> Engine:
+        """The same encoder; batches are timed by another clock."""
+        return Engine(self._encoder, self._pad_token_id, clock)
+
     def compute(self, jobs: Sequence[TextJob]) -> ComputedBatch:
         """Raises whatever the encoder raises: then the whole batch has failed."""
         started_s = self._clock()

@@ -1,6 +1,6 @@
-"""The engines of a replica: as many sessions as its workers need, on the device it was told to use.
+"""The engines of a model: as many sessions as the workers need, on the device the replica was told to use.
 
-Called by `server` once at start.
+Called by `lifecycle.loading` for each model, and by `server`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def open_engines(
     spec, graph = directory.spec, directory.variant_file(variant)
     heads = {task.output: len(task.labels) for task in spec.tasks}
     options = _options(directory, variant, settings)
-    workers = settings.engine_workers or _default_workers(settings)
+    workers = workers_of(settings)
     encoders: Sequence[Encoder]
     if settings.provider != "cpu":
         buckets = Buckets(spec.max_tokens)
@@ -64,8 +64,11 @@ def most_texts(settings: ServeSettings) -> int:
     return MOST_PREPARED_TEXTS if settings.provider == "tensorrt" else MOST_TEXTS
 
 
-def _default_workers(settings: ServeSettings) -> int:
-    """All cores of a machine that is this replica's alone; in a fleet one, as its profile measured it."""
+def workers_of(settings: ServeSettings) -> int:
+    """By default all cores of a machine that is this replica's alone; in a fleet one, as its profile
+    measured it."""
+    if settings.engine_workers is not None:
+        return settings.engine_workers
     if settings.provider != "cpu" or settings.scaler is not None:
         return 1
     return max(1, min(MOST_DEFAULT_WORKERS, usable_cores() // settings.engine_threads))

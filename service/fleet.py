@@ -133,8 +133,7 @@ class FleetMember:
             if problem is not None:
                 log.warning("%s: not followed", problem)
             else:
-                dispatcher = replica.dispatcher
-                log.info("operating point %d: %s, %s", point.version, dispatcher.limits, dispatcher.clocks)
+                log.info("operating point %d: %s, %s", point.version, replica.limits, replica.clocks)
                 self._retuned()
             self._changed.set()
 

@@ -62,7 +62,7 @@ class Pass:
 
 
 class Gate:
-    """One per replica."""
+    """One per resident model; requests in flight are counted over all of them."""
 
     def __init__(
         self,

@@ -27,16 +27,17 @@ from minwatt.v1.inference_pb2 import (
     ModelIdentity,
     Usage,
 )
-from minwatt.v1.model_dir import ModelSpec, Task
+from minwatt.v1.model_dir import Task
 from service.access import Access, Caller
 from service.admission import AdmissionLimits
 from service.answers import text_job
-from service.batcher import Batcher, late
-from service.cache.known import KeepAt, KnownAnswers
+from service.batcher import late
+from service.cache.known import KeepAt
 from service.calls import Call
-from service.gate import Ask, Gate, Pass
+from service.gate import Ask, Pass
+from service.lifecycle.models import Models
+from service.lifecycle.resident import ResidentModel
 from service.logs import about
-from service.replica import Replica
 from service.request import FREE, Answered, Cost, Request
 from service.spans import RequestSpan, Tracer
 from service.statuses import (
@@ -81,37 +82,24 @@ class Arrival:
 
 
 class Inference:
-    """The model's answers to requests; one per replica."""
+    """The models' answers to requests; one per replica."""
 
     def __init__(
         self,
-        spec: ModelSpec,
-        tokenizer: TextTokenizer,
-        batcher: Batcher,
-        replica: Replica,
+        models: Models[ResidentModel],
         telemetry: Telemetry,
         limits: RequestLimits,
         access: Access,
-        known: KnownAnswers | None = None,
         tracer: Tracer | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._known = known
+        self._models = models
         self._tracer = tracer
-        self._spec = spec
-        self._tokenizer = tokenizer
-        self._batcher = batcher
-        self._replica = replica
         self._telemetry = telemetry
         self._limits = limits
         self._access = access
-        self._gate = Gate(batcher, replica, telemetry, limits.admission, clock)
         self._clock = clock
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tokenizer")
-        identity = replica.identity
-        self._identity = ModelIdentity(
-            name=identity.model, version=identity.model_version, variant=identity.variant
-        )
 
     def arrival(self, method: str, call: Call | None, timeout_s: float | None = None) -> Arrival:
         """Counts a request at the door. `timeout_s`: its own beside the call's; neither: the default."""
@@ -124,13 +112,13 @@ class Inference:
         return Arrival(method, now_s, deadline_s, call, span)
 
     def check_caller(self, call: Call) -> None:
-        """Of calls that want no answer to a text. Raises Refusal where who calls may not `infer`."""
-        self._access.caller(call, "infer")
+        """Of calls that want no answer to a text. Raises Refusal where who calls is not known."""
+        self._access.tenant(call)
 
     async def answer(self, message: AnyRequest | Unreadable, arrival: Arrival) -> AnyResponse:
         """The reply. Raises Refusal; cancelling it withdraws the request. Each way out is counted once."""
         try:
-            answered = await self._answered(message, arrival)
+            answered, identity = await self._answered(message, arrival)
         except asyncio.CancelledError:
             self._left_by_client(arrival)
             raise
@@ -139,7 +127,7 @@ class Inference:
         except Exception as error:
             log.exception("%s failed", arrival.method, extra=about(arrival.call, {}))
             raise self._counted(arrival, internal(f"unexpected {type(error).__name__}")) from error
-        reply = self._reply(cast(AnyRequest, message), answered)
+        reply = self._reply(cast(AnyRequest, message), answered, identity)
         self._telemetry.answered(
             arrival.method, self._clock() - arrival.arrived_s, answered.cost, len(answered.results)
         )
@@ -178,32 +166,43 @@ class Inference:
                 arrival.caller.usage.outcomes["cancelled"] += 1
             self._ended(arrival, "CANCELLED")
 
-    async def _answered(self, message: AnyRequest | Unreadable, arrival: Arrival) -> Answered:
-        """Cheap refusals first: who calls, whether there is room, and only then what the texts are."""
+    async def _answered(
+        self, message: AnyRequest | Unreadable, arrival: Arrival
+    ) -> tuple[Answered, ModelIdentity]:
+        """By the model that is there now, to the end, whichever takes its place meanwhile."""
         caller = arrival.caller = self._access.caller(arrival.call, "infer")
-        self._gate.check_open()
+        self._models.default.gate.check_open()
         if isinstance(message, Unreadable):
             raise message.refusal
+        with self._models.using(message.model) as model:
+            return await self._answered_by(model, message, arrival, caller), model.identity
+
+    async def _answered_by(
+        self, model: ResidentModel, message: AnyRequest, arrival: Arrival, caller: Caller
+    ) -> Answered:
+        """Cheap refusals first: whether there is room, and only then what the texts are."""
+        gate, known = model.gate, model.known
         count = len(message.texts)
         if not 0 < count <= self._limits.max_texts:
-            check(message, self._spec, self._limits.max_texts)  # raises: there will never be room
+            check(message, model.spec, self._limits.max_texts)  # raises: there will never be room
         batch = message.options.priority == PRIORITY_BATCH
         ask = Ask(count, message.ByteSize(), batch, arrival.arrived_s, arrival.deadline_s)
-        entered = self._gate.enter(ask, caller)
+        entered = gate.enter(ask, caller)
         try:
-            task, options = check(message, self._spec, self._limits.max_texts)
+            task, options = check(message, model.spec, self._limits.max_texts)
             texts = list(message.texts)
-            compute = partial(self._computed, task, options, texts, arrival, entered)
-            if self._known is not None and not options.no_cache:
+            compute = partial(self._computed, model, task, options, texts, arrival, entered)
+            if known is not None and not options.no_cache:
                 scope = caller.tenant.name  # or tenants could learn of each other's texts
-                return await self._known.answered(task, options, texts, compute, arrival.deadline_s, scope)
+                return await known.answered(task, options, texts, compute, arrival.deadline_s, scope)
             request = await compute(range(count))
             return Answered(request.results, request.cost)
         finally:
-            self._gate.leave(entered)
+            gate.leave(entered)
 
     async def _computed(
         self,
+        model: ResidentModel,
         task: Task,
         options: Options,
         texts: Sequence[str],
@@ -214,10 +213,10 @@ class Inference:
     ) -> Request:
         """Of `texts` those at `indexes`, computed; `keep` is given their packed answers."""
         begun_s = self._clock()
-        encoded = await self._tokenize(texts, indexes, options.truncate)
+        encoded = await self._tokenize(model.tokenizer, texts, indexes, options.truncate)
         if arrival.span is not None:
             arrival.span.stage("tokenise", begun_s, self._clock())
-        self._gate.tokenized(entered, sum(map(len, encoded)), len(indexes))
+        model.gate.tokenized(entered, sum(map(len, encoded)), len(indexes))
         jobs = [
             text_job(task, options, texts[index], tokens, keep=None if keep is None else partial(keep, index))
             for index, tokens in zip(indexes, encoded, strict=True)
@@ -225,27 +224,27 @@ class Inference:
         request = Request(
             jobs, arrival.arrived_s, entered.due_s, arrival.deadline_s, entered.share, span=arrival.span
         )
-        await self._batcher.answer(request)
-        self._gate.answered(entered)
+        await model.batcher.answer(request)
+        model.gate.answered(entered)
         return request
 
     async def _tokenize(
-        self, texts: Sequence[str], indexes: Sequence[int], truncate: bool
+        self, tokenizer: TextTokenizer, texts: Sequence[str], indexes: Sequence[int], truncate: bool
     ) -> list[EncodedText]:
         """Short texts at once: their tokens take less time than the way to a thread and back. Else in slices
         on the tokenizer's thread, so that a request of many texts does not hold up all others."""
         if sum(len(texts[index]) for index in indexes) <= TOKENIZED_HERE_CHARACTERS:
             here = [texts[index] for index in indexes]
-            return _fitting(self._tokenizer.encode(here, truncate), indexes)
+            return _fitting(tokenizer.encode(here, truncate), indexes)
         loop = asyncio.get_running_loop()
         encoded: list[EncodedText] = []
         for first in range(0, len(indexes), TOKENIZED_AT_ONCE):
             some = [texts[index] for index in indexes[first : first + TOKENIZED_AT_ONCE]]
-            tokens = await loop.run_in_executor(self._thread, self._tokenizer.encode, some, truncate)
+            tokens = await loop.run_in_executor(self._thread, tokenizer.encode, some, truncate)
             encoded += _fitting(tokens, indexes[first:])
         return encoded
 
-    def _reply(self, message: AnyRequest, answered: Answered) -> AnyResponse:
+    def _reply(self, message: AnyRequest, answered: Answered, identity: ModelIdentity) -> AnyResponse:
         cost = answered.cost
         source = "unknown" if cost.energy_j is None else self._telemetry.energy_source
         usage = Usage(
@@ -259,9 +258,9 @@ class Inference:
         )
         if isinstance(message, ClassifyRequest):
             labels = cast(list[Classification], answered.results)
-            return ClassifyResponse(results=labels, usage=usage, model=self._identity)
+            return ClassifyResponse(results=labels, usage=usage, model=identity)
         entities = cast(list[EntityList], answered.results)
-        return ExtractEntitiesResponse(results=entities, usage=usage, model=self._identity)
+        return ExtractEntitiesResponse(results=entities, usage=usage, model=identity)
 
     def close(self) -> None:
         self._thread.shutdown(wait=False)

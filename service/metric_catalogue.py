@@ -33,9 +33,9 @@ LABELS = {
     "tenant": "a name in the file of `--tenants`",
     "source": "where joules come from: `nvml`, `rapl`, `modelled`, `replayed`; one value a replica",
     "part": "`start_up`, `idle`, `requests`, `unpriced`",
-    "model": "one value a replica",
-    "version": "one value a replica",
-    "variant": "one value a replica",
+    "model": "a model that the replica was started with",
+    "version": "of a model that is resident now",
+    "variant": "of a model that is resident now",
     "replica_id": "one value a replica",
 }
 
@@ -85,6 +85,9 @@ FAMILIES = (
     Family(
         "minwatt_replica", "info", "What this replica serves.", ("model", "version", "variant", "replica_id")
     ),
+    Family("minwatt_model", "info", "Resident now.", ("model", "version", "variant")),
+    Family("minwatt_model_replacements", "counter", "Loaded and put in its place.", ("model",)),
+    Family("minwatt_model_reload_failures", "counter", "Refused; what was there keeps serving.", ("model",)),
     Family("minwatt_ready", "gauge", "1 while this replica takes requests."),
     Family("minwatt_start_up_seconds", "gauge", "From process start to ready."),
     Family("minwatt_queue_depth_texts", "gauge", "Texts that wait."),

@@ -7,7 +7,8 @@ gauges are read from the replica at each scrape.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Protocol
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, start_http_server
@@ -26,11 +27,22 @@ from minwatt.v1.fleet_pb2 import REPLICA_STATE_READY
 from service.access import Access
 from service.cache.flights import Store, TextCounts
 from service.metric_catalogue import BY_NAME, SIZE_BUCKETS, TOKEN_BUCKETS, buckets
-from service.replica import Sources
+from service.replica import Residents, Sources
 from service.statuses import REASONS
 from service.tally import Tally
 
 HZ_PER_MHZ = 1_000_000
+
+
+class ModelChanges(Protocol):
+    """Counts by model name since the start, and what is resident now."""
+
+    @property
+    def models(self) -> Residents: ...
+    @property
+    def replacements(self) -> Mapping[str, int]: ...
+    @property
+    def failures(self) -> Mapping[str, int]: ...
 
 
 class Metrics:
@@ -40,7 +52,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._server: WSGIServer | None = None
 
-        slo_s = sources.replica.dispatcher.slo_s
+        slo_s = sources.replica.slo_s
         self._latency_bounds = buckets(BY_NAME["minwatt_request_duration_seconds"], slo_s)
         self.requests: dict[tuple[str, str], Tally] = {}  # by method and gRPC status
         self.queue = Tally(self._latency_bounds)
@@ -60,6 +72,10 @@ class Metrics:
     def watch_cache(self, texts: TextCounts, store: Store) -> None:
         """Shows a cache where there is one."""
         self.registry.register(_Known(texts, store))
+
+    def watch_models(self, changes: ModelChanges) -> None:
+        """What is resident, and what was refused."""
+        self.registry.register(_ByModel(changes))
 
     def serve(self, host: str, port: int) -> int:
         """Serves `/metrics`; returns the port. Raises UsageError when it is taken."""
@@ -158,24 +174,24 @@ class _Present(Collector):
 
     def collect(self) -> Iterator[Metric]:
         replica, counters = self._sources.replica, self._sources.counters
-        who, dispatcher = replica.identity, replica.dispatcher
+        who = replica.identity
         values = (who.model, who.model_version, who.variant, who.replica_id)
         info = BY_NAME["minwatt_replica"]
         yield InfoMetricFamily(info.name, info.text, dict(zip(info.labels, values, strict=True)))
         yield _single("minwatt_ready", replica.state == REPLICA_STATE_READY)
         yield _single("minwatt_start_up_seconds", replica.start_up_s)
-        yield _single("minwatt_queue_depth_texts", dispatcher.waiting_texts)
-        yield _single("minwatt_batch_class_queue_depth_texts", dispatcher.waiting_batch_class_texts)
+        yield _single("minwatt_queue_depth_texts", replica.waiting_texts)
+        yield _single("minwatt_batch_class_queue_depth_texts", replica.waiting_batch_class_texts)
         yield _single("minwatt_in_flight_requests", counters.in_flight)
-        yield _single("minwatt_slo_seconds", dispatcher.slo_s)
-        yield _single("minwatt_max_batch_texts", dispatcher.limits.max_texts)
-        yield _single("minwatt_max_delay_seconds", dispatcher.limits.max_delay_s)
+        yield _single("minwatt_slo_seconds", replica.slo_s)
+        yield _single("minwatt_max_batch_texts", replica.limits.max_texts)
+        yield _single("minwatt_max_delay_seconds", replica.limits.max_delay_s)
         yield _single("minwatt_operating_point_version", replica.operating_point_version)
-        yield _single("minwatt_reflex_raised", dispatcher.raised)
+        yield _single("minwatt_reflex_raised", replica.raised)
         yield _single("minwatt_shedding", replica.shed_low_priority)
         yield _single("minwatt_arrivals", counters.arrivals)
         yield _single("minwatt_engine_busy_seconds", counters.busy_s)
-        yield _single("minwatt_reflex_seconds", dispatcher.reflex_s_total)
+        yield _single("minwatt_reflex_seconds", replica.reflex_s_total)
         yield from self._clock()
         yield from self._energy()
 
@@ -225,3 +241,22 @@ class _ByTenant(Collector):
         yield _family(
             "minwatt_tenant_in_flight_requests", *(((name,), usage.in_flight) for name, usage in callers)
         )
+
+
+class _ByModel(Collector):
+    """Names are those of the models that the replica was started with: never more labels."""
+
+    def __init__(self, changes: ModelChanges) -> None:
+        self._changes = changes
+
+    def collect(self) -> Iterator[Metric]:
+        info = BY_NAME["minwatt_model"]
+        resident = InfoMetricFamily(info.name, info.text, labels=["model"])
+        for name, model in self._changes.models.by_name.items():
+            resident.add_metric([name], {"version": model.directory.spec.version, "variant": model.variant})
+        yield resident
+        for family, counts in (
+            ("minwatt_model_replacements", self._changes.replacements),
+            ("minwatt_model_reload_failures", self._changes.failures),
+        ):
+            yield _family(family, *(((name,), count) for name, count in counts.items()))

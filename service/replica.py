@@ -1,14 +1,19 @@
 """What this replica is and does now: identity, state, operating point.
 
-Moved by `server` (state) and `fleet` (operating point); read by `inference`, `metrics` and the reports.
+Moved by `server` (state), `fleet` (operating point) and `lifecycle` (models); read by `inference`, `metrics`
+and the reports. The operating point's bounds hold for every resident model; its variant is that of the
+default one.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from minwatt.v1.fleet_pb2 import REPLICA_STATE_STARTING, OperatingPoint, ReplicaState
+from minwatt.v1.model_dir import ModelDirectory
 from service.clocks import CardClock
 from service.counters import Counters
 from service.dispatch import Clocks, Dispatcher
@@ -30,24 +35,105 @@ class Identity:
     pid: int
 
 
-class Replica:
-    """The present of one server process."""
+class Resident(Protocol):
+    """What a replica asks of a model that it serves."""
 
-    def __init__(self, identity: Identity, dispatcher: Dispatcher, most_texts: int = MOST_TEXTS) -> None:
-        """`most_texts`: a batch that the engine takes."""
-        self.identity = identity
+    @property
+    def name(self) -> str: ...
+    @property
+    def directory(self) -> ModelDirectory: ...
+    @property
+    def variant(self) -> str: ...
+    @property
+    def dispatcher(self) -> Dispatcher: ...
+
+
+class Residents(Protocol):
+    """The models that are served now."""
+
+    @property
+    def default(self) -> Resident: ...
+    @property
+    def by_name(self) -> Mapping[str, Resident]: ...
+
+
+class Replica:
+    """The present of one server process. `serve` is called before anything else is asked of it."""
+
+    def __init__(
+        self, started_as: Identity, limits: BatchLimits, slo_s: float, most_texts: int = MOST_TEXTS
+    ) -> None:
+        """`most_texts`: a batch that the engines take."""
+        self._started_as = started_as
+        self._most_texts = most_texts
         self.state: ReplicaState.ValueType = REPLICA_STATE_STARTING
         self.address = ""
         self.start_up_s = 0.0  # from process start to ready; 0 while starting
-        self.operating_point_version = 0
         self.shed_low_priority = False
-        self.dispatcher = dispatcher
-        self._most_texts = most_texts
+        self.limits = limits  # these three are the operating point's
+        self.slo_s = slo_s
+        self.clocks = Clocks()
+        self.operating_point_version = 0  # in force, its variant too
+        self.own_variant = ""  # of the default model, where the operating point names none
+        self.wanted_variant = ""
+        self._followed_version = 0  # its bounds are in force, its variant may not be yet
+        self._retired_reflex_s = 0.0
+
+    def serve(self, models: Residents) -> None:
+        self.models = models
+        self.own_variant = self.wanted_variant = models.default.variant
+
+    @property
+    def identity(self) -> Identity:
+        """With the default model as it is now."""
+        default = self.models.default
+        version = default.directory.spec.version
+        return replace(self._started_as, model_version=version, variant=default.variant)
+
+    @property
+    def default(self) -> Resident:
+        """The model of requests that name none; the one that the fleet plans with."""
+        return self.models.default
+
+    @property
+    def dispatcher(self) -> Dispatcher:
+        """The default model's."""
+        return self.models.default.dispatcher
+
+    @property
+    def waiting_texts(self) -> int:
+        return sum(model.dispatcher.waiting_texts for model in self.models.by_name.values())
+
+    @property
+    def waiting_batch_class_texts(self) -> int:
+        return sum(model.dispatcher.waiting_batch_class_texts for model in self.models.by_name.values())
+
+    @property
+    def raised(self) -> bool:
+        """Whether slack is short."""
+        return any(model.dispatcher.raised for model in self.models.by_name.values())
+
+    @property
+    def reflex_s_total(self) -> float:
+        """Model-seconds in which slack was short; never less than it was."""
+        resident = self.models.by_name.values()
+        return self._retired_reflex_s + sum(model.dispatcher.reflex_s_total for model in resident)
+
+    def retired(self, model: Resident) -> None:
+        """Call as another one takes its place."""
+        self._retired_reflex_s += model.dispatcher.reflex_s_total
+
+    def apply_to(self, dispatcher: Dispatcher) -> None:
+        """A model's queue goes by the operating point in force."""
+        dispatcher.limits, dispatcher.slo_s, dispatcher.clocks = self.limits, self.slo_s, self.clocks
 
     def operate_at(self, point: OperatingPoint) -> str | None:
-        """Moves all but the variant; a zero bound or SLO stays. Returns why, if it can't be followed."""
-        if point.version < self.operating_point_version:
-            return f"operating point {point.version}: {self.operating_point_version} is in force and newer"
+        """Moves all but the variant, which is then wanted; a zero bound or SLO stays.
+
+        Returns why, if it can't be followed: then nothing is moved.
+        """
+        if point.version < self._followed_version:
+            return f"operating point {point.version}: {self._followed_version} is in force and newer"
         times_s = (point.max_delay_seconds, point.slo_latency_seconds)
         if not all(0 <= time_s < math.inf for time_s in times_s):
             return (
@@ -61,22 +147,31 @@ class Replica:
         if max(point.sm_clock_mhz, point.reflex_sm_clock_mhz) > MOST_CLOCK_MHZ:
             asked_mhz = f"{point.sm_clock_mhz} and {point.reflex_sm_clock_mhz} MHz"
             return f"operating point {point.version}: clocks of {asked_mhz}: allowed: {MOST_CLOCK_MHZ}"
-        if point.variant not in {"", self.identity.variant}:
-            serves = self.identity.variant
-            return (
-                f"operating point {point.version}: variant {point.variant!r}: this replica serves {serves!r}"
-            )
-        limits = self.dispatcher.limits
-        self.dispatcher.limits = BatchLimits(
-            point.max_batch_texts or limits.max_texts,
-            point.max_batch_tokens or limits.max_padded_tokens,
+        variant = point.variant or self.own_variant
+        if variant != self.default.variant:
+            there = self.default.directory.present_variants()
+            if variant not in there:
+                listed = ", ".join(there)
+                return f"operating point {point.version}: variant {variant!r}: this replica has {listed}"
+        self.limits = BatchLimits(
+            point.max_batch_texts or self.limits.max_texts,
+            point.max_batch_tokens or self.limits.max_padded_tokens,
             point.max_delay_seconds,
         )
-        self.dispatcher.slo_s = point.slo_latency_seconds or self.dispatcher.slo_s
-        self.dispatcher.clocks = Clocks(point.sm_clock_mhz, point.reflex_sm_clock_mhz)
+        self.slo_s = point.slo_latency_seconds or self.slo_s
+        self.clocks = Clocks(point.sm_clock_mhz, point.reflex_sm_clock_mhz)
+        for model in self.models.by_name.values():
+            self.apply_to(model.dispatcher)
         self.shed_low_priority = point.shed_low_priority
-        self.operating_point_version = point.version
+        self._followed_version = point.version
+        self.wanted_variant = variant
+        self.settle()
         return None
+
+    def settle(self) -> None:
+        """The operating point is in force once its variant is."""
+        if self.default.variant == self.wanted_variant:
+            self.operating_point_version = self._followed_version
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ def report(sources: Sources, sequence: int, interval_s: float) -> ReplicaReport:
         refusals_total=refusals,
         tokens_total=counters.tokens,
         padded_tokens_total=counters.padded_tokens,
-        queue_depth=replica.dispatcher.waiting_texts,
+        queue_depth=replica.waiting_texts,
         in_flight=counters.in_flight,
         latency_sketch=counters.take_latency_sketch(),
         batch_sizes_total=dict(counters.batch_sizes),
@@ -47,7 +47,7 @@ def report(sources: Sources, sequence: int, interval_s: float) -> ReplicaReport:
         pid=who.pid,
         host=who.host,
         address=replica.address,
-        reflex_seconds_total=replica.dispatcher.reflex_s_total,
+        reflex_seconds_total=replica.reflex_s_total,
         sm_clock_mhz=sources.card_clock.in_force_mhz,
         sm_clock_refused=sources.card_clock.refused,
     )

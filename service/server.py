@@ -11,13 +11,12 @@ import logging
 import os
 import signal
 import socket
+import time
 import uuid
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from energy.modelled import this_process
-from minwatt.v1.errors import UsageError
 from minwatt.v1.fleet_pb2 import REPLICA_STATE_DRAINING, REPLICA_STATE_READY
 from minwatt.v1.inference_pb2 import DESCRIPTOR as TEXT_INFERENCE
 from minwatt.v1.model_dir import ModelDirectory
@@ -26,31 +25,33 @@ from service.admission import AdmissionLimits
 from service.batcher import Batcher
 from service.cache.opening import Cache, open_cache
 from service.clocks import CardClock, clocks_of_this_machine
-from service.collate import Shape
 from service.counters import Counters
 from service.dispatch import Dispatcher
 from service.door import Door, DoorOptions, authority
-from service.engines import MakeEncoder, most_texts, open_engines, warm_shapes
+from service.engines import most_texts, workers_of
 from service.fleet import FleetMember
 from service.front.tls import TlsFiles
+from service.gate import Gate
 from service.inference import Inference, RequestLimits
+from service.lifecycle.lifecycle import Lifecycle
+from service.lifecycle.loading import AS_SERVED, Loader, Makers, first_models
+from service.lifecycle.memory import Memory, container_limit_bytes
+from service.lifecycle.resident import Loaded, ResidentModel
 from service.metrics import Metrics
 from service.oip.models import Deployed
 from service.oip.open_inference_pb2 import DESCRIPTOR as OPEN_INFERENCE
+from service.oip.repository import Repository
 from service.oip.service import Served, open_inference
 from service.power import PowerBook, meter_of
 from service.queue import BatchLimits
 from service.replica import Identity, Replica, Sources
 from service.rpc import RpcLimits, text_inference
-from service.runtime.onnx import OnnxEncoder
 from service.service_time import ServiceTimeEstimate
 from service.settings import ServeSettings
 from service.spans import Tracer
 from service.telemetry import Telemetry
 from service.tenants import OPEN_DIRECTORY, read_tenants
-from service.tokenize import TextTokenizer
-from service.warm_up import warm_up
-from service.workers import Engines
+from service.workers import Workers
 
 log = logging.getLogger(__name__)
 
@@ -59,14 +60,11 @@ log = logging.getLogger(__name__)
 class Parts:
     """A replica put together, not yet serving."""
 
-    directory: ModelDirectory
-    engines: Engines
-    to_warm: Sequence[Shape]
     replica: Replica
     counters: Counters
     power: PowerBook
     metrics: Metrics
-    batcher: Batcher
+    lifecycle: Lifecycle
     inference: Inference
     card_clock: CardClock
     access: Access
@@ -74,62 +72,52 @@ class Parts:
     tracer: Tracer | None
 
 
-@dataclass(frozen=True, slots=True)
-class Makers:
-    """What makes a replica's encoder and its tokenizer; a benchmark puts its own in their place."""
-
-    encoder: MakeEncoder = OnnxEncoder
-    tokenizer: Callable[[Path, int], TextTokenizer] = TextTokenizer
-
-
-def assemble(settings: ServeSettings, makers: Makers = Makers()) -> Parts:
-    """Loads the model, opens the meter and, where it may set clocks, the card. Raises UsageError."""
+def assemble(settings: ServeSettings, makers: Makers = AS_SERVED) -> Parts:
+    """Loads the models, opens the meter and, where it may set clocks, the card. Raises UsageError."""
     access = Access(OPEN_DIRECTORY if settings.tenants is None else read_tenants(settings.tenants))
-    directory = ModelDirectory.open(settings.model)
-    spec = directory.spec
-    variant = settings.variant or spec.default_variant
-    tokenizer = makers.tokenizer(directory.tokenizer_file(), spec.max_tokens)
-    engines = open_engines(directory, variant, settings, makers.encoder)
     power = PowerBook(meter_of(settings.meter), settings.engine_threads)
     card_clock = CardClock(clocks_of_this_machine() if settings.gpu_clocks else None)
-
     limits = BatchLimits(settings.max_batch_texts, settings.max_batch_tokens, settings.max_delay_s)
-    dispatcher = Dispatcher(limits, ServiceTimeEstimate(), settings.slo_s)
-    replica_id = settings.replica_id or f"{spec.name}-{uuid.uuid4().hex[:8]}"
-    identity = Identity(replica_id, spec.name, spec.version, variant, socket.gethostname(), os.getpid())
-    replica = Replica(identity, dispatcher, most_texts(settings))
+    identity = _identity(settings)
+    replica = Replica(identity, limits, settings.slo_s, most_texts(settings))
     counters = Counters()
     metrics = Metrics(Sources(replica, counters, power, card_clock))
     metrics.watch(access)
     telemetry = Telemetry(counters, metrics, power)
     tracer = _tracer(settings, identity)
-    batcher = Batcher(dispatcher, engines, telemetry, card_clock, tracer)
     bounds = RequestLimits(
         settings.max_texts,
         settings.default_deadline_s,
         AdmissionLimits(settings.max_in_flight, settings.max_queue_texts),
     )
     cache = open_cache(settings)
-    known = None
     if cache is not None:
         metrics.watch_cache(cache.flights.texts, cache.flights.store)
-        known = cache.of_model(spec, variant, settings.provider)
-    inference = Inference(spec, tokenizer, batcher, replica, telemetry, bounds, access, known, tracer)
-    return Parts(
-        directory,
-        engines,
-        warm_shapes(spec, limits, settings),
-        replica,
-        counters,
-        power,
-        metrics,
-        batcher,
-        inference,
-        card_clock,
-        access,
-        cache,
-        tracer,
-    )
+    workers = Workers(workers_of(settings))
+
+    def assembled(loaded: Loaded) -> ResidentModel:
+        dispatcher = Dispatcher(replica.limits, ServiceTimeEstimate(), replica.slo_s)
+        batcher = Batcher(dispatcher, loaded.engines, workers, telemetry, card_clock, tracer)
+        gate = Gate(batcher, replica, telemetry, bounds.admission, time.monotonic)
+        known = None
+        if cache is not None:
+            known = cache.of_model(loaded.directory.spec, loaded.variant, settings.provider)
+        return ResidentModel(loaded, batcher, gate, known)
+
+    loader = Loader(settings, makers, assembled)
+    memory = Memory(settings.memory_limit, container_limit_bytes())
+    lifecycle = Lifecycle(loader, first_models(loader, memory, settings), workers, replica, memory)
+    metrics.watch_models(lifecycle)
+    inference = Inference(lifecycle.models, telemetry, bounds, access, tracer)
+    return Parts(replica, counters, power, metrics, lifecycle, inference, card_clock, access, cache, tracer)
+
+
+def _identity(settings: ServeSettings) -> Identity:
+    """As the replica starts. Raises UsageError."""
+    spec = ModelDirectory.open(settings.model[0]).spec
+    replica_id = settings.replica_id or f"{spec.name}-{uuid.uuid4().hex[:8]}"
+    variant = settings.variant or spec.default_variant
+    return Identity(replica_id, spec.name, spec.version, variant, socket.gethostname(), os.getpid())
 
 
 def _tracer(settings: ServeSettings, identity: Identity) -> Tracer | None:
@@ -140,11 +128,13 @@ def _tracer(settings: ServeSettings, identity: Identity) -> Tracer | None:
     return otlp_tracer(settings.otlp_endpoint, identity, settings.trace_ratio)
 
 
-async def run(settings: ServeSettings, on_ready: Callable[[str], None], makers: Makers = Makers()) -> None:
+async def run(settings: ServeSettings, on_ready: Callable[[str], None], makers: Makers = AS_SERVED) -> None:
     """Serves until SIGTERM or SIGINT, then drains; `on_ready` is told where. Raises UsageError."""
     last_acts: list[Callable[[], None]] = []
     stop = _stop_signal(last_acts)
     parts = assemble(settings, makers)
+    if not os.isatty(0):  # on a terminal the signal says that it was closed: then the replica ends too
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, parts.lifecycle.begin_reload_changed)
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(parts.card_clock.close)
         last_acts.append(parts.card_clock.close)
@@ -170,9 +160,9 @@ async def run(settings: ServeSettings, on_ready: Callable[[str], None], makers: 
         if not settings.reuse_port:
             parts.replica.address = await door.open(services, files)
         loops = [_start(parts.power.keep_reading(), stack)]
-        await _warm(parts)
+        await parts.lifecycle.warm()
         await parts.power.share()
-        loops += [_start(parts.card_clock.run(), stack), _start(parts.batcher.run(), stack)]
+        loops += [_start(parts.card_clock.run(), stack), _start(parts.lifecycle.run(), stack)]
         if settings.tenants is not None:
             loops.append(_start(parts.access.keep_reading(settings.tenants), stack))
         if settings.reuse_port:
@@ -201,24 +191,16 @@ async def _drain(settings: ServeSettings, parts: Parts, door: Door, member: Flee
     await parts.power.read()  # for the last report
 
 
-async def _warm(parts: Parts) -> None:
-    """On another thread, so that health checks and reports go on meanwhile. Raises UsageError."""
-    dispatcher = parts.replica.dispatcher
-    spec = parts.directory.spec
-    outputs = [task.output for task in spec.tasks]
-    try:
-        dispatcher.warmed_up(await asyncio.to_thread(warm_up, parts.engines.all, outputs, parts.to_warm))
-    except Exception as error:  # whatever the runtime raises: this model can't be served
-        why = " ".join(str(error).split())[:300]
-        raise UsageError(f"{parts.directory.path}: the model fails in warm-up: {why}") from error
-
-
 def _joined(settings: ServeSettings, parts: Parts, stack: contextlib.AsyncExitStack) -> FleetMember | None:
     """Joins the fleet where there is a scaler; leaves it, with a last report, as the stack unwinds."""
     if settings.scaler is None:
         return None
     sources = Sources(parts.replica, parts.counters, parts.power, parts.card_clock)
-    member = FleetMember(settings.scaler, sources, parts.batcher.retune)
+    member = FleetMember(settings.scaler, sources, parts.lifecycle.follow)
+    parts.lifecycle.changed = member.changed
+    default, *others = parts.lifecycle.models.by_name
+    if others:
+        log.warning("the fleet is planned as if all requests were of model %s", default)
     stack.push_async_callback(member.leave, asyncio.create_task(member.run()))
     return member
 
@@ -261,11 +243,10 @@ def _stop_signal(last_acts: Sequence[Callable[[], None]]) -> asyncio.Event:
 
 
 def _served(settings: ServeSettings, parts: Parts) -> Served:
-    spec = parts.directory.spec
     return Served(
-        spec,
         parts.replica,
-        Deployed(parts.replica.identity.variant, settings.provider, settings.max_texts, spec.max_tokens),
+        Repository(parts.lifecycle, lambda call: parts.access.caller(call, "admin")),
+        Deployed(settings.provider, settings.max_texts),
         settings.max_message_bytes,
         settings.max_in_flight,
     )
@@ -287,8 +268,8 @@ def _door_options(settings: ServeSettings) -> DoorOptions:
 
 
 def _ready_line(parts: Parts, metrics_url: str) -> str:
-    who = parts.replica.identity
+    models = ", ".join(map(str, parts.lifecycle.models.by_name.values()))
     return (
         f"ready: grpc {parts.replica.address} · metrics {metrics_url} · "
-        f"model {who.model} {who.model_version} {who.variant} · watts {parts.power.source}"
+        f"model {models} · watts {parts.power.source}"
     )

@@ -10,11 +10,19 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from minwatt.resources import default_model_dir
 from minwatt.v1.errors import one_line
-from minwatt.v1.quantities import in_range, parse_duration_s
+from minwatt.v1.quantities import in_range, parse_bytes, parse_duration_s
 from service.queue import MOST_PADDED_TOKENS, MOST_TEXTS
 from service.runtime.options import MOST_PREPARED_TEXTS
 
@@ -28,6 +36,14 @@ def _address(value: str) -> str:
     if match is None or not 0 < int(match[1]) < 65536:
         raise ValueError("allowed: HOST:PORT, e.g. 127.0.0.1:9000")
     return value
+
+
+def _one_or_more(value: Any) -> Any:
+    return (value,) if isinstance(value, str | Path) else tuple(value)
+
+
+def _whole_bytes(value: object) -> float:
+    return round(parse_bytes(value))
 
 
 def cache_dir() -> Path:
@@ -56,6 +72,8 @@ Address = Annotated[str, AfterValidator(_address)]
 Url = Annotated[str, AfterValidator(_url)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Count = Annotated[int, Field(ge=1)]
+Models = Annotated[tuple[Path, ...], BeforeValidator(_one_or_more), Field(min_length=1)]
+Memory = Annotated[int, in_range(_whole_bytes, 2**20, 2**50, "1Mi to 1048576Gi")]
 
 
 class ServeSettings(BaseModel):
@@ -63,8 +81,8 @@ class ServeSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=_flag)
 
-    model: Path = Field(default_factory=default_model_dir)
-    variant: str | None = None  # None: the model's default
+    model: Models = Field(default_factory=lambda: (default_model_dir(),))  # the first is the default
+    variant: str | None = None  # of each; None: the model's default
     provider: Literal["cpu", "cuda", "tensorrt"] = "cpu"
     engine_threads: Annotated[int, Field(ge=1, le=256)] = 1
     engine_workers: Annotated[int, Field(ge=1, le=256)] | None = None  # None: `server` decides
@@ -95,6 +113,7 @@ class ServeSettings(BaseModel):
     max_message_bytes: Annotated[int, Field(ge=1024, le=256 * 1024 * 1024)] = 1024 * 1024
     default_deadline_s: Deadline = 30.0
 
+    memory_limit: Memory | None = None  # bytes; None: the container's and the machine's alone
     tls_cert: Path | None = None
     tls_key: Path | None = None
     tls_client_ca: Path | None = None

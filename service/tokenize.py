@@ -42,6 +42,12 @@ class TextTokenizer:
         self._tokenizer.no_truncation()
         self.max_tokens = max_tokens
 
+    @property
+    def highest_id(self) -> int:
+        """Of a token; ids count from 0 without gaps."""
+        size: int = self._tokenizer.get_vocab_size(with_added_tokens=True)
+        return size - 1
+
     def encode(self, texts: Sequence[str], truncate: bool) -> list[EncodedText] | TooLong:
         """The texts' tokens in order, or the first text that is too long when it may not be truncated."""
         encoded = []

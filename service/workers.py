@@ -1,25 +1,33 @@
-"""The threads that compute batches, and who gets which part of one.
+"""The threads that compute batches, shared by all resident models, and who gets which part of a batch.
 
-Each worker has an engine of its own; all take from one queue, so whoever is free computes next. Called by
-`batcher`, which knows how many are idle and gives no more batches than that.
+A model brings one engine a worker; the threads, and with them the device, are the replica's. As many batches
+are computed at once as there are workers, however many models are resident: two models never compute on the
+same cores at once, so what a batch will take can still be predicted. While several models have something due
+they take turns, a batch each: whoever was served longest ago is asked first. Called by the `batcher`s.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
+from typing import Protocol
 
 from service.dispatch import Batch
 from service.engine import Engine
 from service.request import ComputedBatch
 from service.service_time import ServiceTime
 
+Outcome = ComputedBatch | Exception
+
 
 @dataclass(frozen=True, slots=True)
 class Engines:
-    """One a worker. `apart`: each has cores of its own, so that half a batch takes half as long.
+    """A model's, one a worker. `apart`: each has cores of its own, so that half a batch takes half as long.
 
     Two workers on one GPU are not apart: there the second prepares its batch while the first one's runs.
     """
@@ -28,43 +36,125 @@ class Engines:
     apart: bool
 
 
-class Workers:
-    """`give` from the event loop; `done` is called on the worker's thread."""
+class Lane(Protocol):
+    """A resident model's batcher, as the workers see it."""
 
-    def __init__(
-        self, engines: Sequence[Engine], done: Callable[[Batch, ComputedBatch | Exception], None]
-    ) -> None:
-        self._given: SimpleQueue[Batch | None] = SimpleQueue()
-        self._done = done
+    @property
+    def waits(self) -> bool:
+        """Whether texts of this model wait."""
+
+    @property
+    def wanted_clock_mhz(self) -> int:
+        """That the card should have for this model; 0: its own."""
+
+    def feed(self) -> bool:
+        """Gives idle workers the batch that is due, if one is; whether it did."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A batch on its way to a worker. `done` is called on the event loop."""
+
+    batch: Batch
+    engines: Engines
+    done: Callable[[Batch, Outcome], None]
+    ends_s: float  # predicted
+
+
+class Workers:
+    """One per replica. All but the threads' own work is called on the event loop."""
+
+    def __init__(self, count: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._given: SimpleQueue[Work | None] = SimpleQueue()
+        self._clock = clock
+        self._loop: asyncio.AbstractEventLoop | None = None  # while they run
+        self._running: dict[Batch, Work] = {}
+        self._lanes: list[Lane] = []  # least recently served first
         self._threads = [
-            threading.Thread(target=self._compute, args=(engine,), name=f"engine-{index}")
-            for index, engine in enumerate(engines)
+            threading.Thread(target=self._compute, args=(index,), name=f"engine-{index}")
+            for index in range(count)
         ]
 
     def __len__(self) -> int:
         return len(self._threads)
 
+    @property
+    def idle(self) -> int:
+        return len(self._threads) - len(self._running)
+
+    @property
+    def wanted_clock_mhz(self) -> int:
+        """The highest that a model wants; all of them have the same operating point."""
+        return max((lane.wanted_clock_mhz for lane in self._lanes), default=0)
+
+    def share(self, lane: Lane) -> float:
+        """The workers that a model has while others wait too."""
+        waiting = sum(other.waits for other in self._lanes if other is not lane)
+        return len(self._threads) / (1 + waiting)
+
+    def left_s(self) -> float:
+        """Seconds that the batches under way still need, together."""
+        now_s = self._clock()
+        return sum(max(0.0, work.ends_s - now_s) for work in self._running.values())
+
+    def free_in_s(self) -> float:
+        """Seconds until a worker is expected to be free."""
+        if self.idle:
+            return 0.0
+        return max(0.0, min(work.ends_s for work in self._running.values()) - self._clock())
+
     def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
         for thread in self._threads:
             thread.start()
 
-    def give(self, batch: Batch) -> None:
-        self._given.put(batch)
-
     def stop(self) -> None:
         """Each ends after its batch; nobody waits for it."""
+        self._loop = None
         for _ in self._threads:
             self._given.put(None)
 
-    def _compute(self, engine: Engine) -> None:
-        while (batch := self._given.get()) is not None:
-            outcome: ComputedBatch | Exception
+    def join(self, lane: Lane) -> None:
+        """A model becomes resident: it is asked first."""
+        self._lanes.insert(0, lane)
+
+    def leave(self, lane: Lane) -> None:
+        """It is no longer; what it has given is still computed, and told to nobody who has left."""
+        self._lanes.remove(lane)
+
+    def give(self, lane: Lane, work: Work) -> None:
+        """Call while a worker is idle. The lane's next turn comes after all others."""
+        self._running[work.batch] = work
+        if self._lanes[-1] is not lane:
+            self._lanes.remove(lane)
+            self._lanes.append(lane)
+        self._given.put(work)
+
+    def offer(self) -> None:
+        """Idle workers to the models in turn, a batch each, until nothing more is due."""
+        while self.idle and any(lane.waits and lane.feed() for lane in tuple(self._lanes)):
+            pass
+
+    def _compute(self, index: int) -> None:
+        while (work := self._given.get()) is not None:
+            outcome: Outcome
             try:
-                outcome = engine.compute([text.payload.job for text in batch])
+                outcome = work.engines.all[index].compute([text.payload.job for text in work.batch])
             except Exception as error:  # the batch is lost, the worker is not
                 outcome = error
-            self._done(batch, outcome)
-            del batch, outcome  # else they live until the next batch comes
+            loop = self._loop
+            if loop is not None:
+                with contextlib.suppress(RuntimeError):  # the loop has just been closed
+                    loop.call_soon_threadsafe(self._take, work, outcome)
+            del work, outcome  # else they live until the next batch comes
+
+    def _take(self, work: Work, outcome: Outcome) -> None:
+        """Whoever's turn it is gets the worker before this batch's requests are answered."""
+        if self._loop is None:
+            return
+        del self._running[work.batch]
+        self.offer()
+        work.done(work.batch, outcome)
 
 
 def parts(batch: Batch, idle: int, service_time: ServiceTime) -> list[Batch]:

@@ -12,6 +12,7 @@ Written without the `onnx` package: serving and its tests need none.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -53,13 +54,29 @@ WIDTH = len(TAGS) + 9  # of an embedding: the tags' logits, then what the intent
 INT64, FLOAT = 7, 1  # TensorProto.DataType
 
 
-def write_tiny_model(path: Path) -> Path:
-    """Writes the directory (made if need be) and returns it. The same bytes each time."""
-    (path / "int8").mkdir(parents=True, exist_ok=True)
+SEED = 7
+
+
+def write_tiny_model(
+    path: Path,
+    name: str = "tiny-text",
+    version: str = "1",
+    variants: Sequence[str] = ("int8",),
+    seed: int = SEED,
+    scale: float = 1.0,
+) -> Path:
+    """Writes the directory (made if need be) and returns it. The same bytes each time.
+
+    Each variant has weights of its own, from `seed` on: its answers tell which one gave them. `scale` is that
+    of the intents' logits.
+    """
     vocabulary = _vocabulary()
+    path.mkdir(parents=True, exist_ok=True)
     _tokenizer(vocabulary).save(str(path / "tokenizer.json"))
-    (path / "int8" / "model.onnx").write_bytes(_graph(vocabulary))
-    ModelDirectory(path, _spec(path)).save()
+    for index, variant in enumerate(variants):
+        (path / variant).mkdir(exist_ok=True)
+        (path / variant / "model.onnx").write_bytes(_graph(vocabulary, seed + index, scale))
+    ModelDirectory(path, _spec(path, name, version, variants)).save()
     return path
 
 
@@ -80,11 +97,10 @@ def _tokenizer(vocabulary: dict[str, int]) -> Tokenizer:
     return tokenizer
 
 
-def _spec(path: Path) -> ModelSpec:
-    graph = path / "int8" / "model.onnx"
+def _spec(path: Path, name: str, version: str, variants: Sequence[str]) -> ModelSpec:
     return ModelSpec(
-        name="tiny-text",
-        version="1",
+        name=name,
+        version=version,
         description="Random weights: for tests.",
         max_tokens=MAX_TOKENS,
         tokenizer=TokenizerFile(sha256=sha256_of(path / "tokenizer.json")),
@@ -92,17 +108,22 @@ def _spec(path: Path) -> ModelSpec:
             Task(name="intent", kind="classification", output="intent_logits", labels=INTENTS),
             Task(name="entity", kind="ner", output="entity_logits", labels=TAGS),
         ),
-        default_variant="int8",
+        default_variant=variants[0],
         variants={
-            "int8": Variant(file="int8/model.onnx", sha256=sha256_of(graph), size_bytes=graph.stat().st_size),
+            **{variant: _variant(path, f"{variant}/model.onnx") for variant in variants},
             "fp32": Variant(file="fp32/model.onnx", sha256="0" * 64, size_bytes=1),  # listed, not on disk
         },
     )
 
 
-def _graph(vocabulary: dict[str, int]) -> bytes:
+def _variant(path: Path, file: str) -> Variant:
+    graph = path / file
+    return Variant(file=file, sha256=sha256_of(graph), size_bytes=graph.stat().st_size)
+
+
+def _graph(vocabulary: dict[str, int], seed: int, scale: float) -> bytes:
     """Embedding; entity head on each token; intent head on the mean over the mask."""
-    random = np.random.default_rng(7)
+    random = np.random.default_rng(seed)
     table = random.normal(0, 1, (len(vocabulary), WIDTH)).astype(np.float32)
     table[:, : len(TAGS)] = np.eye(len(TAGS), dtype=np.float32)[0] * 6
     for word, tag in ENTITY_WORDS.items():
@@ -110,6 +131,7 @@ def _graph(vocabulary: dict[str, int]) -> bytes:
     entity = np.vstack([np.eye(len(TAGS)), np.zeros((WIDTH - len(TAGS), len(TAGS)))]).astype(np.float32)
     intent = random.normal(0, 2, (WIDTH, len(INTENTS))).astype(np.float32)
     intent[: len(TAGS)] = 0
+    intent *= np.float32(scale)
     nodes = [
         _node("Gather", ["table", "input_ids"], "embedded"),
         _node("MatMul", ["embedded", "entity"], "entity_logits"),

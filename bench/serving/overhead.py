@@ -23,8 +23,9 @@ import numpy as np
 from bench.serving.replica import null_encoder
 from minwatt.v1.decode import EncodedText
 from minwatt.v1.inference_pb2 import Classification
+from service.lifecycle.loading import Makers
 from service.request import Floats, Request, TextJob
-from service.server import Makers, Parts, assemble
+from service.server import Parts, assemble
 from service.settings import ServeSettings
 
 TOKENS = 15
@@ -35,16 +36,16 @@ async def overheads_us(parts: Parts, in_flight: int, seconds: float) -> list[flo
     """Of each request in `seconds`, with so many in flight at a time."""
     taken_us: list[float] = []
     tokens = EncodedText([1] * TOKENS, [None] * TOKENS, [(0, 0)] * TOKENS)
-    job = TextJob(tokens, parts.directory.spec.tasks[0].output, _no_labels)
+    job = TextJob(tokens, parts.lifecycle.models.default.directory.spec.tasks[0].output, _no_labels)
     until_s = time.monotonic() + seconds
 
     async def caller() -> None:
         while (began_s := time.monotonic()) < until_s:
             request = Request([job], began_s, began_s + 1.0)
-            await parts.batcher.answer(request)
+            await parts.lifecycle.models.default.batcher.answer(request)
             taken_us.append(1e6 * (time.monotonic() - began_s - request.cost.compute_s))
 
-    batcher = asyncio.create_task(parts.batcher.run())
+    batcher = asyncio.create_task(parts.lifecycle.run())
     await asyncio.gather(*(caller() for _ in range(in_flight)))
     batcher.cancel()
     with suppress(asyncio.CancelledError):
@@ -59,7 +60,7 @@ def _no_labels(_logits: Floats) -> Classification:
 def measured(settings: ServeSettings, seconds: float) -> dict[str, float]:
     answer: dict[str, float] = {}
     for in_flight in IN_FLIGHT:
-        parts = assemble(settings, Makers(encoder=null_encoder(settings.model)))
+        parts = assemble(settings, Makers(encoder=null_encoder(settings.model[0])))
         try:
             taken_us = asyncio.run(overheads_us(parts, in_flight, seconds / len(IN_FLIGHT)))
         finally:

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from bench.serving.marks import Marks, Part
 from minwatt.v1.decode import EncodedText
 from minwatt.v1.model_dir import ModelDirectory
+from service.lifecycle.loading import Makers
 from service.runtime.onnx import OnnxEncoder
-from service.server import Makers, run
+from service.server import run
 from service.settings import ServeSettings
 from service.tokenize import TextTokenizer, TooLong
 
@@ -82,7 +83,7 @@ def main() -> None:
     flags = dict(flag.split("=", 1) for flag in options.flags)
     settings = ServeSettings.of_flags(**{name.replace("-", "_"): value for name, value in flags.items()})
     marks = Marks(options.marks)
-    encoder = null_encoder(settings.model) if options.null else OnnxEncoder
+    encoder = null_encoder(settings.model[0]) if options.null else OnnxEncoder
     makers = Makers(marked_encoder(encoder, marks), marked_tokenizer(marks))
     asyncio.run(run(settings, on_ready=lambda line: print(line, flush=True), makers=makers))  # noqa: T201
 

@@ -99,6 +99,10 @@ class ModelDirectory:
         self.path = path
         self.spec = spec
 
+    def unchanged(self) -> bool:
+        """Whether `model.yaml` on disk still says what it said. Raises UsageError where it can't be read."""
+        return ModelDirectory.open(self.path).spec == self.spec
+
     @classmethod
     def open(cls, path: Path) -> ModelDirectory:
         """Raises UsageError when `model.yaml` is missing or not of this schema."""

@@ -15,6 +15,7 @@ from pydantic import BeforeValidator
 _DURATIONS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _POWERS = {"mW": 1e-3, "W": 1.0, "kW": 1e3, "MW": 1e6}
 _FRACTIONS = {"%": 0.01}
+_BYTES = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "k": 1e3, "M": 1e6, "G": 1e9}  # as Kubernetes has them
 _NUMBER_AND_UNIT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-zµ%]+)\s*", re.ASCII)
 
 
@@ -33,6 +34,18 @@ def parse_power_w(value: object) -> float:
 def parse_fraction(value: object) -> float:
     """`0.1%` as 0.001. Raises ValueError that says what is allowed."""
     return _parse(value, _FRACTIONS, "a percentage such as 0.1%")
+
+
+def parse_bytes(value: object) -> float:
+    """`400Mi`, `2G`, or a whole number of bytes. Raises ValueError that says what is allowed."""
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        return float(value)
+    return _parse(value, _BYTES, "bytes such as 400Mi, 2Gi or 1000000")
+
+
+def format_bytes(size_bytes: float) -> str:
+    """Bytes in Gi, Mi or Ki: 419430400 is `400Mi`."""
+    return _format(size_bytes, {unit: _BYTES[unit] for unit in ("Ki", "Mi", "Gi")}) if size_bytes else "0"
 
 
 def format_duration(duration_s: float) -> str:

@@ -10,6 +10,7 @@ Each task of the model directory is one model here, named `<model>.<task>`. Owns
     infer_response   ... and back
     statistics       what ModelStatistics tells
     infer            one request from bytes to reply; the stream of many
+    repository       models are loaded and unloaded, by admins
     service          the methods
     open_inference_pb2  the messages
 """

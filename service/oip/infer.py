@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable
 
 from service.calls import Call, StreamCall
 from service.inference import Inference
@@ -40,7 +41,7 @@ class Inferring:
         self._max_stream_in_flight = max_stream_in_flight
         self._clock = clock
         self._epoch_clock = epoch_clock
-        self.counts: Mapping[str, ModelCounts] = {name: ModelCounts() for name in catalog.models}
+        self.counts: defaultdict[str, ModelCounts] = defaultdict(ModelCounts)  # by model
 
     async def unary(self, data: bytes, call: Call) -> bytes:
         """ModelInfer."""

@@ -61,7 +61,7 @@ def asked(message: pb.ModelInferRequest, model: Model) -> Asked:
     texts = _texts(message)
     outputs = _outputs(message, model)
     kind = ClassifyRequest if model.task.kind == "classification" else ExtractEntitiesRequest
-    request = kind(texts=texts)
+    request = kind(model=model.of, texts=texts)
     timeout_s = _apply(message.parameters, model, request) if message.parameters else None
     return Asked(message.id, model, request, outputs, bool(message.raw_input_contents), timeout_s)
 

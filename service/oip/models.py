@@ -8,11 +8,12 @@ both would compute both for everyone.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from minwatt.v1.model_dir import ModelSpec, Task
+from minwatt.v1.model_dir import Task
 from service.oip import open_inference_pb2 as pb
+from service.replica import Resident, Residents
 from service.statuses import unknown_model
 
 TEXT = "TEXT"
@@ -51,6 +52,9 @@ class Model:
 
     name: str
     version: str
+    variant: str
+    max_tokens: int  # a text
+    of: str  # the resident model's own name
     task: Task
     outputs: Mapping[str, Tensor]  # by name
 
@@ -76,9 +80,9 @@ class Model:
         device = pb.ModelInstanceGroup.KIND_CPU if on_cpu else pb.ModelInstanceGroup.KIND_GPU
         parameters = {
             "labels": json.dumps(self.task.labels, ensure_ascii=False),
-            "max_tokens": str(deployed.max_tokens),
+            "max_tokens": str(self.max_tokens),
             "task": self.task.kind,
-            "variant": deployed.variant,
+            "variant": self.variant,
         }
         return pb.ModelConfig(
             name=self.name,
@@ -101,30 +105,42 @@ class Model:
 class Deployed:
     """How the models run here, as far as their configuration tells it."""
 
-    variant: str
     provider: str
     max_texts: int  # a request
-    max_tokens: int  # a text
+
+
+def _models_of(resident: Resident) -> Iterator[Model]:
+    """One for each kind of task."""
+    spec = resident.directory.spec
+    for kind in dict.fromkeys(task.kind for task in spec.tasks):
+        task = spec.task_of_kind(kind)
+        if task is not None:
+            yield Model(
+                f"{spec.name}.{task.name}",
+                spec.version,
+                resident.variant,
+                spec.max_tokens,
+                spec.name,
+                task,
+                {tensor.name: tensor for tensor in _OUTPUTS[task.kind]},
+            )
 
 
 class Catalog:
-    """The models by name."""
+    """The models by name, as they are resident now."""
 
-    def __init__(self, spec: ModelSpec) -> None:
-        kinds = dict.fromkeys(task.kind for task in spec.tasks)
-        tasks = [task for kind in kinds if (task := spec.task_of_kind(kind))]
-        self.models: Mapping[str, Model] = {
-            model.name: model
-            for model in (
-                Model(
-                    f"{spec.name}.{task.name}",
-                    spec.version,
-                    task,
-                    {tensor.name: tensor for tensor in _OUTPUTS[task.kind]},
-                )
-                for task in tasks
-            )
-        }
+    def __init__(self, residents: Residents) -> None:
+        self._residents = residents
+        self._of: Mapping[str, Resident] | None = None
+        self._models: Mapping[str, Model] = {}
+
+    @property
+    def models(self) -> Mapping[str, Model]:
+        now = self._residents.by_name
+        if now is not self._of:  # another one once a model came or went
+            models = [model for resident in now.values() for model in _models_of(resident)]
+            self._of, self._models = now, {model.name: model for model in models}
+        return self._models
 
     def find(self, name: str, version: str) -> Model | None:
         """An empty version is the one that is served."""

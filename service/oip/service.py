@@ -11,22 +11,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-import grpc
 from google.protobuf.message import Message
 
 from minwatt.v1.fleet_pb2 import REPLICA_STATE_READY, REPLICA_STATE_STARTING
-from minwatt.v1.model_dir import ModelSpec
 from service.calls import Call, Service, Unary
 from service.inference import Inference
 from service.oip import open_inference_pb2 as pb
 from service.oip.infer import Inferring
 from service.oip.models import Catalog, Deployed
+from service.oip.repository import Repository, check_repository
 from service.replica import Replica
-from service.statuses import Refusal
 from service.wire import Reader, Unreadable
 
 NAME = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
-EXTENSIONS = ("model_configuration", "parameters", "schedule_policy", "statistics")  # Triton's names
+# Triton's names.
+EXTENSIONS = ("model_configuration", "model_repository", "parameters", "schedule_policy", "statistics")
 
 Q = TypeVar("Q", bound=Message)
 
@@ -35,8 +34,8 @@ Q = TypeVar("Q", bound=Message)
 class Served:
     """What the service tells of."""
 
-    spec: ModelSpec
     replica: Replica
+    repository: Repository
     deployed: Deployed
     max_message_bytes: int
     max_stream_in_flight: int
@@ -58,6 +57,12 @@ def open_inference(inference: Inference, served: Served) -> Service:
             "ModelConfig": _method(pb.ModelConfigRequest, methods.model_config, limit, of_caller),
             "ModelStatistics": _method(pb.ModelStatisticsRequest, methods.model_statistics, limit, of_caller),
             "RepositoryIndex": _method(pb.RepositoryIndexRequest, methods.repository_index, limit, of_caller),
+            "RepositoryModelLoad": served.repository.method(
+                pb.RepositoryModelLoadRequest, served.repository.load, limit
+            ),
+            "RepositoryModelUnload": served.repository.method(
+                pb.RepositoryModelUnloadRequest, served.repository.unload, limit
+            ),
             "ModelInfer": methods.inferring.unary,
         },
         {"ModelStreamInfer": methods.inferring.stream},
@@ -90,8 +95,9 @@ class _Methods:
     """Answers that need no model; Refusal where there is none."""
 
     def __init__(self, inference: Inference, served: Served) -> None:
-        self._catalog = Catalog(served.spec)
+        self._catalog = Catalog(served.replica.models)
         self._replica = served.replica
+        self._repository = served.repository
         self._deployed = served.deployed
         self._version = importlib.metadata.version("minwatt")
         self.inferring = Inferring(
@@ -135,9 +141,7 @@ class _Methods:
         )
 
     def repository_index(self, request: pb.RepositoryIndexRequest) -> pb.RepositoryIndexResponse:
-        if request.repository_name:
-            message = "repository_name: there is one repository, without a name; allowed: empty"
-            raise Refusal(grpc.StatusCode.UNIMPLEMENTED, "invalid", message)
+        check_repository(request.repository_name)
         if self._ready:
             state, reason = "READY", ""
         elif self._replica.state == REPLICA_STATE_STARTING:
@@ -146,8 +150,7 @@ class _Methods:
             state, reason = "UNLOADING", "the server is draining"
         models = [] if request.ready and not self._ready else self._catalog.models.values()
         index = pb.RepositoryIndexResponse.ModelIndex
-        return pb.RepositoryIndexResponse(
-            models=[
-                index(name=model.name, version=model.version, state=state, reason=reason) for model in models
-            ]
-        )
+        listed = [index(name=m.name, version=m.version, state=state, reason=reason) for m in models]
+        unloaded = [] if request.ready else self._repository.unloaded
+        listed += [index(name=name, state="UNAVAILABLE", reason="unloaded") for name in unloaded]
+        return pb.RepositoryIndexResponse(models=listed)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -35,7 +36,12 @@ class ReplicaProcess:
             *flags,
         ]
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environ,
         )
         self.target = ""
         self._lines: queue.Queue[str] = queue.Queue()
@@ -63,6 +69,15 @@ class ReplicaProcess:
 
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)
+
+    def reload(self) -> None:
+        self.process.send_signal(signal.SIGHUP)
+
+    def metric(self, name: str) -> float:
+        """The value of a sample, its labels included in the name."""
+        with urllib.request.urlopen(self.metrics_url) as page:
+            lines = page.read().decode().splitlines()
+        return float(next(line.rpartition(" ")[2] for line in lines if line.startswith(f"{name} ")))
 
     def wait(self) -> int:
         code = self.process.wait(STOP_TIMEOUT_S)

@@ -147,8 +147,15 @@ def test_errors_are_those_a_client_expects(
 
 def test_what_is_not_served_is_unimplemented(client: triton.InferenceServerClient) -> None:
     with pytest.raises(InferenceServerException) as raised:
-        client.load_model(INTENT)
+        client.get_trace_settings()
     assert raised.value.status() == "StatusCode.UNIMPLEMENTED"
+
+
+def test_who_has_no_key_changes_no_model(client: triton.InferenceServerClient) -> None:
+    for change in (client.load_model, client.unload_model):
+        with pytest.raises(InferenceServerException) as raised:
+            change(INTENT)
+        assert raised.value.status() == "StatusCode.PERMISSION_DENIED"
 
 
 def test_requests_in_flight_side_by_side(client: triton.InferenceServerClient) -> None:

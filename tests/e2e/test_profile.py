@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,16 @@ def points_of(out: Path) -> list[Point]:
     return rows.points(heading.grid)
 
 
+@pytest.fixture
+def heard_ctrl_c() -> Iterator[None]:
+    """What a shell starts in the background ignores Ctrl-C, and so would what the tests start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.timeout(300)
+@pytest.mark.usefixtures("heard_ctrl_c")
 def test_a_stopped_measurement_goes_on_where_it_was(tiny_model: Path, tmp_path: Path) -> None:
     out = tmp_path / "profile.yaml"
     file = points_file(out)

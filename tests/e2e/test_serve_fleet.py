@@ -83,6 +83,7 @@ async def test_a_replica_in_a_fleet(tiny_model: Path) -> None:
     await asyncio.to_thread(process.ready)
     with process as replica:
         await scaler.until(lambda: any(r.state == REPLICA_STATE_READY for r in scaler.reports))
+        await scaler.until(lambda: scaler.reports[-1].operating_point_version == 7)
         async with minwatt.AsyncClient(replica.target) as client:
             for _ in range(3):
                 reply = await client.classify(["hello"] * 6)

@@ -41,7 +41,7 @@ class FuzzedReplica:
         self._loop = asyncio.new_event_loop()
         self._parts = assemble(ServeSettings.of_flags(model=model, meter="modelled", max_delay="0s", **flags))
         self._parts.replica.state = REPLICA_STATE_READY
-        self._run = self._loop.create_task(self._parts.batcher.run())
+        self._run = self._loop.create_task(self._parts.lifecycle.run())
         self._readers = {name: Reader(kind, MAX_MESSAGE_BYTES) for name, kind in REQUESTS.items()}
 
     def take(self, method: str, data: bytes) -> grpc.StatusCode:

@@ -21,7 +21,7 @@ from service.queue import BatchLimits
 from service.request import ComputedBatch, Request, TextJob
 from service.service_time import ServiceTimeEstimate
 from service.statuses import Refusal
-from service.workers import Engines
+from service.workers import Engines, Workers
 
 SLO_S = 0.05
 POISON = 13  # a token id on which the encoder breaks
@@ -62,13 +62,16 @@ def encoder() -> Encoder:
 @pytest.fixture
 async def batcher(encoder: Encoder) -> AsyncIterator[Batcher]:
     dispatcher = Dispatcher(BatchLimits(2, 512, 0.0), ServiceTimeEstimate(), SLO_S)
-    batcher = Batcher(dispatcher, one_worker(encoder), Unmetered(), CardClock(None))
+    workers = Workers(1)
+    batcher = Batcher(dispatcher, one_worker(encoder), workers, Unmetered(), CardClock(None))
+    workers.start()
     running = asyncio.create_task(batcher.run())
     yield batcher
     encoder.may_answer.set()
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
+    workers.stop()
 
 
 def one_worker(encoder: Encoder) -> Engines:
@@ -127,6 +130,7 @@ async def test_stopping_refuses_what_is_open(encoder: Encoder) -> None:
     batcher = Batcher(
         Dispatcher(BatchLimits(2, 512, 1.0), ServiceTimeEstimate(), SLO_S),
         one_worker(encoder),
+        Workers(1),
         Unmetered(),
         CardClock(None),
     )

@@ -144,11 +144,11 @@ async def test_a_failure_that_quotes_the_text_tells_nobody(
         def fail(*what: object, **more: object) -> None:
             failing(f"can't read {CANARY}: {what}")
 
-        for engine in parts.engines.all:
+        for engine in parts.lifecycle.models.default.engines.all:
             if part == "engine":
                 monkeypatch.setattr(engine._encoder, "run", fail)
         if part == "tokenizer":
-            monkeypatch.setattr(parts.inference._tokenizer, "encode", fail)
+            monkeypatch.setattr(parts.lifecycle.models.default.tokenizer, "encode", fail)
         call = Metadata({"x-request-id": "id-1"})
         with pytest.raises(Refusal) as raised:
             await parts.inference.answer(

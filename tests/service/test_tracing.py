@@ -51,7 +51,7 @@ class Traces:
 
     def trace(self, parts: Parts) -> Parts:
         parts.inference._tracer = self.tracer
-        parts.batcher._tracer = self.tracer
+        parts.lifecycle.models.default.batcher._tracer = self.tracer
         return parts
 
 

@@ -35,7 +35,7 @@ from service.service_time import ServiceTime, ServiceTimeEstimate
 from service.statuses import Refusal
 from service.tokenize import TextTokenizer, TooLong
 from service.validation import Options
-from service.workers import Engines, parts
+from service.workers import Engines, Workers, parts
 
 CPU = RuntimeOptions("cpu", threads=1)
 WORDS = ["alice", "José", "Smith", "acme", "bank", "New", "York", "東京", "where", "is", "(", "naïve"]
@@ -133,7 +133,10 @@ def test_answers_do_not_depend_on_company(
 
 @contextlib.asynccontextmanager
 async def running(engines: Engines, limits: BatchLimits):  # type: ignore[no-untyped-def]
-    batcher = Batcher(Dispatcher(limits, ServiceTimeEstimate(), 0.05), engines, Unmetered(), CardClock(None))
+    workers = Workers(len(engines.all))
+    dispatcher = Dispatcher(limits, ServiceTimeEstimate(), 0.05)
+    batcher = Batcher(dispatcher, engines, workers, Unmetered(), CardClock(None))
+    workers.start()
     task = asyncio.create_task(batcher.run())
     await asyncio.sleep(0)
     try:
@@ -142,6 +145,7 @@ async def running(engines: Engines, limits: BatchLimits):  # type: ignore[no-unt
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+        workers.stop()
 
 
 class Gate:

@@ -41,7 +41,7 @@ TEXTS = [f"my card is at bank {number}" for number in range(16)]
 async def replica(model: Path, **flags: object) -> AsyncIterator[Parts]:
     parts = assemble(ServeSettings.of_flags(model=model, meter="modelled", **flags))
     parts.replica.state = REPLICA_STATE_READY
-    run = asyncio.create_task(parts.batcher.run())
+    run = asyncio.create_task(parts.lifecycle.run())
     try:
         yield parts
     finally:
@@ -49,6 +49,10 @@ async def replica(model: Path, **flags: object) -> AsyncIterator[Parts]:
         await asyncio.wait({run})
         parts.inference.close()
         parts.power.close()
+
+
+def answers_by(parts: Parts, known: KnownAnswers) -> None:
+    object.__setattr__(parts.lifecycle.models.default, "known", known)
 
 
 async def ask(parts: Parts, request: AnyRequest, timeout_s: float = 30.0) -> AnyResponse:
@@ -216,7 +220,7 @@ async def test_admission_counts_a_request_of_known_texts(tiny_model: Path) -> No
 async def test_another_variant_or_version_shares_nothing(tiny_model: Path) -> None:
     """As after a reload: the store stays, the model's keys are new."""
     async with replica(tiny_model, cache_bytes=1024**2) as parts:
-        spec = parts.directory.spec
+        spec = parts.lifecycle.models.default.directory.spec
         cache = parts.cache
         assert cache is not None
         newer = spec.model_copy(update={"version": "2"})
@@ -227,10 +231,10 @@ async def test_another_variant_or_version_shares_nothing(tiny_model: Path) -> No
                 cache.of_model(newer, "int8", "cpu"),
             ]
         ):
-            parts.inference._known = known
+            answers_by(parts, known)
             reply = await ask(parts, ClassifyRequest(texts=["hello"]))
             assert reply.usage.cached_texts == 0, number
-        parts.inference._known = cache.of_model(spec, "int8", "cpu")  # switched back
+        answers_by(parts, cache.of_model(spec, "int8", "cpu"))  # switched back
         assert (await ask(parts, ClassifyRequest(texts=["hello"]))).usage.cached_texts == 1
 
 
@@ -238,25 +242,27 @@ async def test_scopes_learn_nothing_of_one_another(tiny_model: Path) -> None:
     async with replica(tiny_model, cache_bytes=1024**2) as parts:
         assert parts.cache is not None
         known = KnownAnswers(
-            parts.cache.flights, ModelKeys(parts.cache.secret, parts.directory.spec, "int8", "cpu")
+            parts.cache.flights,
+            ModelKeys(parts.cache.secret, parts.lifecycle.models.default.directory.spec, "int8", "cpu"),
         )
         computed: list[int] = []
-        task, options = parts.directory.spec.tasks[0], OPTIONS
+        task, options = parts.lifecycle.models.default.directory.spec.tasks[0], OPTIONS
 
         async def compute(indexes, keep):  # type: ignore[no-untyped-def]
             computed.extend(indexes)
             request = ClassifyRequest(texts=["hello"])
             inference = parts.inference
             arrival = inference.arrival("Classify", None, 30.0)
+            model = parts.lifecycle.models.default
             caller = inference._access.caller(None, "infer")
             ask = Ask(1, request.ByteSize(), False, arrival.arrived_s, arrival.deadline_s)
-            entered = inference._gate.enter(ask, caller)
+            entered = model.gate.enter(ask, caller)
             try:
                 return await inference._computed(
-                    task, options, request.texts, arrival, entered, indexes, keep
+                    model, task, options, request.texts, arrival, entered, indexes, keep
                 )
             finally:
-                inference._gate.leave(entered)
+                model.gate.leave(entered)
 
         for scope, shared in (("a", 0), ("b", 0), ("a", 1), ("", 0)):
             answered = await known.answered(task, options, ["hello"], compute, scope=scope)

@@ -18,19 +18,19 @@ from minwatt.v1.inference_pb2 import (
     ExtractEntitiesOptions,
     ExtractEntitiesRequest,
 )
-from minwatt.v1.model_dir import ModelDirectory
 from service.oip import open_inference_pb2 as pb
 from service.oip.bytes_tensor import packed
 from service.oip.infer_request import asked, in_own_words
 from service.oip.models import Catalog, Model
 from service.statuses import Refusal, Violation, invalid, queue_full
+from tests.service.oip.residents import only
 
 INTENT, ENTITY = "tiny-text.intent", "tiny-text.entity"
 
 
 @pytest.fixture(scope="module")
 def catalog(tiny_model: Path) -> Catalog:
-    return Catalog(ModelDirectory.open(tiny_model).spec)
+    return Catalog(only(tiny_model))
 
 
 @pytest.fixture(scope="module")

@@ -23,11 +23,11 @@ from minwatt.v1.inference_pb2 import (
     ModelIdentity,
     Usage,
 )
-from minwatt.v1.model_dir import ModelDirectory
 from service.oip import open_inference_pb2 as pb
 from service.oip.infer_request import AnyRequest, Asked
 from service.oip.infer_response import response
 from service.oip.models import Catalog, Model
+from tests.service.oip.residents import only
 
 WHO = ModelIdentity(name="tiny-text", version="1", variant="int8")
 scores = st.floats(0, 1, width=32)
@@ -37,7 +37,7 @@ entity = st.builds(Entity, label=st.text(), score=scores, text=st.text(), start=
 
 @pytest.fixture(scope="module")
 def catalog(tiny_model: Path) -> Catalog:
-    return Catalog(ModelDirectory.open(tiny_model).spec)
+    return Catalog(only(tiny_model))
 
 
 def ask(model: Model, request: AnyRequest, raw: bool, *outputs: str) -> Asked:

@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 
 from minwatt.v1.fleet_pb2 import REPLICA_STATE_DRAINING, REPLICA_STATE_READY, REPLICA_STATE_STARTING
 from minwatt.v1.inference_pb2 import ClassifyOptions, ClassifyRequest
-from service.calls import Service
+from service.calls import Call, Service
 from service.oip import open_inference_pb2 as pb
 from service.oip.bytes_tensor import packed, unpacked
 from service.oip.models import Deployed
+from service.oip.repository import Repository
 from service.oip.service import Served, open_inference
 from service.server import Parts, assemble
 from service.settings import ServeSettings
@@ -37,6 +38,8 @@ REPLIES = {
     "ModelConfig": pb.ModelConfigResponse,
     "ModelStatistics": pb.ModelStatisticsResponse,
     "RepositoryIndex": pb.RepositoryIndexResponse,
+    "RepositoryModelLoad": pb.RepositoryModelLoadResponse,
+    "RepositoryModelUnload": pb.RepositoryModelUnloadResponse,
     "ModelInfer": pb.ModelInferResponse,
 }
 CLIENTS_FAULT = {
@@ -45,6 +48,7 @@ CLIENTS_FAULT = {
     grpc.StatusCode.UNIMPLEMENTED,
     grpc.StatusCode.RESOURCE_EXHAUSTED,
     grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.PERMISSION_DENIED,
 }
 
 
@@ -97,15 +101,19 @@ class Running:
         return [pb.ModelStreamInferResponse.FromString(reply) for reply in self.loop.run(called())]
 
 
+def nobody(_call: Call) -> None:
+    raise Refusal(grpc.StatusCode.PERMISSION_DENIED, "invalid", "no admin")
+
+
 @pytest.fixture(scope="module")
 def running(tiny_model: Path) -> Iterator[Running]:
     settings = ServeSettings.of_flags(model=tiny_model, meter="modelled", max_texts=8, max_delay="0s")
     parts = assemble(settings)
-    served = Served(parts.directory.spec, parts.replica, Deployed("int8", "cpu", 8, 64), 4096, 4)
+    served = Served(parts.replica, Repository(parts.lifecycle, nobody), Deployed("cpu", 8), 4096, 4)
     with asyncio.Runner() as loop:
 
         async def start() -> asyncio.Task[None]:
-            return asyncio.create_task(parts.batcher.run())
+            return asyncio.create_task(parts.lifecycle.run())
 
         async def stop(batcher: asyncio.Task[None]) -> None:
             batcher.cancel()
