@@ -60,7 +60,3 @@ class Sample:
     @property
     def texts_per_s(self) -> float:
         return self.calls_per_s * self.texts_per_call
-
-    @property
-    def cpu_ms_per_call(self) -> float:
-        return 1e3 * self.server_cpu_s / self.calls

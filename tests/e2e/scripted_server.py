@@ -56,6 +56,9 @@ class ScriptedServer(TextInferenceServicer):
     async def ClassifyStream(self, requests: object, context: Any) -> None:  # noqa: N802
         await self.streams.popleft()(context)
 
+    async def ExtractEntitiesStream(self, requests: object, context: Any) -> None:  # noqa: N802
+        await self.streams.popleft()(context)
+
 
 async def refuse(context: Any, refusal: Refusal) -> None:
     await context.abort(refusal.code, refusal.message, refusal.trailing_metadata())

@@ -62,6 +62,20 @@ async def test_answers_find_their_requests_in_any_order(
         assert [(await one)[0].label for one in answers] == list("abcde")
 
 
+async def test_entities_come_by_stream_too(server: ScriptedServer, client: minwatt.AsyncClient) -> None:
+    async def found(context: Any) -> None:
+        item = await context.read()
+        assert (item.request.options.min_score, item.request.options.no_cache) == (0.5, True)
+        entity = pb.Entity(label="PER", score=0.75, text=item.request.texts[0], start=0, end=1)
+        response = pb.ExtractEntitiesResponse(results=[pb.EntityList(entities=[entity])])
+        await context.write(pb.ExtractEntitiesStreamResponse(id=item.id, response=response))
+
+    server.streams = deque([found])
+    async with client.extract_entities_stream(min_score=0.5, no_cache=True) as stream:
+        reply = await (await stream.send(["a"]))
+    assert [(one.label, one.text) for one in reply[0].entities] == [("PER", "a")]
+
+
 async def test_leaving_waits_for_the_answers(server: ScriptedServer, client: minwatt.AsyncClient) -> None:
     async def slowly(context: Any) -> None:
         item = await context.read()
