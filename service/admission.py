@@ -113,7 +113,7 @@ def in_time(interactive: Forecast, as_batch: Forecast | None, margin_s: float, s
             return None
         wait_s = interactive.engine_left_s + interactive.wait_s
         message = (
-            f"it would wait about {wait_s * 1e3:.0f} ms, and answers take up to {margin_s * 1e3:.0f} ms more: "
+            f"it would wait about {wait_s * 1e3:.0f} ms, answers take up to {margin_s * 1e3:.0f} ms more: "
             f"too long for the SLO of {slo_s * 1e3:.0f} ms"
         )
         return Full(Why.SLO, message, max(MIN_RETRY_S, wait_s))  # by then what waits now has been served
