@@ -113,7 +113,8 @@ def in_time(interactive: Forecast, as_batch: Forecast | None, margin_s: float, s
             return None
         wait_s = interactive.engine_left_s + interactive.wait_s
         message = (
-            f"the wait would be about {wait_s * 1e3:.0f} ms: too long for the SLO of {slo_s * 1e3:.0f} ms"
+            f"it would wait about {wait_s * 1e3:.0f} ms, answers take up to {margin_s * 1e3:.0f} ms more: "
+            f"too long for the SLO of {slo_s * 1e3:.0f} ms"
         )
         return Full(Why.SLO, message, max(MIN_RETRY_S, wait_s))  # by then what waits now has been served
     over_s = max(over_s, _over_s(as_batch, margin_s, BATCH_PATIENCE * TARGET_FRACTION * slo_s))

@@ -27,7 +27,8 @@ simulator (`scaler/simulate/`), which calls the planner that `minwatt up` runs. 
   replicas carries. Arrivals inside a bin are Poisson (CV 1) unless a table says otherwise.
 - **Parked watts** are 0 in the main tables: a removed replica's node is released. The last tables have the
   other case.
-- All contenders start from the static fleet. No power budget is set; replicas: 1 to twice the static fleet.
+- All contenders start from the static fleet. No power budget is set; replicas: 1 to twice the static
+  fleet, which bounds the HPA too: it would go further.
 """
 
 

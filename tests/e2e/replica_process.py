@@ -23,6 +23,7 @@ class ReplicaProcess:
 
     def __init__(self, model: Path, *flags: str, environ: Mapping[str, str] | None = None) -> None:
         ports = () if "--port" in flags else ("--port", "0")
+        slo = () if "--slo" in flags else ("--slo", "10s")  # a busy machine is no reason to refuse
         command = [
             sys.executable,
             "-m",
@@ -33,6 +34,7 @@ class ReplicaProcess:
             "--metrics-port",
             "0",
             *ports,
+            *slo,
             *flags,
         ]
         self.process = subprocess.Popen(

@@ -39,7 +39,9 @@ class FuzzedReplica:
 
     def __init__(self, model: Path, **flags: object) -> None:
         self._loop = asyncio.new_event_loop()
-        self._parts = assemble(ServeSettings.of_flags(model=model, meter="modelled", max_delay="0s", **flags))
+        self._parts = assemble(
+            ServeSettings.of_flags(model=model, meter="modelled", max_delay="0s", slo="10s", **flags)
+        )
         self._parts.replica.state = REPLICA_STATE_READY
         self._run = self._loop.create_task(self._parts.lifecycle.run())
         self._readers = {name: Reader(kind, MAX_MESSAGE_BYTES) for name, kind in REQUESTS.items()}
