@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 MIN_RETRY_S = 0.01
 TARGET_FRACTION = 0.8  # of the SLO; the rest is for waking up, the reply and its way to the client
@@ -42,8 +43,7 @@ class AdmissionLimits:
     max_queue_texts: int  # texts waiting for compute
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
+class Load(NamedTuple):
     """The replica now."""
 
     in_flight: int
@@ -51,8 +51,7 @@ class Load:
     backlog_s: float  # what all that waits will compute
 
 
-@dataclass(frozen=True, slots=True)
-class Forecast:
+class Forecast(NamedTuple):
     """Of one request, were it let in."""
 
     engine_left_s: float  # of the batch in the engine

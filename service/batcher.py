@@ -61,6 +61,7 @@ class Batcher:
         dispatcher.workers = len(engines.all)
         self._apart = engines.apart
         self._workers = Workers(engines.all, self._done)
+        self._count = len(engines.all)
         self._observer = observer
         self._card_clock = card_clock
         self._tracer = tracer
@@ -74,9 +75,13 @@ class Batcher:
         self._expiry: asyncio.TimerHandle | None = None
         self._expiry_s = math.inf
 
+    @property
+    def _idle(self) -> int:
+        return self._count - len(self._running)
+
     def busy_s(self) -> float:
         """Seconds until a worker is expected to be free."""
-        if len(self._running) < len(self._workers):
+        if self._idle:
             return 0.0
         return max(0.0, min(running.ends_s for running in self._running.values()) - self._clock())
 
@@ -119,10 +124,10 @@ class Batcher:
             self._feeding = True
             self._loop.call_soon(self._guarded, self._feed)
 
-    def _guarded(self, act: Callable[[], None]) -> None:
+    def _guarded(self, act: Callable[..., None], *arguments: object) -> None:
         """A callback that breaks ends the replica, through `run`: it must not stay up and hang."""
         try:
-            act()
+            act(*arguments)
         except Exception as error:
             if self._broken is not None and not self._broken.done():
                 self._broken.set_exception(error)
@@ -136,7 +141,7 @@ class Batcher:
             self._next_look.cancel()
             self._next_look = None
         self.dispatcher.clock_mhz = self._card_clock.in_force_mhz
-        while len(self._running) < len(self._workers):
+        while self._idle:
             now_s = self._clock()
             step = self.dispatcher.step(now_s, self._engine_left_s(now_s))
             self._resolve(step.resolved)
@@ -156,7 +161,7 @@ class Batcher:
     def _give(self, batch: Batch, now_s: float) -> None:
         """To one worker, or in parts to all that would idle."""
         service_time = self.dispatcher.service_time.current
-        idle = len(self._workers) - len(self._running)
+        idle = self._idle
         alone = idle == 1 or not self._apart or self.dispatcher.waiting_texts > 0
         for part in [batch] if alone else parts(batch, idle, service_time):
             padded = len(part) * max(text.tokens for text in part)
@@ -171,7 +176,7 @@ class Batcher:
         loop = self._loop
         if loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop has just been closed
-                loop.call_soon_threadsafe(self._guarded, lambda: self._take(batch, outcome))
+                loop.call_soon_threadsafe(self._guarded, self._take, batch, outcome)
 
     def _take(self, batch: Batch, outcome: ComputedBatch | Exception) -> None:
         """What a worker has done. It gets its next batch before this one's requests are answered."""
@@ -189,7 +194,9 @@ class Batcher:
                 spans = {text.payload.request.span for text in batch} - {None}
                 self._tracer.batch(spans, len(batch), outcome)
             self._resolve(self.dispatcher.complete(batch, outcome, joules, running.begun_mhz))
-        self.retune()  # after those who were answered: nothing is given in it that could have been before
+        # After those who were answered: nothing is given in it that could have been before.
+        if self.dispatcher.waiting_texts or self.dispatcher.raised:
+            self.retune()
 
     def _watch(self, deadline_s: float) -> None:
         """One timer for all deadlines: the earliest."""

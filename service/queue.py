@@ -93,6 +93,8 @@ class BatchQueue(Generic[P]):
 
     def poll(self, now_s: float, limits: BatchLimits, service_time: ServiceTime) -> Poll[P]:
         """Call when the engine is idle. A returned text has left the queue."""
+        if not self.interactive.texts and not self.batch.texts:
+            return Poll()
         expired = tuple(self._expired(now_s, service_time))
         led_by = self._leading(now_s, service_time)
         flow = led_by.next_flow()
