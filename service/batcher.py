@@ -162,7 +162,7 @@ class Batcher:
         """To one worker, or in parts to all that would idle."""
         service_time = self.dispatcher.service_time.current
         idle = self._idle
-        alone = idle == 1 or not self._apart or self.dispatcher.waiting_texts > 0
+        alone = idle == 1 or len(batch) == 1 or not self._apart or self.dispatcher.waiting_texts > 0
         for part in [batch] if alone else parts(batch, idle, service_time):
             padded = len(part) * max(text.tokens for text in part)
             self._running[part] = _Running(now_s + service_time.batch_s(padded), self.dispatcher.clock_mhz)
