@@ -7,7 +7,9 @@ its wait is predicted, and it is refused now if that breaks the SLO: it costs no
 elsewhere. CoDel (Nichols, Jacobson, 2012) drops who has waited too long; here the wait is known before it
 begins. What the prediction misses (padding, the tokenizer, a busy machine) is learned: `Margin` follows the
 99th percentile of what answers take beyond the predicted wait (stochastic approximation: Robbins, Monro,
-1951), so the p99 of those let in stays at the target whatever the prediction's error is. Somebody who would
+1951), so the p99 of those let in stays at the target whatever the prediction's error is. A margin refuses
+some who would have been in time: in an overload others take their places, in a passing burst they are lost
+for nothing. So it counts only as far as more is asked for than can be done (`Offered`). Somebody who would
 wait behind nobody is never refused: refusing it would idle the engine.
 
 `batch` may wait longer, but is refused as soon as an interactive request of the same size would be, and has
@@ -16,8 +18,10 @@ no claim on the second half of the room.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 MIN_RETRY_S = 0.01
 TARGET_FRACTION = 0.8  # of the SLO; the rest is for waking up, the reply and its way to the client
@@ -25,6 +29,8 @@ BATCH_PATIENCE = 20.0  # of the SLO: so long a text of the class `batch` may tak
 LATE_FRACTION = 0.01  # of the answers may be later than predicted plus margin
 MARGIN_STEP = 0.05  # of the target, by which one late answer moves the margin
 OWN_SHARE = 0.25  # of the target, that a request's own compute may be before it is for itself to bear
+OFFERED_OVER_S = 2.0  # memory of what was asked for: longer than a burst, shorter than a scaler's tick
+SPARE_LOAD, FULL_LOAD = 0.8, 1.0  # of what can be done: the margin counts not at all, and in full
 MOST_MARGIN = 0.75  # of the target: a quarter is always there for a queue, which fills batches
 
 
@@ -42,8 +48,7 @@ class AdmissionLimits:
     max_queue_texts: int  # texts waiting for compute
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
+class Load(NamedTuple):
     """The replica now."""
 
     in_flight: int
@@ -51,8 +56,7 @@ class Load:
     backlog_s: float  # what all that waits will compute
 
 
-@dataclass(frozen=True, slots=True)
-class Forecast:
+class Forecast(NamedTuple):
     """Of one request, were it let in."""
 
     engine_left_s: float  # of the batch in the engine
@@ -83,6 +87,27 @@ class Margin:
         late = took_s - forecast.spent_s - forecast.engine_left_s - forecast.wait_s - own_s > self.margin_s
         moved_s = self.margin_s + MARGIN_STEP * target_s * (late - LATE_FRACTION)
         self.margin_s = min(max(0.0, moved_s), MOST_MARGIN * target_s)
+
+
+class Offered:
+    """The work that is asked for, refused requests too, over what can be done: a mean that fades."""
+
+    def __init__(self) -> None:
+        self._work_s = 0.0
+        self._at_s = 0.0
+
+    def add(self, now_s: float, work_s: float) -> None:
+        """A request came that takes an engine so long. `now_s` never goes back."""
+        self._work_s = self._left_s(now_s) + work_s
+        self._at_s = now_s
+
+    def overload(self, now_s: float, workers: float) -> float:
+        """How much of the margin counts, 0 to 1."""
+        load = self._left_s(now_s) / OFFERED_OVER_S / workers
+        return min(1.0, max(0.0, (load - SPARE_LOAD) / (FULL_LOAD - SPARE_LOAD)))
+
+    def _left_s(self, now_s: float) -> float:
+        return self._work_s * math.exp((self._at_s - now_s) / OFFERED_OVER_S)
 
 
 def room_for(texts: int, batch: bool, load: Load, limits: AdmissionLimits) -> Full | None:

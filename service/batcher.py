@@ -117,10 +117,10 @@ class Batcher:
             self._feeding = True
             self._loop.call_soon(self._guarded, self._look)
 
-    def _guarded(self, act: Callable[[], None]) -> None:
+    def _guarded(self, act: Callable[..., None], *arguments: object) -> None:
         """A callback that breaks ends the replica, through `run`: it must not stay up and hang."""
         try:
-            act()
+            act(*arguments)
         except Exception as error:
             self._break(error)
 
@@ -173,7 +173,7 @@ class Batcher:
         """To one worker, or in parts to all that would idle."""
         service_time = self.dispatcher.service_time.current
         idle = self._workers.idle
-        alone = idle == 1 or not self._engines.apart or self.waits
+        alone = idle == 1 or len(batch) == 1 or not self._engines.apart or self.waits
         for part in [batch] if alone else parts(batch, idle, service_time):
             padded = len(part) * max(text.tokens for text in part)
             self._begun_mhz[part] = self.dispatcher.clock_mhz
@@ -181,7 +181,7 @@ class Batcher:
             self._workers.give(self, Work(part, self._engines, self._done, ends_s))
 
     def _done(self, batch: Batch, outcome: ComputedBatch | Exception) -> None:
-        self._guarded(lambda: self._take(batch, outcome))
+        self._guarded(self._take, batch, outcome)
 
     def _take(self, batch: Batch, outcome: ComputedBatch | Exception) -> None:
         """What a worker has done."""
@@ -197,7 +197,9 @@ class Batcher:
                 spans = {text.payload.request.span for text in batch} - {None}
                 self._tracer.batch(spans, len(batch), outcome)
             self._resolve(self.dispatcher.complete(batch, outcome, joules, begun_mhz))
-        self.retune()  # after those who were answered: nothing is given in it that could have been before
+        # After those who were answered: nothing is given in it that could have been before.
+        if self.waits or self.dispatcher.raised:
+            self.retune()
 
     def _watch(self, deadline_s: float) -> None:
         """One timer for all deadlines: the earliest."""

@@ -71,7 +71,7 @@ def serve(
     ] = False,
     slo: Annotated[str | None, _flag("Latency to hold at the server: queue + compute.", "50ms")] = None,
     max_batch_texts: Annotated[int | None, _flag("Texts a batch.", "16")] = None,
-    max_batch_tokens: Annotated[int | None, _flag("Padded tokens a batch.", "2048")] = None,
+    max_batch_tokens: Annotated[int | None, _flag("Padded tokens a batch.", "1024")] = None,
     max_delay: Annotated[
         str | None, _flag("A text waits no longer for company while a worker is idle.", "0s")
     ] = None,

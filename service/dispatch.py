@@ -116,11 +116,14 @@ class Dispatcher:
 
         Were nothing to arrive after it. `arriving_tokens` are at the tokenizer still.
         """
-        before = self._queue.tokens_before(share, round(tokens), due_s) + arriving_tokens
+        waiting = len(self._queue)
+        before = arriving_tokens
+        if waiting:
+            before += self._queue.tokens_before(share, round(tokens), due_s)
         if not before:
             return 0.0
         service_time, limits = self.service_time.current, self.limits
-        text_tokens = max(1.0, self._queue.tokens / len(self._queue)) if len(self._queue) else before
+        text_tokens = max(1.0, self._queue.tokens / waiting) if waiting else before
         batches = max(before / text_tokens / limits.max_texts, before / limits.max_padded_tokens)
         return (service_time.alpha_s * batches + service_time.beta_s_per_token * before) / self.workers
 

@@ -52,6 +52,8 @@ class Flow(Generic[P]):
         self.tokens -= text.tokens
 
     def tokens_due_by(self, due_s: float) -> int:
+        if not self.by_due or self.by_due[-1][0] <= due_s:
+            return self.tokens
         later = bisect_right(self.by_due, due_s, key=lambda entry: entry[0])
         return self.tokens - sum(entry[2].tokens for entry in self.by_due[later:])
 
@@ -128,6 +130,8 @@ class FairClass(Generic[P]):
         own = self._flows.get(share.tenant)
         tag = self._virtual if own is None else max(own.tag, self._virtual)
         before = 0 if own is None else own.tokens_due_by(due_s)
+        if own is not None and len(self._flows) == 1:
+            return before
         finish = tag + (before + tokens) / share.weight
         others = sum(
             min(float(flow.tokens), max(0.0, (finish - flow.tag) * flow.weight))

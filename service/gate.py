@@ -8,8 +8,8 @@ how long they would wait, and how wrong that has been. Rules are `admission`'s a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import NoReturn
+from dataclasses import dataclass
+from typing import NamedTuple, NoReturn
 
 from minwatt.v1.fleet_pb2 import REPLICA_STATE_STARTING
 from service.access import Caller
@@ -21,6 +21,7 @@ from service.admission import (
     Full,
     Load,
     Margin,
+    Offered,
     Why,
     in_time,
     room_for,
@@ -37,8 +38,7 @@ RETRY_STARTING_S = 1.0
 RETRY_SHED_S = 5.0  # the scaler looks again each few seconds
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """What a request wants, as far as that is known before its texts are looked at."""
 
     texts: int
@@ -78,6 +78,7 @@ class Gate:
         self._limits = limits
         self._clock = clock
         self._margin = Margin()
+        self._offered = Offered()
         self._guess = TokenGuess()
         self._arriving_texts = 0  # at the tokenizer
         self._arriving_tokens = 0.0  # of those, guessed
@@ -99,18 +100,22 @@ class Gate:
             name = caller.tenant.name
             raise quota_exceeded(name, exceeded.quota, exceeded.allowed, exceeded.retry_after_s)
         dispatcher = self._batcher.dispatcher
-        backlog_s = dispatcher.service_time.current.batch_s(dispatcher.waiting_tokens)
+        service_time = dispatcher.service_time.current
+        full_batches = ask.texts / dispatcher.limits.max_texts
+        work_s = service_time.alpha_s * full_batches + service_time.beta_s_per_token * tokens
+        self._offered.add(self._clock(), work_s)
+        backlog_s = service_time.batch_s(dispatcher.waiting_tokens)
         waiting_texts = dispatcher.waiting_texts + self._arriving_texts
         load = Load(self._telemetry.counters.in_flight, waiting_texts, backlog_s)
         _raise(room_for(ask.texts, ask.batch, load, self._limits))
-        forecast = self._check_in_time(ask, caller, tokens)
+        due_s = self._due_s(ask, ask.batch)
+        forecast = self._check_in_time(ask, caller, tokens, due_s)
 
         self._telemetry.entered()
         caller.usage.enter(ask.texts, tokens)
         self._arriving_texts += ask.texts
         self._arriving_tokens += tokens
-        share = caller.shares[ask.batch]
-        return Pass(ask, caller, share, self._due_s(ask, ask.batch), tokens, forecast)
+        return Pass(ask, caller, caller.shares[ask.batch], due_s, tokens, forecast)
 
     def tokenized(self, one: Pass, tokens: int, texts: int) -> None:
         """So many of its texts are to be computed and have so many tokens; again, if more of them must be.
@@ -146,17 +151,18 @@ class Gate:
         slo_s = self._replica.dispatcher.slo_s * (BATCH_PATIENCE if batch else 1.0)
         return ask.arrived_s + TARGET_FRACTION * min(ask.deadline_s - ask.arrived_s, slo_s)
 
-    def _check_in_time(self, ask: Ask, caller: Caller, tokens: float) -> Forecast:
+    def _check_in_time(self, ask: Ask, caller: Caller, tokens: float, due_s: float) -> Forecast:
         """In its class. The class batch is asked to fit as an interactive request too."""
         dispatcher = self._batcher.dispatcher
-        interactive = self._forecast(ask, caller.shares[False], tokens, self._due_s(ask, batch=False))
-        in_class, as_batch = interactive, None
+        in_class = interactive = self._forecast(ask, caller.shares[ask.batch], tokens, due_s)
+        as_batch = None
         if ask.batch:
-            in_class = self._forecast(ask, caller.shares[True], tokens, self._due_s(ask, batch=True))
+            interactive = self._forecast(ask, caller.shares[False], tokens, self._due_s(ask, batch=False))
             turns = BATCH_TURN if dispatcher.raised else 1  # interactive texts may leave it no more
-            as_batch = replace(in_class, wait_s=in_class.wait_s * turns)
+            as_batch = in_class._replace(wait_s=in_class.wait_s * turns)
         self._check_deadline(ask, in_class, own_s=0.0)  # it may have fewer tokens than guessed
-        _raise(in_time(interactive, as_batch, self._margin.margin_s, dispatcher.slo_s))
+        margin_s = self._margin.margin_s * self._offered.overload(self._clock(), dispatcher.workers)
+        _raise(in_time(interactive, as_batch, margin_s, dispatcher.slo_s))
         return in_class
 
     def _forecast(self, ask: Ask, share: Share, tokens: float, due_s: float) -> Forecast:

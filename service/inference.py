@@ -105,9 +105,10 @@ class Inference:
         """Counts a request at the door. `timeout_s`: its own beside the call's; neither: the default."""
         self._telemetry.arrived()
         now_s = self._clock()
-        calls_s = None if call is None else call.timeout_s
-        limits_s = [limit_s for limit_s in (timeout_s, calls_s) if limit_s is not None]
-        deadline_s = now_s + min(limits_s, default=self._limits.default_deadline_s)
+        left_s = None if call is None else call.timeout_s
+        if left_s is None or (timeout_s is not None and timeout_s < left_s):
+            left_s = timeout_s
+        deadline_s = now_s + (self._limits.default_deadline_s if left_s is None else left_s)
         span = None if self._tracer is None else self._tracer.request(method, now_s, call)
         return Arrival(method, now_s, deadline_s, call, span)
 
@@ -191,11 +192,11 @@ class Inference:
         try:
             task, options = check(message, model.spec, self._limits.max_texts)
             texts = list(message.texts)
-            compute = partial(self._computed, model, task, options, texts, arrival, entered)
             if known is not None and not options.no_cache:
+                compute = partial(self._computed, model, task, options, texts, arrival, entered)
                 scope = caller.tenant.name  # or tenants could learn of each other's texts
                 return await known.answered(task, options, texts, compute, arrival.deadline_s, scope)
-            request = await compute(range(count))
+            request = await self._computed(model, task, options, texts, arrival, entered, range(count))
             return Answered(request.results, request.cost)
         finally:
             gate.leave(entered)

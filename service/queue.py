@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Generic
 
 from service.company import Company, CompanyLimits
-from service.flows import FairClass
+from service.flows import FairClass, Flow
 from service.service_time import ServiceTime
 from service.waiting import Earliest, P, Share, WaitingText
 
@@ -93,22 +93,27 @@ class BatchQueue(Generic[P]):
 
     def poll(self, now_s: float, limits: BatchLimits, service_time: ServiceTime) -> Poll[P]:
         """Call when the engine is idle. A returned text has left the queue."""
-        expired = tuple(self._expired(now_s, service_time))
+        if not self.interactive.texts and not self.batch.texts:
+            return Poll()
+        expired = self._expired(now_s, service_time)
         led_by = self._leading(now_s, service_time)
         flow = led_by.next_flow()
         if flow is None:
             return Poll(expired)
         leader = flow.first()
-        company = Company(leader, flow, _limits(leader, now_s, limits, service_time))
-        company.invite(self.interactive)
-        company.invite(self.batch)
-        company.cut()
-        if len(self) < limits.max_texts and not company.token_bound:
-            leave_at_s = self._leave_at_s(company, limits, service_time)
+        company = None
+        if len(self) > 1:  # else there is nobody to choose from
+            company = Company(leader, flow, _limits(leader, now_s, limits, service_time))
+            company.invite(self.interactive)
+            company.invite(self.batch)
+            company.cut()
+        if len(self) < limits.max_texts and not (company and company.token_bound):
+            tokens = company.padded_tokens if company else leader.tokens
+            leave_at_s = self._leave_at_s(tokens, limits, service_time)
             if leave_at_s > now_s:
                 return Poll(expired, wake_at_s=leave_at_s)
         self._led_by_interactive = 0 if led_by is self.batch else self._led_by_interactive + 1
-        return Poll(expired, tuple(company.leave()))
+        return Poll(expired, tuple(company.leave()) if company else _alone(leader, flow, led_by))
 
     def _class_of(self, text: WaitingText[P]) -> FairClass[P]:
         return self.batch if text.share.batch else self.interactive
@@ -121,7 +126,13 @@ class BatchQueue(Generic[P]):
             return self.interactive
         return self.batch
 
-    def _expired(self, now_s: float, service_time: ServiceTime) -> Iterable[WaitingText[P]]:
+    def _expired(self, now_s: float, service_time: ServiceTime) -> tuple[WaitingText[P], ...]:
+        first = self._by_deadline.first()
+        if first is None or first.deadline_s >= now_s + service_time.batch_s(self.tokens):
+            return ()  # in time even if it had all the tokens that wait
+        return tuple(self._expiring(now_s, service_time))
+
+    def _expiring(self, now_s: float, service_time: ServiceTime) -> Iterable[WaitingText[P]]:
         horizon_s = now_s + service_time.batch_s(max(self.interactive.longest(), self.batch.longest()))
         in_time = []
         while (text := self._by_deadline.first()) is not None and text.deadline_s < horizon_s:
@@ -133,12 +144,20 @@ class BatchQueue(Generic[P]):
         for text in in_time:
             self._by_deadline.push(text.deadline_s, text)
 
-    def _leave_at_s(self, company: Company[P], limits: BatchLimits, service_time: ServiceTime) -> float:
-        compute_s = service_time.cautious_batch_s(company.padded_tokens)
+    def _leave_at_s(self, padded_tokens: int, limits: BatchLimits, service_time: ServiceTime) -> float:
+        compute_s = service_time.cautious_batch_s(padded_tokens)
         first_due = [text.due_s for fair in (self.interactive, self.batch) if (text := fair.first_due())]
         longest_waiting = self._by_arrival.first()
         assert longest_waiting is not None  # noqa: S101 - a company has a leader
         return min(min(first_due) - compute_s, longest_waiting.arrived_s + limits.max_delay_s)
+
+
+def _alone(text: WaitingText[P], flow: Flow[P], fair: FairClass[P]) -> tuple[WaitingText[P]]:
+    """Takes the only text that waits. Its class begins anew: there is nobody to charge it against."""
+    fair.take(flow, (text,))
+    fair.settle()
+    text.waits = False
+    return (text,)
 
 
 def padded_tokens(batch: Iterable[WaitingText[P]]) -> int:

@@ -83,13 +83,17 @@ class Usage:
     outcomes: Counter[str] = field(default_factory=Counter)  # ok, or a refusal's reason
     tokens_total: int = 0
     joules_total: float = 0.0  # as far as they are known
+    _limited: bool = field(init=False)
 
     def __post_init__(self) -> None:
+        self._limited = self.quota != UNLIMITED
         self.requests = Bucket(self.quota.requests_per_s, self.quota.burst_s, 1.0)
         self.tokens = Bucket(self.quota.tokens_per_s, self.quota.burst_s, 1.0)
 
     def exceeded(self, texts: int, tokens: float, now_s: float) -> Exceeded | None:
         """None: a request of so many texts and tokens is within the quota."""
+        if not self._limited:
+            return None
         quota = self.quota
         if self.in_flight + 1 > quota.max_in_flight:
             return Exceeded("maxInFlight", quota.max_in_flight, HELD_RETRY_S)
@@ -104,14 +108,16 @@ class Usage:
 
     def enter(self, texts: int, tokens: float) -> None:
         """Lets a request in; `tokens` is what it is thought to have."""
-        self.requests.take(1.0)
-        self.tokens.take(tokens)
+        if self._limited:
+            self.requests.take(1.0)
+            self.tokens.take(tokens)
         self.in_flight += 1
         self.texts += texts
 
     def leave(self, texts: int, guessed_tokens: float, tokens: int) -> None:
         """It has ended; it had `tokens`, 0 if it never came to the tokenizer."""
-        self.tokens.take(tokens - guessed_tokens)
+        if self._limited:
+            self.tokens.take(tokens - guessed_tokens)
         self.in_flight -= 1
         self.texts -= texts
 

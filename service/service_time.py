@@ -48,16 +48,11 @@ class ServiceTimeEstimate:
 
     def __init__(self) -> None:
         self._weight = self._x = self._y = self._xx = self._xy = 0.0
-        self._current = ServiceTime()
-
-    @property
-    def current(self) -> ServiceTime:
-        """All zero until the first batch."""
-        return self._current
+        self.current = ServiceTime()  # all zero until the first batch
 
     def observe(self, padded_tokens: int, compute_s: float) -> None:
         """Learns from one computed batch."""
-        expected_s = self._current.batch_s(padded_tokens)
+        expected_s = self.current.batch_s(padded_tokens)
         error = min(1.0, abs(compute_s / expected_s - 1)) if expected_s else 0.0
         weight = 1 / padded_tokens**2  # errors grow with the batch: without it the largest would decide alone
         self._weight = MEMORY * self._weight + weight
@@ -66,8 +61,8 @@ class ServiceTimeEstimate:
         self._xx = MEMORY * self._xx + weight * padded_tokens**2
         self._xy = MEMORY * self._xy + weight * padded_tokens * compute_s
         alpha_s, beta = self._fit()
-        residual = MEMORY * self._current.residual_fraction + (1 - MEMORY) * error
-        self._current = ServiceTime(alpha_s, beta, residual)
+        residual = MEMORY * self.current.residual_fraction + (1 - MEMORY) * error
+        self.current = ServiceTime(alpha_s, beta, residual)
 
     def _fit(self) -> tuple[float, float]:
         mean_x, mean_y = self._x / self._weight, self._y / self._weight
@@ -75,7 +70,7 @@ class ServiceTimeEstimate:
         if variance > (MIN_SPREAD * mean_x) ** 2:
             beta = (self._xy / self._weight - mean_x * mean_y) / variance
         else:
-            beta = self._current.beta_s_per_token
+            beta = self.current.beta_s_per_token
         beta = min(max(beta, 0.0), mean_y / mean_x)  # more would take alpha below zero
         return max(0.0, mean_y - beta * mean_x), beta
 

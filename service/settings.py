@@ -105,7 +105,7 @@ class ServeSettings(BaseModel):
 
     slo_s: Latency = 0.05
     max_batch_texts: Annotated[int, Field(ge=1, le=MOST_TEXTS)] = 16
-    max_batch_tokens: Annotated[int, Field(ge=8, le=MOST_PADDED_TOKENS)] = 2048
+    max_batch_tokens: Annotated[int, Field(ge=8, le=MOST_PADDED_TOKENS)] = 1024
     max_delay_s: Delay = 0.0
     max_in_flight: Count = 512
     max_queue_texts: Count = 1024

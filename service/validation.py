@@ -35,6 +35,9 @@ class Options:
     no_cache: bool = False
 
 
+USUAL = Options(top_k=1, min_score=0.0, truncate=False)  # of a request that asks for none
+
+
 def check(
     request: ClassifyRequest | ExtractEntitiesRequest, spec: ModelSpec, max_texts: int
 ) -> tuple[Task, Options]:
@@ -45,7 +48,12 @@ def check(
     task = spec.task_of_kind(kind)
     if task is None:
         raise no_such_task(spec.name, kind, [task.name for task in spec.tasks])
-    violations = [*_texts(request.texts, max_texts), *_options(request, task)]
+    violations = list(_texts(request.texts, max_texts))
+    if not request.HasField("options"):
+        if violations:
+            raise invalid(violations)
+        return task, USUAL
+    violations += _options(request, task)
     if violations:
         raise invalid(violations)
     top_k = request.options.top_k if isinstance(request, ClassifyRequest) else 0
@@ -81,8 +89,6 @@ def _texts(texts: Sequence[str], max_texts: int) -> Iterator[Violation]:
 
 
 def _options(request: ClassifyRequest | ExtractEntitiesRequest, task: Task) -> Iterator[Violation]:
-    if not request.HasField("options"):
-        return
     options = request.options
     yield from _unknown_options(options)
     if isinstance(request, ClassifyRequest) and request.options.top_k > len(task.labels):

@@ -52,6 +52,7 @@ FLAGS = {
     "metrics-port": "0",
     "max-queue-texts": "4096",  # 64 calls of 16 texts wait at a time: more than a replica takes by default
     "max-connection-age": "1h",  # the load does not connect anew within a measurement
+    "slo": "10s",  # nor refused because it would wait for the others: the loads are closed loops
     "default-deadline": "10m",  # no call is lost to a machine that is busy
 }
 _METRICS = ("minwatt_tokens_total", "minwatt_padded_tokens_total")

