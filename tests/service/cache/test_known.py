@@ -39,7 +39,7 @@ TEXTS = [f"my card is at bank {number}" for number in range(16)]
 
 @contextlib.asynccontextmanager
 async def replica(model: Path, **flags: object) -> AsyncIterator[Parts]:
-    parts = assemble(ServeSettings.of_flags(model=model, meter="modelled", **{"slo": "10s", **flags}))
+    parts = assemble(ServeSettings.of_flags(**{"model": model, "meter": "modelled", "slo": "10s", **flags}))
     parts.replica.state = REPLICA_STATE_READY
     run = asyncio.create_task(parts.lifecycle.run())
     try:
