@@ -197,9 +197,7 @@ class Batcher:
                 spans = {text.payload.request.span for text in batch} - {None}
                 self._tracer.batch(spans, len(batch), outcome)
             self._resolve(self.dispatcher.complete(batch, outcome, joules, begun_mhz))
-        # After those who were answered: nothing is given in it that could have been before.
-        if self.waits or self.dispatcher.raised:
-            self.retune()
+        self.retune()  # after those who were answered: nothing is given in it that could have been before
 
     def _watch(self, deadline_s: float) -> None:
         """One timer for all deadlines: the earliest."""

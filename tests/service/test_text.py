@@ -126,6 +126,14 @@ def test_a_long_text_is_named_or_cut(model: Model) -> None:
     assert model.entities([long], truncate=True)[0].truncated
 
 
+def test_texts_have_the_same_tokens_alone_and_together(model: Model) -> None:
+    texts = ["hello", "alice " * 8, "alice" + " " * 1500 + "hello", "zürich, hello!"]
+    together = model.tokenizer.encode(texts, truncate=True)
+    assert not isinstance(together, TooLong)
+    for text, tokens in zip(texts, together, strict=True):
+        assert model.tokenizer.encode([text], truncate=True) == [tokens]
+
+
 def test_a_huge_text_is_not_tokenised_to_be_counted(model: Model) -> None:
     huge = "alice " + "!" * 10_000
     assert model.tokenizer.encode([huge], truncate=False) == TooLong(
