@@ -152,6 +152,24 @@ class Company(Generic[P]):
                 rider.keep(0, above) if shorter else rider.keep(above, longest)
             lengths = lengths[:size] if shorter else lengths[size:]
         self.size, self.longest = len(lengths), lengths[-1]
+        self._keep_places_for_the_first_class()
+
+    def _keep_places_for_the_first_class(self) -> None:
+        """Who was cut off goes before those who only took empty places, once the batch is worth its start."""
+        first = self._riders[0][0]
+        others = [rider for fair, rider in self._riders if fair is not first and rider.riding()]
+        behind = any(rider.stays_behind for fair, rider in self._riders if fair is first)
+        leads = all(rider.flow is not self._leaders_flow for rider in others)
+        if (
+            others
+            and behind
+            and leads
+            and self.padded_tokens > ESTABLISHED * self._limits.worth_padding_tokens
+        ):
+            for rider in others:
+                rider.keep(self.longest, self.longest)
+            lengths = [text.tokens for _, rider in self._riders for text in rider.riding()]
+            self.size, self.longest = len(lengths), max(lengths)
 
     def leave(self) -> list[WaitingText[P]]:
         """Takes the batch out of its flows, shortest first, and charges it to them."""

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from service.company import ESTABLISHED
@@ -115,6 +115,10 @@ def test_an_idle_engine_never_waits_and_everybody_leaves_once(
     assert line.poll(now_s) == ()
 
 
+@example(
+    [(Share("a", 0.5), 4), (Share("a", 0.5), 8), (Share("a", 0.5), 10), (Share("a", 0.5, batch=True), 7)],
+    ServiceTime(0.001, 0.0002),
+)
 @given(st.lists(st.tuples(shares, lengths), min_size=1, max_size=60), times)
 def test_batch_takes_only_places_that_would_stay_empty(
     texts: list[tuple[Share, int]], service_time: ServiceTime
