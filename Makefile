@@ -27,7 +27,7 @@ lint: $(READY)
 	$(BIN)/lint-imports
 
 unit: $(READY) perf-analyzer
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist worksteal
 
 bench: $(READY) ## the server beside its ceiling and its floor; docs/benchmarks.md; ten minutes of a quiet machine
 	$(BIN)/python -m bench.serving $(OPTIONS)
