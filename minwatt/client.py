@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from functools import partial
 from types import TracebackType
@@ -34,7 +35,7 @@ __all__ = ["CHANNEL_OPTIONS", "AsyncClient", "Client"]
 DEFAULT_TIMEOUT_S = 10.0
 
 
-class _Connected:
+class _Connected(ABC):
     """What both clients are made of."""
 
     def __init__(
@@ -73,8 +74,9 @@ class _Connected:
         """How often requests were sent again so far, by the code that caused it, e.g. `UNAVAILABLE`."""
         return self._sender.retries
 
+    @abstractmethod
     def _open(self, target: str, how: Connecting) -> Any:
-        raise NotImplementedError
+        """A channel."""
 
     def _timeout(self, timeout_s: float | None) -> float:
         return self._timeout_s if timeout_s is None else timeout_s

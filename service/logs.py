@@ -13,6 +13,7 @@ import re
 import sys
 import threading
 import traceback
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import TracebackType
@@ -51,7 +52,7 @@ def places(error: BaseException) -> list[str]:
     return found[:MOST_FRAMES]
 
 
-class _Line(logging.Formatter):
+class _Line(logging.Formatter, ABC):
     """One line, whatever the record holds."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -64,8 +65,9 @@ class _Line(logging.Formatter):
             [] if error is None else places(error),
         )
 
+    @abstractmethod
     def line(self, at: str, record: logging.LogRecord, fields: Fields, error: list[str]) -> str:
-        raise NotImplementedError
+        """`error`: where an exception came through, never its words."""
 
 
 class TextLine(_Line):

@@ -142,6 +142,8 @@ def test_what_is_no_http2_is_hung_up_on(front_end: FrontEnd, garbage: bytes) -> 
                 client.pump()
             except ConnectionResetError:
                 break
+    with grpc.insecure_channel(front_end.target) as channel:
+        assert channel.unary_unary(path("Echo"))(b"on", timeout=PATIENCE_S) == b"on", "others are served on"
 
 
 @pytest.mark.parametrize(
