@@ -1,4 +1,5 @@
-"""What a replica meets in its life: requests of every kind, clients that leave, and bytes that mean nothing.
+"""What a replica meets in its life: requests of every kind, clients that leave, bytes that mean nothing, and
+other models.
 
 Each activity is a loop that ends when told to; whatever does not end as it should is written down as lost.
 Called by `soak`.
@@ -18,6 +19,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 import minwatt
+from bench.model_changes import ModelChanges
 from bench.questions import Question
 
 HANG_S = 5.0  # past its deadline: then a request has no end
@@ -43,6 +45,7 @@ class Mixture:
     tally: Tally
     stopping: asyncio.Event
     draw: random.Random
+    changes: ModelChanges
 
     async def run(self, scale: float) -> None:
         """All activities until `stopping`; `scale` times as often as it says here."""
@@ -60,6 +63,10 @@ class Mixture:
             (self.bad_bytes, 2.0, 1),
             (self.reconnect, 1.0, 1),
             (self.no_http, 1.0, 1),
+            (self.reload, 0.02, 1),
+            (self.load, 0.02, 1),
+            (self.damaged_reload, 0.02, 1),
+            (self.damaged_load, 0.02, 1),
         ]
         async with asyncio.TaskGroup() as loops:
             for activity, per_s, workers in paces:
@@ -180,6 +187,18 @@ class Mixture:
         await asyncio.sleep(0.01)
         writer.close()
         await asyncio.gather(writer.wait_closed(), return_exceptions=True)
+
+    async def reload(self) -> None:
+        await self.changes.by_signal()
+
+    async def load(self) -> None:
+        await self.changes.by_call()
+
+    async def damaged_reload(self) -> None:
+        await self.changes.damaged_by_signal()
+
+    async def damaged_load(self) -> None:
+        await self.changes.damaged_by_call()
 
 
 def _expect(right: bool, otherwise: str) -> None:

@@ -3,10 +3,11 @@
     python -m bench.soak [--minutes 60]
 
 Requests of every kind, streams, health checks, reflection, clients that leave, bad bytes, new connections,
-all at a moderate rate against one replica of a tiny model. Samples memory, threads, file descriptors and
-requests in flight of the replica (and memory of this process, which is the client). After the warm-up a
-straight line by least squares through each shows its growth up to the end. Prints a table, writes
-out/soak/soak.json, exits 1 if something was lost or has grown by more than the tolerance beside it.
+models that are reloaded or refused, all at a moderate rate against one replica of a tiny model. Samples
+memory, threads, file descriptors and requests in flight of the replica (and memory of this process, which is
+the client). After the warm-up a straight line by least squares through each shows its growth up to the end.
+Prints a table, writes out/soak/soak.json, exits 1 if something was lost or has grown by more than the
+tolerance beside it.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from rich.table import Table
 import minwatt
 from bench.growth import Growth, growth
 from bench.mixture import Mixture, Tally
+from bench.model_changes import TENANTS, ModelChanges
 from bench.questions import questions
 from tests.e2e.replica_process import ReplicaProcess
 from tests.tiny_model import write_tiny_model
@@ -94,14 +96,18 @@ def _too_much(name: str, line: Growth) -> bool:
 
 
 async def run(model: Path, minutes: float, warm_up_minutes: float, scale: float, seed: int) -> Run:
-    """Starts the replica, loads it for so long, stops it."""
-    replica = ReplicaProcess(model, "--meter", "modelled")
+    """Starts the replica, loads it for so long, stops it. Versions of the model are written where it lies."""
+    tenants = model.with_name("tenants.yaml")
+    tenants.write_text(TENANTS)
+    replica = ReplicaProcess(model, "--meter", "modelled", "--tenants", str(tenants))
     await asyncio.to_thread(replica.ready)
     tally, stopping, samples = Tally(), asyncio.Event(), list[Sample]()
     with replica:
         async with minwatt.AsyncClient(replica.target, timeout_s=DEADLINE_S) as client:
             asked = await questions(client, 64, seed)
-            mixture = Mixture(client, replica.target, asked, DEADLINE_S, tally, stopping, random.Random(seed))
+            draw = random.Random(seed)
+            changes = ModelChanges(replica, model, DEADLINE_S, draw)
+            mixture = Mixture(client, replica.target, asked, DEADLINE_S, tally, stopping, draw, changes)
             load = asyncio.create_task(mixture.run(scale))
             start_s, end_s = time.monotonic(), time.monotonic() + 60 * minutes
             while (now_s := time.monotonic()) < end_s and not load.done():

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from bench import chaos, soak
+from tests.tiny_model import write_tiny_model
 
 
 @pytest.mark.parametrize("addresses", [False, True])
@@ -29,12 +30,13 @@ def test_chaos(tiny_model: Path, tmp_path: Path, addresses: bool) -> None:
     assert not replace(outcome, faults=Counter(["exit code 1"])).good
 
 
-def test_soak(tiny_model: Path, tmp_path: Path) -> None:
-    done = asyncio.run(soak.run(tiny_model, minutes=0.1, warm_up_minutes=0.02, scale=2.0, seed=3))
+def test_soak(tmp_path: Path) -> None:
+    model = write_tiny_model(tmp_path / "tiny-text")
+    done = asyncio.run(soak.run(model, minutes=0.1, warm_up_minutes=0.02, scale=2.0, seed=3))
     assert (done.lost, done.left_in_flight) == ({}, 0)
     assert set(done.asked) == {
         "unary", "extract", "many", "stream", "health", "reflection", "cancel", "hurry", "bad_request",
-        "bad_bytes", "reconnect", "no_http",
+        "bad_bytes", "reconnect", "no_http", "reload", "load", "damaged_reload", "damaged_load",
     }  # fmt: skip
     assert len(done.samples) > 10
     soak.write(done, tmp_path / "soak.json")
