@@ -10,6 +10,7 @@ import typer
 from pydantic import BaseModel, ValidationError
 from rich.console import Console
 
+from loadtest.identity import IdentityOptions
 from loadtest.load import LoadOptions, flag, make_load
 from loadtest.replay import RunOptions, run_load
 from loadtest.report import Report, RunReport, load_run, write_report
@@ -47,6 +48,24 @@ def replay(
     deadline: Annotated[str, typer.Option(help="Of each request, retries included.")] = "1s",
     slo: Annotated[str | None, typer.Option(help="p99 from the planned send time, e.g. 50ms.")] = None,
     connections: Annotated[int, typer.Option(help="TCP connections to spread requests over.")] = 16,
+    tls: Annotated[bool, typer.Option("--tls", help="Encrypt; so does each of --tls-….")] = False,
+    tls_ca: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="PEM: authorities to trust. [gRPC's own]")
+    ] = None,
+    tls_cert: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="PEM certificate chain to show (mTLS).")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="PEM key of the certificate.")] = None,
+    tls_server_name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="In the server's certificate, if not the target's.")
+    ] = None,
+    api_key_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The API key to send, as `minwatt key new` printed it."),
+    ] = None,
+    allow_plaintext_key: Annotated[
+        bool, typer.Option("--allow-plaintext-key", help="Send the key without TLS to another machine.")
+    ] = False,
     fleet_log: Annotated[
         Path | None, typer.Option(metavar="FILE", help="fleet.jsonl of `minwatt up`.")
     ] = None,
@@ -68,16 +87,18 @@ def replay(
     """
     given = dict(locals())  # the parameters by name, before anything else is
     load_fields = {flag(field): given[_parameter(field)] for field in LoadOptions.model_fields}
+    identity_fields = {flag(field): given[_parameter(field)] for field in IdentityOptions.model_fields}
     run_fields = {flag(field): given[_parameter(field)] for field in RunOptions.model_fields}
     if report_only:
         _print(_report_anew(out, target), json)
         return
     run_options = _checked(RunOptions, run_fields)
     load_options = _checked(LoadOptions, load_fields)
+    who = _checked(IdentityOptions, identity_fields).identity(run_options.target)
     load = make_load(load_options)
     if out is not None:
         make_folder(out / run_options.name)
-    run = run_load(load, load_options.given(), run_options)
+    run = run_load(load, load_options.given(), run_options, who)
     if out is not None:
         write_run(out / run.record.name, run)
         report = _report(out)

@@ -21,6 +21,7 @@ from loadtest.fleet_log import FleetLog, read_fleet_log
 from loadtest.load import Duration, Load, flag
 from loadtest.runs import RunData, RunRecord
 from loadtest.summary import percentile_ms
+from minwatt.channels import Identity
 
 # The scaler writes a row a second: the row after the run's end is there within this.
 _LOG_WAIT_S = 3.0
@@ -48,14 +49,14 @@ class RunOptions(BaseModel):
     fleet_log: Path | None = None
 
 
-def run_load(load: Load, given: dict[str, str], options: RunOptions) -> RunData:
+def run_load(load: Load, given: dict[str, str], options: RunOptions, who: Identity) -> RunData:
     """Sends the load and returns what was recorded; the live line goes to stderr. Raises UsageError.
 
     Ctrl-C ends the sending and keeps what was measured; a second one ends the process.
     """
     if options.fleet_log:
         read_fleet_log(options.fleet_log)  # that there is none should not be found out after the load
-    result = asyncio.run(_send(load, options))
+    result = asyncio.run(_send(load, options, who))
     record = RunRecord(
         name=options.name,
         target=options.target,
@@ -73,7 +74,7 @@ def run_load(load: Load, given: dict[str, str], options: RunOptions) -> RunData:
     return RunData(record, result.outcomes, log)
 
 
-async def _send(load: Load, options: RunOptions) -> sender.SendResult:
+async def _send(load: Load, options: RunOptions, who: Identity) -> sender.SendResult:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -82,7 +83,7 @@ async def _send(load: Load, options: RunOptions) -> sender.SendResult:
         stop.set()
 
     loop.add_signal_handler(signal.SIGINT, end_sending)
-    how = sender.SendOptions(deadline_s=options.deadline_s, connections=options.connections)
+    how = sender.SendOptions(deadline_s=options.deadline_s, connections=options.connections, identity=who)
     with _bar() as bar:
         line = bar.add_task(options.name, total=load.plan.duration_s, said="connecting")
 

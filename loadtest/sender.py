@@ -20,7 +20,7 @@ from google.protobuf.message import DecodeError
 
 from loadtest.outcomes import Outcome, Result
 from loadtest.plan import Payload, Plan, Task
-from minwatt.client import CHANNEL_OPTIONS
+from minwatt.channels import ANYBODY, CHANNEL_OPTIONS, Identity
 from minwatt.v1 import inference_pb2
 from minwatt.v1.errors import UsageError
 
@@ -31,6 +31,7 @@ _REPLIES: dict[Task, type[inference_pb2.ClassifyResponse | inference_pb2.Extract
     Task.EXTRACT: inference_pb2.ExtractEntitiesResponse,
 }
 _REFUSALS = {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.DEADLINE_EXCEEDED}
+_TURNED_AWAY = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
 _STATUS_DETAILS_KEY = "grpc-status-details-bin"
 # So that an arrival planned for zero is not late before it starts.
 _HEAD_START_S = 0.05
@@ -47,6 +48,7 @@ class SendOptions:
     max_outstanding: int = 4096  # requests sent and not answered; more wait, and count as lag
     connect_timeout_s: float = 10.0
     progress_interval_s: float = 0.5
+    identity: Identity = ANYBODY
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +83,13 @@ class _Run:
     calls: list[dict[Task, _Call]]  # one a connection
     start_s: float  # time.monotonic() of the plan's zero
     outcomes: list[Outcome | None]
+    stop: asyncio.Event
     counts: dict[Result, int] = field(default_factory=lambda: dict.fromkeys(Result, 0))
     sent: int = 0
     lag_s: float = 0.0
     latencies_s: list[float] = field(default_factory=list)
     room: asyncio.Event = field(default_factory=asyncio.Event)
+    turned_away: str = ""  # the server's words, where it knows nobody of this name
 
     @property
     def outstanding(self) -> int:
@@ -105,27 +109,37 @@ async def send(
     """Sends the whole plan to `target` (host:port) and waits for every answer and for the end of its span.
 
     `on_progress` is called every `progress_interval_s` and at the end. Setting `stop` ends the sending; what
-    is under way is still answered. Raises UsageError when nothing answers at `target`.
+    is under way is still answered. Raises UsageError when nothing answers at `target`, or nobody is let in
+    there who comes with this identity.
     """
     async with _channels(target, options) as channels:
         calls = [_methods(channel) for channel in channels]
         started_unix_s = time.time() + _HEAD_START_S
-        run = _Run(plan, options, calls, time.monotonic() + _HEAD_START_S, [None] * len(plan))
+        run = _Run(
+            plan,
+            options,
+            calls,
+            time.monotonic() + _HEAD_START_S,
+            [None] * len(plan),
+            stop or asyncio.Event(),
+        )
         progress = asyncio.create_task(_report_progress(run, on_progress)) if on_progress else None
         try:
-            stopped_at_s = await _send_all(run, stop or asyncio.Event())
+            stopped_at_s = await _send_all(run)
         finally:
             if progress:
                 progress.cancel()
         if on_progress:
             on_progress(_progress(run))
+    if run.turned_away:
+        raise UsageError(f"--target = {target!r}: {run.turned_away}; nothing was measured")
     return SendResult([outcome for outcome in run.outcomes if outcome], started_unix_s, stopped_at_s)
 
 
-async def _send_all(run: _Run, stop: asyncio.Event) -> float | None:
+async def _send_all(run: _Run) -> float | None:
     """Starts each request at its time; returns when all are answered, with the time of a stop, if any."""
     planned_s, choices = run.plan.planned_s.tolist(), run.plan.choices.tolist()
-    stopping = asyncio.create_task(stop.wait())
+    stopping = asyncio.create_task(run.stop.wait())
     try:
         async with asyncio.TaskGroup() as under_way:
             for index, (at_s, choice) in enumerate(zip(planned_s, choices, strict=True)):
@@ -163,12 +177,17 @@ async def _request(run: _Run, index: int, planned_s: float, payload: Payload) ->
     sent_s = run.now_s()
     run.lag_s = max(run.lag_s, sent_s - planned_s)
     try:
-        reply = await call(payload.request, timeout=run.options.deadline_s)
+        metadata = run.options.identity.metadata
+        reply = await call(payload.request, timeout=run.options.deadline_s, metadata=metadata)
         latency_s = run.now_s() - planned_s
         outcome = _completed(payload, planned_s, sent_s, latency_s, reply)
     except grpc.aio.AioRpcError as error:
         latency_s = run.now_s() - planned_s
         outcome = _not_completed(payload, planned_s, sent_s, latency_s, error)
+        if error.code() in _TURNED_AWAY and not run.counts[Result.COMPLETED]:
+            # Never let in: that is a mistake in the options. Once let in, it is an event to be counted.
+            run.turned_away = f"{outcome.status}: {outcome.detail}"
+            run.stop.set()
     except DecodeError as error:
         latency_s = run.now_s() - planned_s
         # As gRPC's own deserializer would say; other servers than minwatt's may answer at the target.
@@ -213,20 +232,33 @@ def _not_completed(
 @contextlib.asynccontextmanager
 async def _channels(target: str, options: SendOptions) -> AsyncIterator[list[grpc.aio.Channel]]:
     """Connected channels, each a connection of its own: a run measures requests, not the first handshakes."""
+    who = options.identity
     async with contextlib.AsyncExitStack() as stack:
         channels = [
-            await stack.enter_async_context(grpc.aio.insecure_channel(target, CHANNEL_OPTIONS))
-            for _ in range(options.connections)
+            await stack.enter_async_context(_channel(target, who)) for _ in range(options.connections)
         ]
         try:
             async with asyncio.timeout(options.connect_timeout_s):
                 await asyncio.gather(*(channel.channel_ready() for channel in channels))
         except TimeoutError:
+            expected = "HOST:PORT (one that speaks TLS needs --tls-ca or --tls)"
+            if who.credentials is not None:
+                expected = (
+                    "HOST:PORT that speaks TLS with a certificate that is trusted and has this name, "
+                    "and that takes this client's certificate"
+                )
             raise UsageError(
                 f"--target = {target!r}: nothing answered within {options.connect_timeout_s:g} s;"
-                " expected a running server's HOST:PORT"
+                f" expected a running server's {expected}"
             ) from None
         yield channels
+
+
+def _channel(target: str, who: Identity) -> grpc.aio.Channel:
+    options = [*CHANNEL_OPTIONS, *who.options]
+    if who.credentials is None:
+        return grpc.aio.insecure_channel(target, options)
+    return grpc.aio.secure_channel(target, who.credentials, options)
 
 
 async def _report_progress(run: _Run, on_progress: Callable[[Progress], None]) -> None:

@@ -92,6 +92,46 @@ class Tls:
 
 
 @dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a client is to its servers, and how it knows them."""
+
+    credentials: grpc.ChannelCredentials | None = None
+    metadata: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # of every call; carries the key
+    options: tuple[tuple[str, Any], ...] = ()  # of every channel, beside its others
+
+
+ANYBODY = Identity()  # and in the clear
+
+
+class ExposedKeyError(ValueError):
+    """A key would leave this machine in the clear, for `address`."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(
+            f"api_key: would travel unencrypted to {address}; "
+            "give tls=minwatt.Tls(…), or allow_plaintext_key=True where the network is trusted"
+        )
+        self.address = address
+
+
+def identity(
+    targets: Sequence[str], tls: Tls | None, api_key: str | None, *, allow_plaintext_key: bool
+) -> Identity:
+    """Reads the TLS files, now. Raises ValueError that names the argument."""
+    if api_key is not None:
+        _check_key(api_key)
+        exposed = [address for address in targets if not _stays_here(address)]
+        if exposed and tls is None and not allow_plaintext_key:
+            raise ExposedKeyError(exposed[0])
+    server_name = tls.server_name if tls is not None else None
+    return Identity(
+        credentials=tls.credentials() if tls is not None else None,
+        metadata=(("authorization", f"Bearer {api_key}"),) if api_key is not None else (),
+        options=() if server_name is None else (("grpc.ssl_target_name_override", server_name),),
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Connecting:
     """What a client needs to open its channels: one for each of `targets`, all with `options`."""
 
@@ -117,25 +157,11 @@ def connecting(
         )
     if connections is not None and connections < 1:
         raise ValueError(f"connections = {connections}: allowed: 1 or more")
-    if api_key is not None:
-        _check_key(api_key)
-        exposed = [address for address in listed if not _stays_here(address)]
-        if exposed and tls is None and not allow_plaintext_key:
-            raise ValueError(
-                f"api_key: would travel unencrypted to {exposed[0]}; "
-                "give tls=minwatt.Tls(…), or allow_plaintext_key=True where the network is trusted"
-            )
+    who = identity(listed, tls, api_key, allow_plaintext_key=allow_plaintext_key)
     several = len(listed) > 1 or target.startswith("dns:")
     each = connections or (1 if several else CONNECTIONS)
     options = [("grpc.service_config", json.dumps(_service_config(several))), *_CONNECTION_OPTIONS]
-    if tls is not None and tls.server_name is not None:
-        options.append(("grpc.ssl_target_name_override", tls.server_name))
-    return Connecting(
-        targets=listed * each,
-        options=options,
-        credentials=tls.credentials() if tls is not None else None,
-        metadata=(("authorization", f"Bearer {api_key}"),) if api_key is not None else (),
-    )
+    return Connecting(listed * each, [*options, *who.options], who.credentials, who.metadata)
 
 
 def _service_config(several: bool) -> dict[str, Any]:

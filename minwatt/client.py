@@ -21,7 +21,7 @@ from typing import Any, Self, Unpack
 import grpc
 
 from minwatt.attempts import Sender
-from minwatt.channels import CHANNEL_OPTIONS, Connecting, Tls, connecting
+from minwatt.channels import Connecting, Tls, connecting
 from minwatt.failures import request_failed
 from minwatt.packing import PACKED_TEXTS, REQUESTS_IN_FLIGHT, Window, in_order, in_order_async
 from minwatt.requests import ClassifyOptions, ExtractOptions, classify_request, extract_request
@@ -30,7 +30,7 @@ from minwatt.streaming import STREAM_IN_FLIGHT, RequestStream, Wire
 from minwatt.v1 import inference_pb2 as pb
 from minwatt.v1.inference_pb2_grpc import TextInferenceStub
 
-__all__ = ["CHANNEL_OPTIONS", "AsyncClient", "Client"]
+__all__ = ["AsyncClient", "Client"]
 
 DEFAULT_TIMEOUT_S = 10.0
 
