@@ -79,6 +79,7 @@ class Arrival:
     call: Call | None = None  # None shows no key
     span: RequestSpan | None = None  # while this request is traced
     caller: Caller | None = None  # once that is known
+    cost: Cost | None = None  # once it is answered
 
 
 class Inference:
@@ -128,6 +129,7 @@ class Inference:
         except Exception as error:
             log.exception("%s failed", arrival.method, extra=about(arrival.call, {}))
             raise self._counted(arrival, internal(f"unexpected {type(error).__name__}")) from error
+        arrival.cost = answered.cost
         reply = self._reply(cast(AnyRequest, message), answered, identity)
         self._telemetry.answered(
             arrival.method, self._clock() - arrival.arrived_s, answered.cost, len(answered.results)

@@ -50,6 +50,7 @@ class Cost:
     batch_texts: int = 0
     energy_j: float | None = 0.0  # None once a batch's joules were unknown
     cached_texts: int = 0  # answered by what others had computed; nothing above is theirs
+    cache_s: float | None = None  # asking the cache and filling it; None: it was not asked
 
     def add(self, other: Cost) -> None:
         """What some more of the same request's texts cost."""

@@ -66,6 +66,22 @@ class Found:
 
     values: list[bytes]
     shared: frozenset[int]
+    store_s: float  # seconds with the store: looking up, and handing over what is new
+
+
+@dataclass(slots=True)
+class _Spent:
+    """Seconds within its `with` blocks."""
+
+    clock: Callable[[], float]
+    total_s: float = 0.0
+    _since_s: float = 0.0
+
+    def __enter__(self) -> None:
+        self._since_s = self.clock()
+
+    def __exit__(self, *_: object) -> None:
+        self.total_s += self.clock() - self._since_s
 
 
 Compute = Callable[[Sequence[int]], Awaitable[Mapping[int, bytes]]]
@@ -91,8 +107,10 @@ class Flights:
         values: dict[int, bytes] = {}
         computed: set[int] = set()
         followed_flights = 0
+        spent = _Spent(self.clock)
         while len(values) < len(keys):
-            values |= await self._known({i: key for i, key in enumerate(keys) if i not in values})
+            with spent:
+                values |= await self._known({i: key for i, key in enumerate(keys) if i not in values})
             led: dict[int, _Flight] = {}
             followed: dict[int, _Flight] = {}
             mine: set[bytes] = set()
@@ -107,11 +125,12 @@ class Flights:
                     led[index] = self._depart(key, rank)
                     mine.add(key)
             if led:
-                values |= await self._lead(keys, led, compute)
+                values |= await self._lead(keys, led, compute, spent)
                 computed |= led.keys()
             values |= await self._follow(followed, deadline_s)
             followed_flights += 1
-        return Found([values[index] for index in range(len(keys))], frozenset(values.keys() - computed))
+        answers = [values[index] for index in range(len(keys))]
+        return Found(answers, frozenset(values.keys() - computed), spent.total_s)
 
     async def _known(self, keys: Mapping[int, bytes]) -> Mapping[int, bytes]:
         found = zip(keys, await self.store.get_many(tuple(keys.values())), strict=True)
@@ -124,13 +143,14 @@ class Flights:
         return flight
 
     async def _lead(
-        self, keys: Sequence[bytes], led: Mapping[int, _Flight], compute: Compute
+        self, keys: Sequence[bytes], led: Mapping[int, _Flight], compute: Compute, spent: _Spent
     ) -> Mapping[int, bytes]:
         self.texts.missed += len(led)
         values: Mapping[int, bytes] = {}
         try:
             values = await compute(tuple(led))
-            self.store.put_many({keys[index]: value for index, value in values.items()})
+            with spent:
+                self.store.put_many({keys[index]: value for index, value in values.items()})
         finally:
             for index, flight in led.items():
                 if self._open.get(keys[index]) is flight:  # else another leads it by now

@@ -67,4 +67,5 @@ class KnownAnswers:
         for index in found.shared:
             results[index] = unpacked(task, options, texts[index], found.values[index])
         cost.cached_texts = len(found.shared)
+        cost.cache_s = found.store_s
         return Answered(results, cost)

@@ -98,7 +98,8 @@ class Inferring:
         reply = response(question, answer)
         ended_s = self._clock()
         took = Took(ended_s - started_s, asked_s - started_s, ended_s - answered_s)
-        counts.answered(self._epoch_clock(), took, len(question.request.texts), answer.usage)
+        assert arrival.cost is not None  # noqa: S101 - it is answered
+        counts.answered(self._epoch_clock(), took, len(question.request.texts), arrival.cost)
         return reply
 
     def _question(self, message: pb.ModelInferRequest | Unreadable) -> Asked | Unreadable:

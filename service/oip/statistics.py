@@ -1,6 +1,8 @@
 """What ModelStatistics tells: counts and times of the requests that came by this protocol, by model.
 
-Pure state. Written by `infer`, told by `service`. Batches are shared with requests of other tasks and
+Pure state. Written by `infer`, told by `service`. Fields and what they leave out are Triton's: a request of
+which nothing had to be computed is a cache hit and no inference, one that asked the cache and computed is a
+miss, and one that did not ask is neither. Batches are shared with requests of other tasks and
 protocols: a text that was computed in a batch of 8 counts as an eighth of an execution.
 """
 
@@ -9,8 +11,8 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from minwatt.v1.inference_pb2 import Usage
 from service.oip import open_inference_pb2 as pb
+from service.request import Cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ class ModelCounts:
     """Of one model since the server's start."""
 
     last_at_s: float = 0.0  # since the epoch; 0: never
-    succeeded: int = 0
+    succeeded: int = 0  # hits included
     succeeded_s: float = 0.0
     failed: int = 0
     failed_s: float = 0.0
@@ -43,24 +45,36 @@ class ModelCounts:
     input_s: float = 0.0
     compute_s: float = 0.0
     output_s: float = 0.0
-    texts: int = 0
+    texts: int = 0  # computed
+    hits: int = 0
+    hits_s: float = 0.0
+    misses: int = 0
+    misses_s: float = 0.0
     executions: defaultdict[int, _Executions] = field(default_factory=lambda: defaultdict(_Executions))
 
-    def answered(self, now_s: float, took: Took, texts: int, usage: Usage) -> None:
+    def answered(self, now_s: float, took: Took, texts: int, cost: Cost) -> None:
         """`now_s` since the epoch."""
         self.last_at_s = now_s
         self.succeeded += 1
         self.succeeded_s += took.latency_s
-        self.queue_s += usage.queue_seconds
+        self.queue_s += cost.queue_s
+        computed = texts - cost.cached_texts
+        if not computed:
+            self.hits += 1
+            self.hits_s += cost.cache_s or 0.0
+            return
+        if cost.cache_s is not None:
+            self.misses += 1
+            self.misses_s += cost.cache_s
         self.input_s += took.input_s
-        self.compute_s += usage.compute_seconds
+        self.compute_s += cost.compute_s
         self.output_s += took.output_s
-        self.texts += texts
-        if usage.batch_size:
-            share = texts / usage.batch_size
-            executions = self.executions[usage.batch_size]
+        self.texts += computed
+        if cost.batch_texts:
+            share = computed / cost.batch_texts
+            executions = self.executions[cost.batch_texts]
             executions.count += share
-            executions.compute_s += share * usage.compute_seconds
+            executions.compute_s += share * cost.compute_s
 
     def unanswered(self, now_s: float, latency_s: float) -> None:
         """Refused, failed, or given up by the client."""
@@ -70,6 +84,7 @@ class ModelCounts:
 
     def told(self, name: str, version: str) -> pb.ModelStatistics:
         """`compute_*` have the same count: perf_analyzer insists on it."""
+        computed = self.succeeded - self.hits
         return pb.ModelStatistics(
             name=name,
             version=version,
@@ -80,9 +95,11 @@ class ModelCounts:
                 success=_duration(self.succeeded, self.succeeded_s),
                 fail=_duration(self.failed, self.failed_s),
                 queue=_duration(self.succeeded, self.queue_s),
-                compute_input=_duration(self.succeeded, self.input_s),
-                compute_infer=_duration(self.succeeded, self.compute_s),
-                compute_output=_duration(self.succeeded, self.output_s),
+                compute_input=_duration(computed, self.input_s),
+                compute_infer=_duration(computed, self.compute_s),
+                compute_output=_duration(computed, self.output_s),
+                cache_hit=_duration(self.hits, self.hits_s),
+                cache_miss=_duration(self.misses, self.misses_s),
             ),
             batch_stats=[
                 pb.InferBatchStatistics(

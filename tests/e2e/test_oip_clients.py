@@ -236,6 +236,23 @@ def test_statistics_count_what_was_asked(client: triton.InferenceServerClient) -
     assert len(client.get_inference_statistics().model_stats) == 2
 
 
+def test_statistics_tell_cache_hits_from_inferences(tiny_model: Path) -> None:
+    with (
+        ReplicaProcess(tiny_model, "--cache-bytes", "1048576", "--meter", "modelled") as replica,
+        triton.InferenceServerClient(replica.target) as client,
+    ):
+        for _ in range(3):
+            client.infer(INTENT, texts("hello"))
+        client.infer(INTENT, texts("hello"), parameters={"no_cache": True})
+        client.infer(INTENT, texts("hello", "where is my card"))
+        told = client.get_inference_statistics(INTENT).model_stats[0]
+    stats = told.inference_stats
+    assert (stats.cache_hit.count, stats.cache_miss.count, stats.success.count) == (2, 2, 5)
+    assert stats.cache_hit.ns > 0
+    assert stats.cache_miss.ns > 0
+    assert (stats.compute_infer.count, told.inference_count) == (3, 3)
+
+
 def test_health_and_reflection_know_the_service(replica: ReplicaProcess) -> None:
     with grpc.insecure_channel(replica.target) as channel:
         health = health_pb2_grpc.HealthStub(channel)
