@@ -5,9 +5,10 @@ TRACES ?= ../shared/traces
 READY := .venv/ready
 GPU_READY := .venv-gpu/ready
 PERF_ANALYZER := .perf-analyzer
+KSERVE := .kserve
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test leaderboard lint unit bench bench-peers bench-scaler chaos soak fuzz gpu-check proto lock clean system perf-analyzer
+.PHONY: help demo test leaderboard lint unit bench bench-peers bench-scaler chaos soak fuzz gpu-check proto lock clean system perf-analyzer kserve
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -64,7 +65,7 @@ lock: system ## pin every package anew in constraints.txt
 	$(PYTHON) scripts/lock.py
 
 clean: ## remove the environment and all output
-	rm -rf .venv .venv-gpu $(PERF_ANALYZER) out dist build
+	rm -rf .venv .venv-gpu $(PERF_ANALYZER) $(KSERVE) out dist build
 
 $(READY): pyproject.toml constraints.txt | system
 	$(PYTHON) -m venv .venv
@@ -85,6 +86,14 @@ perf-analyzer: $(PERF_ANALYZER)/ready ## NVIDIA's perf_analyzer, which a test ru
 $(PERF_ANALYZER)/ready: tests/e2e/perf_analyzer.txt | $(READY)
 	rm -rf $(PERF_ANALYZER)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target $(PERF_ANALYZER) -r $<
+	@touch $@
+
+kserve: $(READY) $(KSERVE)/ready ## KServe's own client against a replica, from an environment of its own
+	$(BIN)/python -m pytest -q tests/e2e/test_kserve.py
+
+$(KSERVE)/ready:
+	$(PYTHON) -m venv $(KSERVE)
+	$(KSERVE)/bin/pip install --quiet --disable-pip-version-check 'kserve>=0.21,<0.22'
 	@touch $@
 
 # What pip can't bring: an interpreter that is new enough and, for tests, a C compiler and a Redis server.
