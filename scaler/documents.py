@@ -1,43 +1,22 @@
 """A YAML document read into a schema, every mistake as one line: file, field, value, what is allowed.
 
-Owns reading and wording, and is the scaler's only parser of YAML; the schemas are in `policy` and `profile`.
+Owns the wording; the schemas are in `policy` and `profile`.
 """
 
 from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
+from minwatt.v1 import strict_yaml
 from minwatt.v1.errors import UsageError, one_line
 
 Model = TypeVar("Model", bound=BaseModel)
-
-
-_MERGE = "tag:yaml.org,2002:merge"  # `<<: *anchor`; keys beside it are meant to be there too
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """PyYAML keeps the last of two equal keys and says nothing: here that is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[Hashable] = set()
-        for key_node, _ in node.value:
-            if key_node.tag == _MERGE:
-                continue
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, Hashable) and key in seen:
-                raise yaml.constructor.ConstructorError(
-                    problem=f"field {key!r} is there twice", problem_mark=key_node.start_mark
-                )
-            if isinstance(key, Hashable):
-                seen.add(key)
-        return super().construct_mapping(node, deep)
 
 
 def read_document(path: Path, schema: type[Model]) -> Model:
@@ -54,9 +33,9 @@ def read_document(path: Path, schema: type[Model]) -> Model:
 def parse_document(text: str, schema: type[Model], where: str) -> Model:
     """As `read_document`, from text; `where` begins the error's line."""
     try:
-        document = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
-    except (yaml.YAMLError, RecursionError, ValueError) as error:  # ValueError: a date or number none can be
-        raise UsageError(f"{where}: not YAML: {' '.join(str(error).split())}") from error
+        document = strict_yaml.load(text)
+    except strict_yaml.UnreadableYamlError as error:
+        raise UsageError(f"{where}: {error}") from error
     if not isinstance(document, dict):
         raise UsageError(f"{where}: a YAML mapping with {', '.join(_field_names(schema))} is expected")
     try:

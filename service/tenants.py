@@ -23,9 +23,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from minwatt.v1 import strict_yaml
 from minwatt.v1.errors import UsageError, one_line
 from minwatt.v1.quantities import in_range, parse_duration_s
 from service.keys import DIGEST_PATTERN, ID_PATTERN, StoredKey
@@ -118,19 +118,30 @@ class Directory:
         return self.tenants if self.default is None else (*self.tenants, self.default)
 
 
+# Names that are in the open; any other word of the file might be a key, put in the wrong place.
+_FIELDS = frozenset(
+    field.alias or name
+    for schema in (_File, _Tenant, _Quota, _Key)
+    for name, field in schema.model_fields.items()
+)
+
 OPEN_DIRECTORY = Directory(OPEN, asks_for_keys=False)
 
 
 def read_tenants(path: Path) -> Directory:
     """Raises UsageError, one line, which never repeats what might be a key."""
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = strict_yaml.load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{path}: can't be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" at line {where.line + 1}" if where else ""
-        raise UsageError(f"{path}: not YAML{line}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: not YAML") from error
+    except strict_yaml.UnreadableYamlError as error:
+        if error.twice in _FIELDS:
+            raise UsageError(f"{path}: {error}") from error
+        line = f" at line {error.line}" if error.line else ""
+        what = "not YAML" if error.twice is None else "a field that is there twice"
+        raise UsageError(f"{path}: {what}{line}") from error
     if not isinstance(document, dict):
         raise UsageError(f"{path}: a YAML mapping with tenants and default is expected")
     try:

@@ -19,6 +19,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from minwatt.v1 import strict_yaml
 from minwatt.v1.errors import UsageError, one_line
 
 MODEL_FILE = "model.yaml"
@@ -111,13 +112,15 @@ class ModelDirectory:
         """Raises UsageError when `model.yaml` is missing or not of this schema."""
         file = path / MODEL_FILE
         try:
-            document = yaml.safe_load(file.read_text(encoding="utf-8"))
+            document = strict_yaml.load(file.read_text(encoding="utf-8"))
         except OSError as error:
             raise UsageError(
                 f"{file}: can't be read ({error.strerror}); a model directory has a {MODEL_FILE}"
             ) from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UsageError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{file}: not YAML: {error}") from error
+        except strict_yaml.UnreadableYamlError as error:
+            raise UsageError(f"{file}: {error}") from error
         try:
             return cls(path, ModelSpec.model_validate(document))
         except ValidationError as error:

@@ -84,7 +84,7 @@ def test_fields_that_nothing_acts_on_are_said_in_the_summary() -> None:
         ("fallbackReplicas: 8", "fallbackReplicas: 99", "fallbackReplicas = 99: allowed: 1 to 40"),
         ("kind: PowerPolicy", "kind: Policy", "kind = 'Policy': Input should be 'PowerPolicy'"),
         ("  model: support-text\n", "", "spec.model: Field required"),
-        ("    tick: 5s", "    tick: 5s\n    tick: 6s", "not YAML: field 'tick' is there twice"),
+        ("    tick: 5s", "    tick: 5s\n    tick: 6s", "field 'tick' is there twice, again at line "),
         ("    tick: 5s", "    tick: 2026-02-30", "not YAML: day is out of range"),
         ("    tick: 5s", "    tick: " + "9" * 5000, "not YAML: Exceeds the limit"),
         ("spec:", "spec", "not YAML"),

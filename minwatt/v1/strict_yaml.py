@@ -1,0 +1,61 @@
+"""Reads YAML that people write: a field that is there twice is a mistake, not the last one's victory.
+
+The one reader of YAML for all components. Leaves the schema and the wording of its errors to them: `scaler.
+documents`, `service.tenants`, `minwatt.v1.model_dir`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+import yaml
+
+_MERGE = "tag:yaml.org,2002:merge"  # `<<: *anchor`; keys beside it are meant to be there too
+
+
+class UnreadableYamlError(ValueError):
+    """`str()` is one line and may quote the document; `line` counts from 1.
+
+    twice: the field that is, where that is what is wrong.
+    """
+
+    def __init__(self, said: str, line: int | None, twice: str | None = None) -> None:
+        super().__init__(said)
+        self.line = line
+        self.twice = twice
+
+
+class _TwiceError(Exception):
+    """A mapping's key, and where it is again."""
+
+    def __init__(self, key: object, mark: yaml.Mark) -> None:
+        super().__init__()
+        self.field, self.line = str(key), mark.line + 1
+
+
+class _Loader(yaml.SafeLoader):
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[Hashable] = set()
+        for key_node, _ in node.value:
+            if key_node.tag == _MERGE:
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, Hashable):
+                if key in seen:
+                    raise _TwiceError(key, key_node.start_mark)
+                seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def load(text: str) -> Any:
+    """The text's one document. Raises UnreadableYamlError."""
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except _TwiceError as error:
+        said = f"field {error.field!r} is there twice, again at line {error.line}"
+        raise UnreadableYamlError(said, error.line, error.field) from error
+    except (yaml.YAMLError, RecursionError, ValueError) as error:  # ValueError: a date or number none can be
+        mark = getattr(error, "problem_mark", None)
+        said = " ".join(str(error).split())
+        raise UnreadableYamlError(f"not YAML: {said}", mark.line + 1 if mark else None) from error
