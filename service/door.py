@@ -34,6 +34,9 @@ ACCEPT_TURNS = 3  # of the event loop, from a waiting connection to its protocol
 HANDSHAKE_S = 10.0
 OVER_LIMIT = 4  # × the message limit: up to there a service refuses with details, beyond it nothing is read
 INFLOW_LIMIT = 16  # × what one message may have: messages of all clients that have come in part
+# Of one connection, beyond it the client is let go: × the message limit, or so many bytes. A full queue's
+# answers are less: 1,024 texts of 128 tokens, each token an entity, are 3 MiB.
+UNSENT_LIMIT, LEAST_UNSENT_BYTES = 16, 16 * 1024**2
 
 
 def authority(host: str, port: int) -> str:
@@ -161,7 +164,9 @@ class Door:
         )
 
     def _http2_options(self) -> Http2Options:
-        return Http2Options(self._options.max_connection_streams, self._options.max_connection_age_s)
+        options = self._options
+        unsent_bytes = max(UNSENT_LIMIT * options.max_message_bytes, LEAST_UNSENT_BYTES)
+        return Http2Options(options.max_connection_streams, options.max_connection_age_s, unsent_bytes)
 
     async def _take(self, context: ssl.SSLContext) -> None:
         """Certificates for the connections to come."""

@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 class Http2Options:
     max_streams: int  # of one connection at a time
     max_age_s: float  # then the client is asked to connect anew, ±10%
+    max_unsent_bytes: int  # of answers that the client doesn't take; beyond it the connection is cut
 
 
 class Http2Connection(asyncio.Protocol):
@@ -69,6 +70,7 @@ class Http2Connection(asyncio.Protocol):
         self._ended = False  # HTTP/2 is over; the socket may live on for a moment
         self._retiring = False
         self._said_goodbye = False
+        self._cut_due = False
         self._preface_due: asyncio.TimerHandle | None = None
         self._timers: list[asyncio.TimerHandle] = []
         self._waiting_for_room: list[asyncio.Future[None]] = []
@@ -218,12 +220,24 @@ class Http2Connection(asyncio.Protocol):
         for receiver in list(self._receivers.values()):
             receiver.closing()
 
-    def _say_goodbye(self) -> None:
+    def _say_goodbye(self, why: ngh2.ErrorCode = ngh2.ErrorCode.NO_ERROR, said: bytes = b"") -> None:
         if not self._said_goodbye and not self._ended:
             self._said_goodbye = True
             with suppress(ngh2.NGH2Error):
-                self._http2.send_goaway()
+                self._http2.send_goaway(why, debug_data=said)
             self.flush_soon()
+
+    def _bound_unsent(self) -> None:
+        """Of a client that asks and doesn't read: its answers would fill the memory."""
+        unsent_bytes = self._http2.queued_body_size() + self._transport.get_write_buffer_size()
+        if unsent_bytes > self._options.max_unsent_bytes and not self._cut_due:
+            self._cut_due = True
+            self._loop.call_soon(self._cut_unread)  # not amid what a receiver has to say
+
+    def _cut_unread(self) -> None:
+        log.debug("a client doesn't read its answers: its connection is closed")
+        self._say_goodbye(ngh2.ErrorCode.ENHANCE_YOUR_CALM, b"answers are not read")
+        self.cut()
 
     def _hang_up_if_done(self) -> None:
         """Once all is said the client is the one to hang up, within a moment."""
@@ -271,7 +285,10 @@ class Http2Connection(asyncio.Protocol):
 
     def _flush(self) -> None:
         self._flush_due = False
-        if self._full or self._ended:
+        if self._ended:
+            return
+        if self._full:
+            self._bound_unsent()
             return
         try:
             out = self._http2.data_to_send()
@@ -280,6 +297,7 @@ class Http2Connection(asyncio.Protocol):
             return
         if out:
             self._transport.write(out)
+        self._bound_unsent()
         self._handle_events()
         if self._answered_early and not self._ended:
             self._reset_answered()

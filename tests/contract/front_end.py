@@ -43,6 +43,7 @@ class Probe:
     def service(self) -> Service:
         unary = {
             "Echo": self.echo,
+            "Zeros": self.zeros,
             "Sleep": self.sleep,
             "Metadata": self.metadata,
             "Timeout": self.timeout,
@@ -61,6 +62,10 @@ class Probe:
 
     async def echo(self, message: bytes, call: Call) -> bytes:
         return message
+
+    async def zeros(self, message: bytes, call: Call) -> bytes:
+        """As many as it is asked for."""
+        return bytes(int(message))
 
     async def sleep(self, message: bytes, call: Call) -> bytes:
         self.at_once += 1
@@ -156,6 +161,14 @@ class FrontEnd:
         """On the server's loop."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
+    def connections(self) -> int:
+        """That are open."""
+
+        async def count() -> int:
+            return len(list(self.door._connections))
+
+        return self.run(count()).result(PATIENCE_S)
+
     def set_serving(self, serving: bool) -> None:
         async def act() -> None:
             self.door.set_serving(serving)
@@ -192,15 +205,18 @@ class Answer:
 class RawClient:
     """HTTP/2 by hand: sends what no gRPC library would."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, takes_bodies: bool = True) -> None:
+        """`takes_bodies`: gives the server's window back what has come; else 64 KiB are all that comes."""
         host, _, port = target.rpartition(":")
         self._socket = socket.create_connection((host, int(port)), PATIENCE_S)
         self._http2 = ngh2.Connection(
-            ngh2.Role.CLIENT, ngh2.Configuration(max_send_header_block_length=1024 * 1024)
+            ngh2.Role.CLIENT,
+            ngh2.Configuration(auto_window_update=takes_bodies, max_send_header_block_length=1024 * 1024),
         )
         self._http2.initiate_connection()
         self.answers: dict[int, Answer] = {}
         self.goaways: list[int] = []
+        self.reasons: list[tuple[int, bytes]] = []  # of the goaways
         self.hung_up = False
 
     def send(
@@ -260,6 +276,7 @@ class RawClient:
             self.answers[event.stream_id].closed = True
         elif isinstance(event, ngh2.GoAwayReceived):
             self.goaways.append(event.last_stream_id)
+            self.reasons.append((event.error_code, event.debug_data))
 
     def _flush(self) -> None:
         self._socket.sendall(self._http2.data_to_send())

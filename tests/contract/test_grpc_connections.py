@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import grpc
+import ngh2
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from service.door import LEAST_UNSENT_BYTES
 from service.front import http2
 from tests.contract.front_end import NAME, PATIENCE_S, FrontEnd, RawClient, drained, frame, path
 
@@ -208,3 +211,31 @@ def test_the_stub_of_reflection_knows_its_service(front_end: FrontEnd) -> None:
         stub = reflection_pb2_grpc.ServerReflectionStub(channel)
         question = reflection_pb2.ServerReflectionRequest(list_services="")
         assert len(list(stub.ServerReflectionInfo(iter([question]), timeout=PATIENCE_S))) == 1
+
+
+@pytest.mark.parametrize("reads_socket", [True, False])
+def test_who_does_not_take_its_answers_is_let_go(front_end: FrontEnd, reads_socket: bool) -> None:
+    """Neither a window that never opens nor a socket that is never read makes the server keep it all."""
+    with RawClient(front_end.target, takes_bodies=not reads_socket) as client:
+        asked = 2 * LEAST_UNSENT_BYTES // 2**20
+        with suppress(ConnectionError):  # it may hang up amid them
+            for _ in range(asked):
+                client.send(path("Zeros"), frame(b"%d" % 2**20))
+        if reads_socket:
+            while not client.hung_up:
+                client.pump()
+            assert client.reasons[-1] == (ngh2.ErrorCode.ENHANCE_YOUR_CALM, b"answers are not read")
+        else:
+            until_s = time.monotonic() + PATIENCE_S
+            while front_end.connections() and time.monotonic() < until_s:
+                time.sleep(0.01)
+        assert front_end.connections() == 0
+
+
+async def test_who_takes_its_answers_gets_any_number(front_end: FrontEnd) -> None:
+    """More than may lie unsent passes through one connection, as long as it is taken."""
+    async with grpc.aio.insecure_channel(front_end.target, NO_RETRIES) as channel:
+        zeros = channel.unary_unary(path("Zeros"))
+        for _ in range(8):
+            replies = await asyncio.gather(*(zeros(b"%d" % 2**20, timeout=PATIENCE_S) for _ in range(8)))
+            assert [len(reply) for reply in replies] == [2**20] * 8
