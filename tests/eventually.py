@@ -15,3 +15,12 @@ async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
             if await condition():
                 return
             await asyncio.sleep(0.01)
+
+
+async def happens(condition: Callable[[], bool]) -> None:
+    """As `eventually`, of what can be seen without waiting."""
+
+    async def seen() -> bool:
+        return condition()
+
+    await eventually(seen)

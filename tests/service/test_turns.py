@@ -24,6 +24,7 @@ from service.queue import BatchLimits
 from service.request import ComputedBatch, Request, TextJob
 from service.service_time import ServiceTimeEstimate
 from service.workers import Engines, Workers
+from tests.eventually import WAIT_S, happens
 
 WORKERS = 2
 
@@ -36,7 +37,13 @@ class Device:
     most_at_once: int = 0
     order: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    begun: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     may_compute: threading.Event = field(default_factory=threading.Event)
+
+    async def has_begun(self, batches: int) -> None:
+        """So many more."""
+        for _ in range(batches):
+            assert await asyncio.to_thread(self.begun.acquire, timeout=WAIT_S)
 
 
 class Encoder:
@@ -55,7 +62,8 @@ class Encoder:
             device.at_once += 1
             device.most_at_once = max(device.most_at_once, device.at_once)
             device.order.append(self._name)
-        assert device.may_compute.wait(10)
+        device.begun.release()
+        assert device.may_compute.wait(WAIT_S)
         with device.lock:
             device.at_once -= 1
         return {"logits": np.zeros((len(input_ids), 2), np.float32)}
@@ -124,7 +132,7 @@ async def test_all_models_together_compute_as_many_batches_as_there_are_workers(
 async def test_models_take_turns_whoever_has_the_longer_queue(models: Models) -> None:
     """b's 3 texts wait behind at most one batch of a's 40 each, and what had begun before."""
     many = asyncio.create_task(models.answer("a", 40))
-    await asyncio.sleep(0.05)  # until a has all workers
+    await models.device.has_begun(WORKERS)
     few = asyncio.create_task(models.answer("b", 3))
     await asyncio.sleep(0)
     models.device.may_compute.set()
@@ -137,7 +145,7 @@ async def test_a_model_alone_has_all_workers_and_half_of_them_while_another_wait
     a, b = models.batchers["a"], models.batchers["b"]
     assert models.workers.share(a) == WORKERS
     asked = asyncio.create_task(models.answer("b", 10))
-    await asyncio.sleep(0.05)
+    await models.device.has_begun(WORKERS)
     assert b.waits
     assert models.workers.share(a) == WORKERS / 2
     assert models.workers.share(b) == WORKERS
@@ -170,13 +178,11 @@ async def test_a_model_that_leaves_gives_its_workers_back(models: Models) -> Non
     models.batchers["leaving"] = leaving
     running = asyncio.create_task(leaving.run())
     asked = asyncio.create_task(models.answer("leaving", 1))
-    await asyncio.sleep(0.05)
+    await models.device.has_begun(1)
     assert workers.idle == 0
     running.cancel()
     await asyncio.wait({running, asked})
     assert "UNAVAILABLE" in str(getattr(asked.exception(), "code", ""))
     models.device.may_compute.set()
-    async with asyncio.timeout(10):
-        while not workers.idle:  # noqa: ASYNC110 - nobody is told
-            await asyncio.sleep(0.01)
+    await happens(lambda: workers.idle == 1)
     workers.stop()

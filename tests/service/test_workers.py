@@ -36,6 +36,7 @@ from service.statuses import Refusal
 from service.tokenize import TextTokenizer, TooLong
 from service.validation import Options
 from service.workers import Engines, Workers, parts
+from tests.eventually import WAIT_S, happens
 
 CPU = RuntimeOptions("cpu", threads=1)
 WORDS = ["alice", "José", "Smith", "acme", "bank", "New", "York", "東京", "where", "is", "(", "naïve"]
@@ -162,7 +163,7 @@ class Gate:
         self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]
     ) -> Mapping[str, NDArray[np.float32]]:
         self.inside.release()
-        assert self.may_answer.wait(10)
+        assert self.may_answer.wait(WAIT_S)
         return {"logits": np.zeros((len(input_ids), 2), np.float32)}
 
 
@@ -176,7 +177,7 @@ def request(*tokens: int, deadline_s: float = math.inf) -> Request:
 
 async def entered(gate: Gate, threads: int) -> None:
     for _ in range(threads):
-        assert await asyncio.to_thread(gate.inside.acquire, timeout=10)
+        assert await asyncio.to_thread(gate.inside.acquire, timeout=WAIT_S)
 
 
 async def test_each_idle_worker_gets_a_batch_and_all_busy_is_busy() -> None:
@@ -192,8 +193,7 @@ async def test_each_idle_worker_gets_a_batch_and_all_busy_is_busy() -> None:
         await entered(gate, 1)
         assert 0.0 < batcher.busy_s() <= 10.0  # the one that is free first
         third = asyncio.create_task(batcher.answer(request(5)))
-        await asyncio.sleep(0.01)
-        assert batcher.dispatcher.waiting_texts == 1
+        await happens(lambda: batcher.dispatcher.waiting_texts == 1)
         assert batcher.dispatcher.raised  # 35 s of work for two
         gate.may_answer.set()
         await asyncio.gather(first, second, third)

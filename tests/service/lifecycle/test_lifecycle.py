@@ -6,8 +6,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import threading
 import weakref
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -20,21 +21,32 @@ from prometheus_client import generate_latest
 from minwatt.v1.errors import UsageError
 from minwatt.v1.fleet_pb2 import REPLICA_STATE_READY, OperatingPoint
 from minwatt.v1.inference_pb2 import ClassifyOptions, ClassifyRequest, ClassifyResponse
+from service.engine import Encoder
+from service.lifecycle.loading import AS_SERVED, Makers
 from service.lifecycle.memory import Memory, Usage
+from service.runtime.onnx import OnnxEncoder
+from service.runtime.options import RuntimeOptions
 from service.server import Parts, assemble
 from service.settings import ServeSettings
 from service.statuses import Refusal
+from tests.eventually import WAIT_S, happens
 from tests.service.lifecycle.damage import DAMAGES
 from tests.tiny_model import INTENTS, write_tiny_model
 
 Scores = dict[str, float]
+TURNS = 20  # of the event loop: more than anything takes that waits for no thread
 TEXTS = ("hello", "where is my card", "cancel it", "the balance of my card in new york", "rate")
 
 
+async def turns() -> None:
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
+
+
 @asynccontextmanager
-async def serving(*models: Path, **flags: object) -> AsyncIterator[Parts]:
+async def serving(*models: Path, makers: Makers = AS_SERVED, **flags: object) -> AsyncIterator[Parts]:
     """A ready replica without a door."""
-    parts = assemble(ServeSettings.of_flags(model=models, meter="modelled", slo="10s", **flags))
+    parts = assemble(ServeSettings.of_flags(model=models, meter="modelled", slo="10s", **flags), makers)
     await parts.lifecycle.warm()
     running = asyncio.create_task(parts.lifecycle.run())
     await asyncio.sleep(0)
@@ -187,9 +199,10 @@ async def test_a_replaced_model_leaves_memory_when_its_last_request_has_ended(mo
         engine = weakref.ref(parts.lifecycle.models.default.engines.all[0])
         with parts.lifecycle.models.using(""):
             await parts.lifecycle.load("tiny-text", "fp16")
-            await asyncio.sleep(0.01)
+            await turns()
+            gc.collect()
             assert engine() is not None, "a request holds it"
-        await until(lambda: engine() is None)
+        await happens(lambda: engine() is None)
         assert parts.lifecycle.models.default.tokenizer is tokenizer, "read once for both variants"
 
 
@@ -212,12 +225,22 @@ async def test_models_are_unloaded_and_loaded_by_name(tmp_path: Path) -> None:
 
 
 async def test_whoever_leaves_while_a_model_is_loaded_leaves_nothing_half_done(model: Path) -> None:
-    async with serving(model) as parts:
+    loading, left = threading.Event(), threading.Event()
+
+    def encoder(file: Path, heads: Mapping[str, int], options: RuntimeOptions) -> Encoder:
+        if file.parent.name == "fp16":
+            loading.set()
+            assert left.wait(WAIT_S)
+        return OnnxEncoder(file, heads, options)
+
+    async with serving(model, makers=Makers(encoder)) as parts:
         asked = asyncio.create_task(parts.lifecycle.load("tiny-text", "fp16"))
-        await asyncio.sleep(0.01)
+        assert await asyncio.to_thread(loading.wait, WAIT_S)
         asked.cancel()
         await asyncio.wait({asked})
-        await until(lambda: parts.lifecycle.models.default.variant == "fp16")
+        assert parts.lifecycle.models.default.variant == "int8"
+        left.set()
+        await happens(lambda: parts.lifecycle.models.default.variant == "fp16")
         assert (await classify(parts)).model.variant == "fp16"
 
 
@@ -236,8 +259,8 @@ async def test_whoever_left_is_not_missed_when_the_model_is_refused(
         asked = asyncio.create_task(parts.lifecycle.load("tiny-text", "fp16"))
         await asyncio.sleep(0)
         asked.cancel()
-        await until(lambda: parts.lifecycle.failures["tiny-text"] == 1)
-        await asyncio.sleep(0.01)
+        await happens(lambda: parts.lifecycle.failures["tiny-text"] == 1)
+        await turns()
         gc.collect()
         assert "never retrieved" not in caplog.text
 
@@ -283,14 +306,14 @@ async def test_the_operating_point_switches_the_variant_behind_the_requests(mode
         lifecycle.follow()
         assert (replica.operating_point_version, replica.default.variant) == (0, "int8"), "not yet"
         assert (await classify(parts)).model.variant == "int8"
-        await until(lambda: told == [(1, "fp16")])
+        await happens(lambda: told == [(1, "fp16")])
         assert (await classify(parts)).model.variant == "fp16"
         assert replica.dispatcher.limits.max_texts == 2
         # The newest point is what counts when several come while a model is loaded.
         for version, variant in ((2, "int8"), (3, "fp16"), (4, "")):
             assert replica.operate_at(OperatingPoint(version=version, variant=variant)) is None
             lifecycle.follow()
-        await until(lambda: replica.operating_point_version == 4)
+        await happens(lambda: replica.operating_point_version == 4)
         assert replica.default.variant == "int8", "as started"
 
 
@@ -299,23 +322,23 @@ async def test_a_variant_that_is_damaged_is_not_switched_to(model: Path) -> None
         (model / "fp16" / "model.onnx").write_bytes(b"damaged")
         parts.replica.operate_at(OperatingPoint(version=1, variant="fp16"))
         parts.lifecycle.follow()
-        await until(lambda: parts.lifecycle.failures["tiny-text"] == 1)
+        await happens(lambda: parts.lifecycle.failures["tiny-text"] == 1)
         assert (await classify(parts)).model.variant == "int8"
         assert parts.replica.operating_point_version == 0, "the scaler sees that it is not in force"
         write_tiny_model(model, variants=("int8", "fp16"))
         parts.lifecycle.follow()  # told again, on joining anew
-        await until(lambda: parts.replica.operating_point_version == 1)
+        await happens(lambda: parts.replica.operating_point_version == 1)
 
 
 async def test_a_point_that_comes_before_the_replica_is_ready_waits_for_it(model: Path) -> None:
     parts = assemble(ServeSettings.of_flags(model=model, meter="modelled"))
     parts.replica.operate_at(OperatingPoint(version=1, variant="fp16"))
     parts.lifecycle.follow()
-    await asyncio.sleep(0.01)
+    await turns()
     assert parts.replica.default.variant == "int8"
     await parts.lifecycle.warm()
     running = asyncio.create_task(parts.lifecycle.run())
-    await until(lambda: parts.replica.operating_point_version == 1)
+    await happens(lambda: parts.replica.operating_point_version == 1)
     running.cancel()
     await asyncio.wait({running})
     parts.inference.close()
@@ -334,9 +357,3 @@ async def test_a_model_that_would_not_fit_is_refused_with_the_numbers(
             await parts.lifecycle.load("tiny-text", "fp16")
         assert (await classify(parts)).model.variant == "int8"
         assert parts.lifecycle.failures == {"tiny-text": 1}
-
-
-async def until(happened: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not happened():  # noqa: ASYNC110 - nobody is told
-            await asyncio.sleep(0.005)
