@@ -22,10 +22,11 @@ from service.calls import Service
 from service.changed_files import stamps
 from service.front import health, reflection, tls
 from service.front.connections import Connections
+from service.front.ending import LINGER_S
 from service.front.exchange import CallLimits
 from service.front.framing import Inflow
 from service.front.health import Health
-from service.front.http2 import LINGER_S, Http2Connection, Http2Options
+from service.front.http2 import Http2Connection, Http2Options
 from service.front.router import Router
 from service.front.tls import TlsFiles
 

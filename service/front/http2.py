@@ -1,7 +1,7 @@
 """One HTTP/2 connection of a client: bytes in, requests out, responses and trailers back.
 
 Owns the protocol state (libnghttp2, which enters the project through this file alone), flow control, the
-limits on a peer, and how a connection ends: a notice, then GOAWAY, then what is in flight, then the socket.
+limits on a peer. When and in which order a connection ends is told by `ending`.
 What a request means is its `Receiver`'s matter (`front.router`). Created by `door` for each connection.
 """
 
@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
@@ -19,6 +18,7 @@ from typing import Any, cast
 import ngh2
 
 from service.front.connections import Connections
+from service.front.ending import Ending
 from service.front.receiver import Header, Receiver, Start
 from service.front.tls import identity_of
 
@@ -28,14 +28,8 @@ UNSENT_BYTES = 64 * 1024  # of a stream; then whoever writes it waits
 MAX_HEADER_BYTES = 16 * 1024  # of one header list, as told to the peer; four times that ends the connection
 RESETS_BURST, RESETS_PER_S = 10_000, 1_000  # clients under deadlines cancel a lot; beyond it is an attack
 PREFACE_S = 10.0  # a connection that has not said HTTP/2 by then is closed
-NOTICE_S = 1.0  # GOAWAY takes effect when the peer has seen the notice, or after this
-LINGER_S = 1.0  # the peer hangs up first: a socket closed on unread bytes is reset, and replies are lost
-AGE_JITTER = 0.1
-AGE_GRACE_S = 30.0  # a connection that has grown old finishes what it carries; then its streams are ended
-CUT_S = 10.0  # after that
 _NOTICE = b"closing!"  # the PING that follows the notice
 
-_ages = random.Random()  # its own: tests are strict about who moves the one that all share
 log = logging.getLogger(__name__)
 
 
@@ -68,11 +62,9 @@ class Http2Connection(asyncio.Protocol):
         self._flush_due = False
         self._full = False  # the socket takes nothing at the moment
         self._ended = False  # HTTP/2 is over; the socket may live on for a moment
-        self._retiring = False
-        self._said_goodbye = False
         self._cut_due = False
+        self._ending = Ending(self._loop)
         self._preface_due: asyncio.TimerHandle | None = None
-        self._timers: list[asyncio.TimerHandle] = []
         self._waiting_for_room: list[asyncio.Future[None]] = []
         self.peer_identity: str | None = None
 
@@ -97,7 +89,7 @@ class Http2Connection(asyncio.Protocol):
             }
         )
         self._http2.set_local_window_size(CONNECTION_WINDOW_BYTES)
-        self._preface_due = self._later(PREFACE_S, self._transport.close)
+        self._preface_due = self._ending.later(PREFACE_S, self._transport.close)
         self._flush()
 
     def data_received(self, data: bytes) -> None:
@@ -106,7 +98,7 @@ class Http2Connection(asyncio.Protocol):
         try:
             self._http2.receive_data(data)
         except ngh2.NGH2Error as error:
-            self._broken(error)
+            self._break_off(error)
         else:
             self._handle_events()
             self.flush_soon()
@@ -179,8 +171,8 @@ class Http2Connection(asyncio.Protocol):
     def retire(self) -> None:
         """Asks the client to go elsewhere and ends its streams; it closes when all is answered."""
         if not self._ended:
-            self._give_notice()
-            self._end_streams()
+            self._ending.give_notice(self)
+            self.end_streams()
 
     def cut(self) -> None:
         """Ends it now: what is in flight gets a status and is cancelled."""
@@ -188,44 +180,30 @@ class Http2Connection(asyncio.Protocol):
             return
         for receiver in list(self._receivers.values()):
             receiver.cut()
-        self._say_goodbye()
+        self._ending.say_goodbye(self)
         self._flush()  # the statuses
         self._flush()  # the resets of those that were still sending
-        if not self._ended:
-            self._end()
-            self._later(LINGER_S, self._hang_up)
+        self._hang_up_last()
 
     def tasks(self) -> list[asyncio.Task[None]]:
         """What computes at the moment."""
         found = (receiver.task() for receiver in self._receivers.values())
         return [task for task in found if task is not None]
 
-    def _give_notice(self) -> None:
-        """Requests that cross the notice on their way are still answered; GOAWAY proper comes behind it."""
-        if self._retiring:
-            return
-        self._retiring = True
+    def send_notice(self) -> None:
         with suppress(ngh2.NGH2Error):  # it is about to be closed anyway
             self._http2.send_shutdown_notice()
             self._http2.ping(_NOTICE)
-        self._later(NOTICE_S, self._say_goodbye)
         self.flush_soon()
 
-    def _grown_old(self) -> None:
-        self._give_notice()
-        self._later(AGE_GRACE_S, self._end_streams)
-        self._later(AGE_GRACE_S + CUT_S, self.cut)
+    def send_goaway(self, code: int, said: bytes) -> None:
+        with suppress(ngh2.NGH2Error):
+            self._http2.send_goaway(code, debug_data=said)
+        self.flush_soon()
 
-    def _end_streams(self) -> None:
+    def end_streams(self) -> None:
         for receiver in list(self._receivers.values()):
             receiver.closing()
-
-    def _say_goodbye(self, why: ngh2.ErrorCode = ngh2.ErrorCode.NO_ERROR, said: bytes = b"") -> None:
-        if not self._said_goodbye and not self._ended:
-            self._said_goodbye = True
-            with suppress(ngh2.NGH2Error):
-                self._http2.send_goaway(why, debug_data=said)
-            self.flush_soon()
 
     def _bound_unsent(self) -> None:
         """Of a client that asks and doesn't read: its answers would fill the memory."""
@@ -235,22 +213,20 @@ class Http2Connection(asyncio.Protocol):
             self._loop.call_soon(self._cut_unread)  # not amid what a receiver has to say
 
     def _cut_unread(self) -> None:
-        log.debug("a client doesn't read its answers: its connection is closed")
-        self._say_goodbye(ngh2.ErrorCode.ENHANCE_YOUR_CALM, b"answers are not read")
-        self.cut()
+        if not self._ended:
+            log.debug("a client doesn't read its answers: its connection is closed")
+            self._ending.say_goodbye(self, ngh2.ErrorCode.ENHANCE_YOUR_CALM, b"answers are not read")
+            self.cut()
 
-    def _hang_up_if_done(self) -> None:
-        """Once all is said the client is the one to hang up, within a moment."""
-        if not self._receivers and not self._ended:
+    def _hang_up_last(self) -> None:
+        if not self._ended:
             self._end()
-            self._later(LINGER_S, self._hang_up)
+            self._ending.hang_up_last(self._transport)
 
     def _end(self) -> None:
         """No more HTTP/2; whoever computes an answer may stop."""
         self._ended = True
-        for timer in self._timers:
-            timer.cancel()
-        self._timers.clear()
+        self._ending.is_over()
         receivers, self._receivers = self._receivers, {}
         for receiver in receivers.values():
             receiver.lost()
@@ -262,19 +238,11 @@ class Http2Connection(asyncio.Protocol):
             if not future.done():
                 future.set_result(None)
 
-    def _broken(self, error: ngh2.NGH2Error) -> None:
-        log.debug("a client broke HTTP/2: %s", error)
+    def _break_off(self, error: ngh2.NGH2Error | None = None) -> None:
+        if error is not None:
+            log.debug("a client broke HTTP/2: %s", error)
         self._end()
-        self._hang_up()
-
-    def _hang_up(self) -> None:
-        self._transport.close()
-        self._later(LINGER_S, self._transport.abort)  # a peer that reads nothing is not waited for
-
-    def _later(self, delay_s: float, act: Callable[[], None]) -> asyncio.TimerHandle:
-        timer = self._loop.call_later(delay_s, act)
-        self._timers.append(timer)
-        return timer
+        self._ending.hang_up(self._transport)
 
     # -- protocol
 
@@ -293,7 +261,7 @@ class Http2Connection(asyncio.Protocol):
         try:
             out = self._http2.data_to_send()
         except ngh2.NGH2Error as error:
-            self._broken(error)
+            self._break_off(error)
             return
         if out:
             self._transport.write(out)
@@ -303,8 +271,8 @@ class Http2Connection(asyncio.Protocol):
             self._reset_answered()
         if self._waiting_for_room:
             self._wake_senders()
-        if self._said_goodbye:
-            self._hang_up_if_done()
+        if self._ending.said_goodbye and not self._receivers:
+            self._hang_up_last()
 
     def _reset_answered(self) -> None:
         """A client that was answered before it had sent everything is told to stop (RFC 9113, 8.1)."""
@@ -345,10 +313,8 @@ class Http2Connection(asyncio.Protocol):
         elif isinstance(event, ngh2.SettingsReceived) and self._preface_due is not None:
             self._preface_due.cancel()
             self._preface_due = None
-            jitter = _ages.uniform(1 - AGE_JITTER, 1 + AGE_JITTER)
-            self._later(self._options.max_age_s * jitter, self._grown_old)
+            self._ending.at_age(self._options.max_age_s, self)
         elif isinstance(event, ngh2.PingAcknowledged) and event.opaque_data == _NOTICE:
-            self._say_goodbye()
-        elif isinstance(event, ngh2.ConnectionClosed) and (self._receivers or not self._said_goodbye):
-            self._end()  # the peer broke the protocol, or has said goodbye itself
-            self._hang_up()
+            self._ending.say_goodbye(self)
+        elif isinstance(event, ngh2.ConnectionClosed) and (self._receivers or not self._ending.said_goodbye):
+            self._break_off()  # the peer broke the protocol, or has said goodbye itself

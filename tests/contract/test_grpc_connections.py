@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from service.door import LEAST_UNSENT_BYTES
-from service.front import http2
+from service.front import ending
 from tests.contract.front_end import NAME, PATIENCE_S, FrontEnd, RawClient, drained, frame, path
 
 ALL_STREAMS = 2**31 - 1
@@ -52,7 +52,7 @@ async def test_connections_grow_old_and_no_call_is_lost() -> None:
 
 
 def test_streams_of_an_old_connection_are_ended_in_good_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http2, "AGE_GRACE_S", 0.3)
+    monkeypatch.setattr(ending, "AGE_GRACE_S", 0.3)
     with FrontEnd(max_age_s=0.2) as front_end, grpc.insecure_channel(front_end.target, NO_RETRIES) as channel:
         release = iter(front_end.probe.seen.get, "never")  # a client that sends no more and stays
         with pytest.raises(grpc.RpcError) as ended:
@@ -217,6 +217,7 @@ def test_the_stub_of_reflection_knows_its_service(front_end: FrontEnd) -> None:
 def test_who_does_not_take_its_answers_is_let_go(front_end: FrontEnd, reads_socket: bool) -> None:
     """Neither a window that never opens nor a socket that is never read makes the server keep it all."""
     with RawClient(front_end.target, takes_bodies=not reads_socket) as client:
+        assert client.answer(client.send(path("Echo"), frame(b"x"))).body == frame(b"x")
         asked = 2 * LEAST_UNSENT_BYTES // 2**20
         with suppress(ConnectionError):  # it may hang up amid them
             for _ in range(asked):
