@@ -23,6 +23,7 @@ import numpy as np
 from bench.serving.replica import null_encoder
 from minwatt.v1.decode import EncodedText
 from minwatt.v1.inference_pb2 import Classification
+from service import event_loop
 from service.lifecycle.loading import Makers
 from service.request import Floats, Request, TextJob
 from service.server import Parts, assemble
@@ -62,7 +63,7 @@ def measured(settings: ServeSettings, seconds: float) -> dict[str, float]:
     for in_flight in IN_FLIGHT:
         parts = assemble(settings, Makers(encoder=null_encoder(settings.model[0])))
         try:
-            taken_us = asyncio.run(overheads_us(parts, in_flight, seconds / len(IN_FLIGHT)))
+            taken_us = event_loop.run(overheads_us(parts, in_flight, seconds / len(IN_FLIGHT)))
         finally:
             parts.inference.close()
             parts.power.close()
