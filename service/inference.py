@@ -214,7 +214,7 @@ class Inference:
     ) -> Request:
         """Of `texts` those at `indexes`, computed; `keep` is given their packed answers."""
         begun_s = self._clock()
-        encoded = await self._tokenize(model.tokenizer, texts, indexes, options.truncate)
+        encoded = await self._tokenize(model.tokenizer, task, texts, indexes, options.truncate)
         if arrival.span is not None:
             arrival.span.stage("tokenise", begun_s, self._clock())
         model.gate.tokenized(entered, sum(map(len, encoded)), len(indexes))
@@ -230,18 +230,24 @@ class Inference:
         return request
 
     async def _tokenize(
-        self, tokenizer: TextTokenizer, texts: Sequence[str], indexes: Sequence[int], truncate: bool
+        self,
+        tokenizer: TextTokenizer,
+        task: Task,
+        texts: Sequence[str],
+        indexes: Sequence[int],
+        truncate: bool,
     ) -> list[EncodedText]:
         """Short texts at once: their tokens take less time than the way to a thread and back. Else in slices
         on the tokenizer's thread, so that a request of many texts does not hold up all others."""
-        if sum(len(texts[index]) for index in indexes) <= TOKENIZED_HERE_CHARACTERS:
-            here = [texts[index] for index in indexes]
-            return _fitting(tokenizer.encode(here, truncate), indexes)
+        words = task.kind == "ner"
+        wanted = [texts[index] for index in indexes]
+        if sum(map(len, wanted)) <= TOKENIZED_HERE_CHARACTERS:
+            return _fitting(tokenizer.encode(wanted, truncate, words), indexes)
         loop = asyncio.get_running_loop()
         encoded: list[EncodedText] = []
-        for first in range(0, len(indexes), TOKENIZED_AT_ONCE):
-            some = [texts[index] for index in indexes[first : first + TOKENIZED_AT_ONCE]]
-            tokens = await loop.run_in_executor(self._thread, tokenizer.encode, some, truncate)
+        for first in range(0, len(wanted), TOKENIZED_AT_ONCE):
+            some = wanted[first : first + TOKENIZED_AT_ONCE]
+            tokens = await loop.run_in_executor(self._thread, tokenizer.encode, some, truncate, words)
             encoded += _fitting(tokens, indexes[first:])
         return encoded
 

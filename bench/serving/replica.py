@@ -69,9 +69,11 @@ def marked_tokenizer(marks: Marks) -> type[TextTokenizer]:
     """The server's, and the CPU time of who calls it is counted."""
 
     class MarkedTokenizer(TextTokenizer):
-        def encode(self, texts: Sequence[str], truncate: bool) -> list[EncodedText] | TooLong:
+        def encode(
+            self, texts: Sequence[str], truncate: bool, words: bool = True
+        ) -> list[EncodedText] | TooLong:
             began_s = time.thread_time()
-            encoded = super().encode(texts, truncate)
+            encoded = super().encode(texts, truncate, words)
             marks.add(Part.TOKENIZER, began_s)
             return encoded
 

@@ -32,7 +32,8 @@ class EntitySpan:
 
 @dataclass(frozen=True, slots=True)
 class EncodedText:
-    """One text as the encoder reads it, special tokens included; all sequences have the same length.
+    """One text as the encoder reads it, special tokens included; all sequences have the same length, but for
+    the last two where only entities would need them: then they are empty.
 
     `word_ids` number the pre-tokenizer's words (None on special tokens); `offsets` are code point
     [start, end) pairs in the text as sent.
