@@ -28,7 +28,7 @@ class Marked(NamedTuple):
 
 
 class Marks:
-    """Totals since the server's start. A mark is part of what is measured: two clock readings, one addition."""
+    """Totals since the server's start. A mark is measured along: two clock readings, one addition."""
 
     def __init__(self, file: Path) -> None:
         file.write_bytes(bytes(_TOTALS.size))
