@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from service.dispatch import Batch
 from service.engine import Engine
@@ -51,8 +51,7 @@ class Lane(Protocol):
         """Gives idle workers the batch that is due, if one is; whether it did."""
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(NamedTuple):
     """A batch on its way to a worker. `done` is called on the event loop."""
 
     batch: Batch
