@@ -98,7 +98,7 @@ class Workers:
 
     def free_in_s(self) -> float:
         """Seconds until a worker is expected to be free."""
-        if self.idle:
+        if len(self._running) < len(self._threads):
             return 0.0
         return max(0.0, min(work.ends_s for work in self._running.values()) - self._clock())
 
