@@ -252,22 +252,28 @@ class Inference:
         return encoded
 
     def _reply(self, message: AnyRequest, answered: Answered, identity: ModelIdentity) -> AnyResponse:
-        cost = answered.cost
-        source = "unknown" if cost.energy_j is None else self._telemetry.energy_source
-        usage = Usage(
-            tokens=cost.tokens,
-            queue_seconds=cost.queue_s,
-            compute_seconds=cost.compute_s,
-            batch_size=cost.batch_texts,
-            energy_joules=None if source == "unknown" else cost.energy_j,
-            energy_source=source,
-            cached_texts=cost.cached_texts,
-        )
+        """Filled in place: messages that are given to a constructor are made, packed and unpacked again."""
+        reply: AnyResponse
         if isinstance(message, ClassifyRequest):
-            labels = cast(list[Classification], answered.results)
-            return ClassifyResponse(results=labels, usage=usage, model=identity)
-        entities = cast(list[EntityList], answered.results)
-        return ExtractEntitiesResponse(results=entities, usage=usage, model=identity)
+            reply = ClassifyResponse()
+            reply.results.extend(cast(list[Classification], answered.results))
+        else:
+            reply = ExtractEntitiesResponse()
+            reply.results.extend(cast(list[EntityList], answered.results))
+        self._tell(answered.cost, reply.usage)
+        reply.model.CopyFrom(identity)
+        return reply
+
+    def _tell(self, cost: Cost, usage: Usage) -> None:
+        usage.tokens = cost.tokens
+        usage.queue_seconds = cost.queue_s
+        usage.compute_seconds = cost.compute_s
+        usage.batch_size = cost.batch_texts
+        source = "unknown" if cost.energy_j is None else self._telemetry.energy_source
+        usage.energy_source = source
+        if cost.energy_j is not None and source != "unknown":
+            usage.energy_joules = cost.energy_j
+        usage.cached_texts = cost.cached_texts
 
     def close(self) -> None:
         self._thread.shutdown(wait=False)
