@@ -135,7 +135,7 @@ class Dispatcher:
         self._open[request] = texts = [
             WaitingText(
                 Place(request, index),
-                len(job.encoded),
+                len(job.encoded.ids),
                 request.arrived_s,
                 request.due_s,
                 request.deadline_s,

@@ -217,7 +217,7 @@ class Inference:
         encoded = await self._tokenize(model.tokenizer, task, texts, indexes, options.truncate)
         if arrival.span is not None:
             arrival.span.stage("tokenise", begun_s, self._clock())
-        model.gate.tokenized(entered, sum(map(len, encoded)), len(indexes))
+        model.gate.tokenized(entered, sum([len(text.ids) for text in encoded]), len(indexes))
         jobs = [
             text_job(task, options, texts[index], tokens, keep=None if keep is None else partial(keep, index))
             for index, tokens in zip(indexes, encoded, strict=True)

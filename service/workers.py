@@ -84,17 +84,19 @@ class Workers:
     @property
     def wanted_clock_mhz(self) -> int:
         """The highest that a model wants; all of them have the same operating point."""
-        return max((lane.wanted_clock_mhz for lane in self._lanes), default=0)
+        return max([lane.wanted_clock_mhz for lane in self._lanes], default=0)
 
     def share(self, lane: Lane) -> float:
         """The workers that a model has while others wait too."""
-        waiting = sum(other.waits for other in self._lanes if other is not lane)
+        waiting = sum([other.waits for other in self._lanes if other is not lane])
         return len(self._threads) / (1 + waiting)
 
     def left_s(self) -> float:
         """Seconds that the batches under way still need, together."""
+        if not self._running:
+            return 0.0
         now_s = self._clock()
-        return sum(max(0.0, work.ends_s - now_s) for work in self._running.values())
+        return sum([max(0.0, work.ends_s - now_s) for work in self._running.values()])
 
     def free_in_s(self) -> float:
         """Seconds until a worker is expected to be free."""
