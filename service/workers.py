@@ -167,6 +167,8 @@ def parts(batch: Batch, idle: int, service_time: ServiceTime) -> list[Batch]:
     by_length = tuple(sorted(batch, key=lambda text: text.tokens))
     best, spent_s = [by_length], _longest_s([by_length], service_time)
     for count in range(2, min(idle, len(batch)) + 1):
+        if count * service_time.alpha_s >= spent_s:
+            break  # the starts alone take as long
         split = _by_tokens(by_length, count)
         split_s = _longest_s(split, service_time) + service_time.alpha_s * (count - 1)
         if split_s < spent_s:
