@@ -8,7 +8,6 @@ what admission and batching do on a machine whose speed drifts; started by `over
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import time
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from service import event_loop
 from service.lifecycle.loading import Makers
 from service.runtime.options import RuntimeOptions
 from service.server import run
@@ -58,7 +58,7 @@ def main() -> None:
     given = dict(flag.split("=", 1) for flag in flags)
     settings = ServeSettings.of_flags(**{name.replace("-", "_"): value for name, value in given.items()})
     makers = Makers(encoder=PacedEncoder)
-    asyncio.run(run(settings, on_ready=lambda line: print(line, flush=True), makers=makers))  # noqa: T201
+    event_loop.run(run(settings, on_ready=lambda line: print(line, flush=True), makers=makers))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from minwatt.v1.decode import EncodedText, EntitySpan, best_labels, likeliest_spans
-from minwatt.v1.inference_pb2 import Classification, Entity, EntityList, Label
+from minwatt.v1.inference_pb2 import Classification, Entity, EntityList
 from minwatt.v1.model_dir import Task
 from service.request import Floats, TextJob, TextResult
 from service.validation import Options
@@ -63,10 +63,12 @@ def _classification(
 
 
 def _classified(task: Task, options: Options, probabilities: Floats, truncated: bool) -> Classification:
-    best = best_labels(probabilities, task.labels, options.top_k, options.min_score)
-    return Classification(
-        labels=[Label(name=label.name, score=label.score) for label in best], truncated=truncated
-    )
+    found = Classification()
+    if truncated:
+        found.truncated = True
+    for name, score in best_labels(probabilities, task.labels, options.top_k, options.min_score):
+        found.labels.add(name=name, score=score)
+    return found
 
 
 def _entities(

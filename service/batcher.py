@@ -131,7 +131,7 @@ class Batcher:
     def _look(self) -> None:
         """Gives every idle worker what is due for it."""
         self._feeding = False
-        while self.feed() and self._workers.idle:
+        while self.feed() and self.waits and self._workers.idle:
             pass
 
     def feed(self) -> bool:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from service import logs
+from service import event_loop, logs
 from service.server import run
 from service.settings import ServeSettings
 
@@ -117,7 +117,7 @@ def serve(
     """
     settings = ServeSettings.of_flags(**locals())
     logs.configure(settings.log_format, settings.log_level)
-    asyncio.run(_serve(settings))
+    event_loop.run(_serve(settings))
 
 
 async def _serve(settings: ServeSettings) -> None:

@@ -6,7 +6,6 @@ Pure. Called by `engine` on its thread.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,12 +21,16 @@ def collate(texts: Sequence[EncodedText], pad_token_id: int, shape: Shape | None
 
     Rows beyond the texts read one padding token: a row that attends to nothing has no softmax.
     """
-    lengths = np.fromiter(map(len, texts), np.int64, len(texts))
-    rows, width = shape or (len(texts), int(lengths.max()))
-    ids = np.full((rows, width), pad_token_id, dtype=np.int64)
-    mask = np.zeros((rows, width), dtype=np.int64)
-    read = np.arange(width) < lengths[:, None]
-    ids[: len(texts)][read] = np.fromiter(chain.from_iterable(text.ids for text in texts), np.int64)
-    mask[: len(texts)] = read
-    mask[len(texts) :, 0] = 1
+    lengths = [len(text.ids) for text in texts]
+    rows, width = shape or (len(texts), max(lengths))
+    padding = [pad_token_id] * width
+    flat: list[int] = []  # a batch is small: one array of a list is made faster than several are filled
+    for text, length in zip(texts, lengths, strict=True):
+        flat += text.ids
+        flat += padding[length:]
+    for _ in range(rows - len(texts)):
+        flat += padding
+        lengths.append(1)
+    ids = np.array(flat, np.int64).reshape(rows, width)
+    mask = (np.arange(width) < np.array(lengths)[:, None]).astype(np.int64)
     return ids, mask

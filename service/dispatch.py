@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import NamedTuple
 
 from minwatt.v1.reflex import Reflex
 from service.queue import BatchLimits, BatchQueue
@@ -28,24 +29,22 @@ class Outcome(Enum):
     FAILED = "failed"  # a batch of it broke
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Text `index` of a request."""
+class Place(NamedTuple):
+    """Text `text_index` of a request."""
 
     request: Request
-    index: int
+    text_index: int
 
     @property
     def job(self) -> TextJob:
-        return self.request.jobs[self.index]
+        return self.request.jobs[self.text_index]
 
 
 Batch = tuple[WaitingText[Place], ...]
 Resolved = list[tuple[Request, Outcome]]
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """What `Dispatcher.step` found due: what ended, and a batch to compute or else when to ask again."""
 
     resolved: Resolved
@@ -136,7 +135,7 @@ class Dispatcher:
         self._open[request] = texts = [
             WaitingText(
                 Place(request, index),
-                len(job.encoded),
+                len(job.encoded.ids),
                 request.arrived_s,
                 request.due_s,
                 request.deadline_s,
@@ -195,17 +194,13 @@ class Dispatcher:
         if self.clock_mhz == begun_mhz:  # else it was computed at both
             self.service_time.observe(computed.padded_tokens, computed.compute_s)
         resolved: Resolved = []
-        for position, text in enumerate(batch):
-            request, index = text.payload.request, text.payload.index
-            cost = request.cost
-            cost.tokens += text.tokens
-            cost.queue_s = max(cost.queue_s, computed.started_s - request.arrived_s)
-            cost.compute_s = max(cost.compute_s, computed.compute_s)
-            cost.batch_texts = max(cost.batch_texts, len(batch))
-            cost.energy_j = (
-                None if joules is None or cost.energy_j is None else cost.energy_j + joules[position]
+        shares: Sequence[float | None] = [None] * len(batch) if joules is None else joules
+        for text, result, energy_j in zip(batch, computed.results, shares, strict=True):
+            request, index = text.payload
+            request.cost.add_text(
+                text.tokens, computed.started_s - request.arrived_s, computed.compute_s, len(batch), energy_j
             )
-            request.results[index] = computed.results[position]
+            request.results[index] = result
             request.unanswered -= 1
             if request.unanswered == 0 and request in self._open:
                 self._close(request)

@@ -110,11 +110,16 @@ class FairClass(Generic[P]):
             self.tokens -= text.tokens
             self.texts -= 1
 
+    def clear(self) -> None:
+        """All have left, served; the class begins anew."""
+        self._flows.clear()
+        self._virtual = 0.0
+        self.texts = self.tokens = 0
+
     def settle(self) -> None:
         """Moves the class to the lowest tag that still waits, and forgets flows that are no further."""
         if not self.texts:  # all begin anew
-            self._flows.clear()
-            self._virtual = 0.0
+            self.clear()
             return
         lowest = min(flow.tag for flow in self._flows.values() if flow.by_due)
         if lowest > self._virtual:

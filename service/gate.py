@@ -73,6 +73,7 @@ class Gate:
         clock: Callable[[], float],
     ) -> None:
         self._batcher = batcher
+        self._dispatcher = batcher.dispatcher
         self._replica = replica
         self._telemetry = telemetry
         self._limits = limits
@@ -94,22 +95,23 @@ class Gate:
             raise shed(
                 "requests of the class batch are refused: the fleet is at its power budget", RETRY_SHED_S
             )
+        now_s = self._clock()
         tokens = self._guess.tokens(ask.texts, ask.size_bytes)
-        exceeded = caller.usage.exceeded(ask.texts, tokens, self._clock())
+        exceeded = caller.usage.exceeded(ask.texts, tokens, now_s)
         if exceeded is not None:
             name = caller.tenant.name
             raise quota_exceeded(name, exceeded.quota, exceeded.allowed, exceeded.retry_after_s)
-        dispatcher = self._batcher.dispatcher
+        dispatcher = self._dispatcher
         service_time = dispatcher.service_time.current
         full_batches = ask.texts / dispatcher.limits.max_texts
         work_s = service_time.alpha_s * full_batches + service_time.beta_s_per_token * tokens
-        self._offered.add(self._clock(), work_s)
+        self._offered.add(now_s, work_s)
         backlog_s = service_time.batch_s(dispatcher.waiting_tokens)
         waiting_texts = dispatcher.waiting_texts + self._arriving_texts
         load = Load(self._telemetry.counters.in_flight, waiting_texts, backlog_s)
         _raise(room_for(ask.texts, ask.batch, load, self._limits))
         due_s = self._due_s(ask, ask.batch)
-        forecast = self._check_in_time(ask, caller, tokens, due_s)
+        forecast = self._check_in_time(ask, caller, tokens, due_s, now_s)
 
         self._telemetry.entered()
         caller.usage.enter(ask.texts, tokens)
@@ -127,14 +129,14 @@ class Gate:
         one.tokens += tokens
         if texts == one.ask.texts:
             self._guess.learn(tokens, one.ask.size_bytes)
-        forecast = self._forecast(one.ask, one.share, tokens, one.due_s)
-        self._check_deadline(one.ask, forecast, forecast.own_s)
+        now_s = self._clock()
+        forecast = self._forecast(one.ask, one.share, tokens, one.due_s, now_s)
+        self._check_deadline(one.ask, forecast, forecast.own_s, now_s)
 
     def answered(self, one: Pass) -> None:
         """How wrong was the prediction?"""
         if not one.share.batch:
-            slo_s = self._replica.dispatcher.slo_s
-            self._margin.learn(self._clock() - one.ask.arrived_s, one.forecast, slo_s)
+            self._margin.learn(self._clock() - one.ask.arrived_s, one.forecast, self._dispatcher.slo_s)
 
     def leave(self, one: Pass) -> None:
         """It has ended, in whatever way."""
@@ -148,36 +150,39 @@ class Gate:
         self._arriving_tokens -= one.guessed_tokens
 
     def _due_s(self, ask: Ask, batch: bool) -> float:
-        slo_s = self._replica.dispatcher.slo_s * (BATCH_PATIENCE if batch else 1.0)
+        slo_s = self._dispatcher.slo_s * (BATCH_PATIENCE if batch else 1.0)
         return ask.arrived_s + TARGET_FRACTION * min(ask.deadline_s - ask.arrived_s, slo_s)
 
-    def _check_in_time(self, ask: Ask, caller: Caller, tokens: float, due_s: float) -> Forecast:
+    def _check_in_time(self, ask: Ask, caller: Caller, tokens: float, due_s: float, now_s: float) -> Forecast:
         """In its class. The class batch is asked to fit as an interactive request too."""
-        dispatcher = self._batcher.dispatcher
-        in_class = interactive = self._forecast(ask, caller.shares[ask.batch], tokens, due_s)
+        dispatcher = self._dispatcher
+        in_class = interactive = self._forecast(ask, caller.shares[ask.batch], tokens, due_s, now_s)
         as_batch = None
         if ask.batch:
-            interactive = self._forecast(ask, caller.shares[False], tokens, self._due_s(ask, batch=False))
+            own_due_s = self._due_s(ask, batch=False)
+            interactive = self._forecast(ask, caller.shares[False], tokens, own_due_s, now_s)
             turns = BATCH_TURN if dispatcher.raised else 1  # interactive texts may leave it no more
             as_batch = in_class._replace(wait_s=in_class.wait_s * turns)
-        self._check_deadline(ask, in_class, own_s=0.0)  # it may have fewer tokens than guessed
-        margin_s = self._margin.margin_s * self._offered.overload(self._clock(), dispatcher.workers)
+        self._check_deadline(ask, in_class, 0.0, now_s)  # it may have fewer tokens than guessed
+        margin_s = self._margin.margin_s
+        if margin_s:
+            margin_s *= self._offered.overload(now_s, dispatcher.workers)
         _raise(in_time(interactive, as_batch, margin_s, dispatcher.slo_s))
         return in_class
 
-    def _forecast(self, ask: Ask, share: Share, tokens: float, due_s: float) -> Forecast:
-        dispatcher = self._batcher.dispatcher
+    def _forecast(self, ask: Ask, share: Share, tokens: float, due_s: float, now_s: float) -> Forecast:
+        dispatcher = self._dispatcher
         return Forecast(
-            engine_left_s=self._batcher.busy_s(),
-            wait_s=dispatcher.wait_s(share, tokens, due_s, self._arriving_tokens),
-            own_s=dispatcher.service_time.current.batch_s(tokens),
-            spent_s=self._clock() - ask.arrived_s,
+            self._batcher.busy_s(),
+            dispatcher.wait_s(share, tokens, due_s, self._arriving_tokens),
+            dispatcher.service_time.current.batch_s(tokens),
+            now_s - ask.arrived_s,
         )
 
-    def _check_deadline(self, ask: Ask, forecast: Forecast, own_s: float) -> None:
+    def _check_deadline(self, ask: Ask, forecast: Forecast, own_s: float, now_s: float) -> None:
         """The least that is still to come: the batch in the engine, what goes first, and its own compute."""
         least_s = forecast.engine_left_s + forecast.wait_s + own_s
-        left_s = ask.deadline_s - self._clock()
+        left_s = ask.deadline_s - now_s
         if left_s < least_s:
             times = f"{max(0.0, left_s) * 1000:.1f} ms are left and {least_s * 1000:.1f} ms are needed"
             raise deadline_exceeded(f"{times}: nothing was computed")

@@ -216,10 +216,10 @@ class Inference:
     ) -> Request:
         """Of `texts` those at `indexes`, computed; `keep` is given their packed answers."""
         begun_s = self._clock()
-        encoded = await self._tokenize(model.tokenizer, texts, indexes, options.truncate)
+        encoded = await self._tokenize(model.tokenizer, task, texts, indexes, options.truncate)
         if arrival.span is not None:
             arrival.span.stage("tokenise", begun_s, self._clock())
-        model.gate.tokenized(entered, sum(map(len, encoded)), len(indexes))
+        model.gate.tokenized(entered, sum([len(text.ids) for text in encoded]), len(indexes))
         jobs = [
             text_job(task, options, texts[index], tokens, keep=None if keep is None else partial(keep, index))
             for index, tokens in zip(indexes, encoded, strict=True)
@@ -232,38 +232,50 @@ class Inference:
         return request
 
     async def _tokenize(
-        self, tokenizer: TextTokenizer, texts: Sequence[str], indexes: Sequence[int], truncate: bool
+        self,
+        tokenizer: TextTokenizer,
+        task: Task,
+        texts: Sequence[str],
+        indexes: Sequence[int],
+        truncate: bool,
     ) -> list[EncodedText]:
         """Short texts at once: their tokens take less time than the way to a thread and back. Else in slices
         on the tokenizer's thread, so that a request of many texts does not hold up all others."""
-        if sum(len(texts[index]) for index in indexes) <= TOKENIZED_HERE_CHARACTERS:
-            here = [texts[index] for index in indexes]
-            return _fitting(tokenizer.encode(here, truncate), indexes)
+        words = task.kind == "ner"
+        wanted = [texts[index] for index in indexes]
+        if sum(map(len, wanted)) <= TOKENIZED_HERE_CHARACTERS:
+            return _fitting(tokenizer.encode(wanted, truncate, words), indexes)
         loop = asyncio.get_running_loop()
         encoded: list[EncodedText] = []
-        for first in range(0, len(indexes), TOKENIZED_AT_ONCE):
-            some = [texts[index] for index in indexes[first : first + TOKENIZED_AT_ONCE]]
-            tokens = await loop.run_in_executor(self._thread, tokenizer.encode, some, truncate)
+        for first in range(0, len(wanted), TOKENIZED_AT_ONCE):
+            some = wanted[first : first + TOKENIZED_AT_ONCE]
+            tokens = await loop.run_in_executor(self._thread, tokenizer.encode, some, truncate, words)
             encoded += _fitting(tokens, indexes[first:])
         return encoded
 
     def _reply(self, message: AnyRequest, answered: Answered, identity: ModelIdentity) -> AnyResponse:
-        cost = answered.cost
-        source = "unknown" if cost.energy_j is None else self._telemetry.energy_source
-        usage = Usage(
-            tokens=cost.tokens,
-            queue_seconds=cost.queue_s,
-            compute_seconds=cost.compute_s,
-            batch_size=cost.batch_texts,
-            energy_joules=None if source == "unknown" else cost.energy_j,
-            energy_source=source,
-            cached_texts=cost.cached_texts,
-        )
+        """Filled in place: messages that are given to a constructor are made, packed and unpacked again."""
+        reply: AnyResponse
         if isinstance(message, ClassifyRequest):
-            labels = cast(list[Classification], answered.results)
-            return ClassifyResponse(results=labels, usage=usage, model=identity)
-        entities = cast(list[EntityList], answered.results)
-        return ExtractEntitiesResponse(results=entities, usage=usage, model=identity)
+            reply = ClassifyResponse()
+            reply.results.extend(cast(list[Classification], answered.results))
+        else:
+            reply = ExtractEntitiesResponse()
+            reply.results.extend(cast(list[EntityList], answered.results))
+        self._tell(answered.cost, reply.usage)
+        reply.model.CopyFrom(identity)
+        return reply
+
+    def _tell(self, cost: Cost, usage: Usage) -> None:
+        usage.tokens = cost.tokens
+        usage.queue_seconds = cost.queue_s
+        usage.compute_seconds = cost.compute_s
+        usage.batch_size = cost.batch_texts
+        source = "unknown" if cost.energy_j is None else self._telemetry.energy_source
+        usage.energy_source = source
+        if cost.energy_j is not None and source != "unknown":
+            usage.energy_joules = cost.energy_j
+        usage.cached_texts = cost.cached_texts
 
     def close(self) -> None:
         self._thread.shutdown(wait=False)

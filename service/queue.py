@@ -13,14 +13,15 @@ they were served, and a text of `batch` that is overdue leads one batch of `BATC
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Generic
+from typing import Generic, NamedTuple
 
-from service.company import Company, CompanyLimits
+from service.company import Company, CompanyLimits, Everyone
 from service.flows import FairClass, Flow
 from service.service_time import ServiceTime
-from service.waiting import Earliest, P, Share, WaitingText
+from service.waiting import P, Share, WaitingText
 
 MOST_TEXTS = 4096  # that a limit may be moved to: more would only cost memory
 MOST_PADDED_TOKENS = 1_000_000
@@ -36,8 +37,7 @@ class BatchLimits:
     max_delay_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Poll(Generic[P]):
+class Poll(NamedTuple, Generic[P]):
     """What is due: texts that can't meet their deadline any more, and a batch; or else when to poll again."""
 
     expired: tuple[WaitingText[P], ...] = ()
@@ -51,8 +51,7 @@ class BatchQueue(Generic[P]):
     def __init__(self) -> None:
         self.interactive: FairClass[P] = FairClass()
         self.batch: FairClass[P] = FairClass()
-        self._by_arrival: Earliest[P] = Earliest()
-        self._by_deadline: Earliest[P] = Earliest()
+        self._no_deadline_before_s = math.inf  # of a waiting text: a bound, looked up anew when it is near
         self._added = 0
         self._led_by_interactive = 0  # batches, one after the other
 
@@ -74,9 +73,9 @@ class BatchQueue(Generic[P]):
         self._added += 1
         text.order = self._added
         text.waits = True
+        if text.deadline_s < self._no_deadline_before_s or not (self.interactive.texts or self.batch.texts):
+            self._no_deadline_before_s = text.deadline_s
         self._class_of(text).add(text)
-        self._by_arrival.push(text.arrived_s, text)
-        self._by_deadline.push(text.deadline_s, text)
 
     def discard(self, texts: Iterable[WaitingText[P]]) -> None:
         """Drops those of the texts that still wait."""
@@ -101,19 +100,26 @@ class BatchQueue(Generic[P]):
         if flow is None:
             return Poll(expired)
         leader = flow.first()
-        company = None
-        if len(self) > 1:  # else there is nobody to choose from
-            company = Company(leader, flow, _limits(leader, now_s, limits, service_time))
-            company.invite(self.interactive)
-            company.invite(self.batch)
-            company.cut()
-        if len(self) < limits.max_texts and not (company and company.token_bound):
-            tokens = company.padded_tokens if company else leader.tokens
-            leave_at_s = self._leave_at_s(tokens, limits, service_time)
+        company = self._company(leader, flow, _limits(leader, now_s, limits, service_time))
+        if limits.max_delay_s > 0.0 and len(self) < limits.max_texts and not company.token_bound:
+            leave_at_s = self._leave_at_s(company.padded_tokens, limits, service_time)
             if leave_at_s > now_s:
                 return Poll(expired, wake_at_s=leave_at_s)
         self._led_by_interactive = 0 if led_by is self.batch else self._led_by_interactive + 1
-        return Poll(expired, tuple(company.leave()) if company else _alone(leader, flow, led_by))
+        return Poll(expired, tuple(company.leave()))
+
+    def _company(
+        self, leader: WaitingText[P], flow: Flow[P], limits: CompanyLimits
+    ) -> Company[P] | Everyone[P]:
+        if len(flow.by_due) == len(self):  # nobody else waits
+            everyone = Everyone(self._class_of(leader), flow)
+            if everyone.fits(limits):
+                return everyone
+        company = Company(leader, flow, limits)
+        company.invite(self.interactive)
+        company.invite(self.batch)
+        company.cut()
+        return company
 
     def _class_of(self, text: WaitingText[P]) -> FairClass[P]:
         return self.batch if text.share.batch else self.interactive
@@ -127,37 +133,34 @@ class BatchQueue(Generic[P]):
         return self.batch
 
     def _expired(self, now_s: float, service_time: ServiceTime) -> tuple[WaitingText[P], ...]:
-        first = self._by_deadline.first()
-        if first is None or first.deadline_s >= now_s + service_time.batch_s(self.tokens):
+        """Those whose own compute no longer fits before their deadline."""
+        bound_s = self._no_deadline_before_s
+        if bound_s >= now_s + service_time.batch_s(self.tokens):
             return ()  # in time even if it had all the tokens that wait
-        return tuple(self._expiring(now_s, service_time))
+        longest = max(self.interactive.longest(), self.batch.longest())
+        if bound_s >= now_s + service_time.batch_s(longest):
+            return ()
+        waiting = list(self._waiting())
+        expired = [text for text in waiting if now_s + service_time.batch_s(text.tokens) > text.deadline_s]
+        expired.sort(key=lambda text: (text.deadline_s, text.order))
+        self.discard(expired)
+        self._no_deadline_before_s = min(
+            (text.deadline_s for text in waiting if text.waits), default=math.inf
+        )
+        return tuple(expired)
 
-    def _expiring(self, now_s: float, service_time: ServiceTime) -> Iterable[WaitingText[P]]:
-        horizon_s = now_s + service_time.batch_s(max(self.interactive.longest(), self.batch.longest()))
-        in_time = []
-        while (text := self._by_deadline.first()) is not None and text.deadline_s < horizon_s:
-            if now_s + service_time.batch_s(text.tokens) > text.deadline_s:
-                self.discard([text])
-                yield text
-            else:
-                in_time.append(self._by_deadline.pop())
-        for text in in_time:
-            self._by_deadline.push(text.deadline_s, text)
+    def _waiting(self) -> Iterator[WaitingText[P]]:
+        for fair in (self.interactive, self.batch):
+            for flow in fair.waiting():
+                for _, _, text in flow.by_due:
+                    yield text
 
     def _leave_at_s(self, padded_tokens: int, limits: BatchLimits, service_time: ServiceTime) -> float:
+        """Call while fewer texts wait than a batch takes, and at least one."""
+        first_due_s = min(text.due_s for text in self._waiting())
+        longest_waiting_s = min(text.arrived_s for text in self._waiting())
         compute_s = service_time.cautious_batch_s(padded_tokens)
-        first_due = [text.due_s for fair in (self.interactive, self.batch) if (text := fair.first_due())]
-        longest_waiting = self._by_arrival.first()
-        assert longest_waiting is not None  # noqa: S101 - a company has a leader
-        return min(min(first_due) - compute_s, longest_waiting.arrived_s + limits.max_delay_s)
-
-
-def _alone(text: WaitingText[P], flow: Flow[P], fair: FairClass[P]) -> tuple[WaitingText[P]]:
-    """Takes the only text that waits. Its class begins anew: there is nobody to charge it against."""
-    fair.take(flow, (text,))
-    fair.settle()
-    text.waits = False
-    return (text,)
+        return min(first_due_s - compute_s, longest_waiting_s + limits.max_delay_s)
 
 
 def padded_tokens(batch: Iterable[WaitingText[P]]) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +22,7 @@ Floats = NDArray[np.float32]
 TextResult = Classification | EntityList
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class TextJob:
+class TextJob(NamedTuple):
     """One text to compute: its tokens, the head that answers it, and how the head's softmax is read."""
 
     encoded: EncodedText
@@ -51,6 +51,19 @@ class Cost:
     energy_j: float | None = 0.0  # None once a batch's joules were unknown
     cached_texts: int = 0  # answered by what others had computed; nothing above is theirs
     cache_s: float | None = None  # asking the cache and filling it; None: it was not asked
+
+    def add_text(
+        self, tokens: int, queue_s: float, compute_s: float, batch_texts: int, energy_j: float | None
+    ) -> None:
+        """A text of the request was computed in such a batch."""
+        self.tokens += tokens
+        if queue_s > self.queue_s:
+            self.queue_s = queue_s
+        if compute_s > self.compute_s:
+            self.compute_s = compute_s
+        if batch_texts > self.batch_texts:
+            self.batch_texts = batch_texts
+        self.energy_j = None if energy_j is None or self.energy_j is None else self.energy_j + energy_j
 
     def add(self, other: Cost) -> None:
         """What some more of the same request's texts cost."""
@@ -87,8 +100,7 @@ class Request:
         self.unanswered = len(self.jobs)
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(NamedTuple):
     """A request's results in the order of its texts, and what they cost."""
 
     results: Sequence[TextResult | None]

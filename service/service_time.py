@@ -85,7 +85,8 @@ class ServiceTimes:
     def at(self, clock_mhz: int) -> ServiceTimeEstimate:
         """A clock that was never used begins with what is known of the nearest."""
         known = self._by_clock_mhz
-        if clock_mhz not in known:
+        estimate = known.get(clock_mhz)
+        if estimate is None:
             nearest_mhz = min(known, key=lambda one_mhz: abs(one_mhz - clock_mhz))
-            known[clock_mhz] = copy.copy(known[nearest_mhz])
-        return known[clock_mhz]
+            estimate = known[clock_mhz] = copy.copy(known[nearest_mhz])
+        return estimate

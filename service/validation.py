@@ -42,8 +42,9 @@ def check(
     request: ClassifyRequest | ExtractEntitiesRequest, spec: ModelSpec, max_texts: int
 ) -> tuple[Task, Options]:
     """The head that answers, and the options. Raises Refusal: NOT_FOUND, UNIMPLEMENTED, INVALID_ARGUMENT."""
-    if request.model not in {"", spec.name}:
-        raise unknown_model(request.model, [spec.name])
+    model = request.model
+    if model and model != spec.name:
+        raise unknown_model(model, [spec.name])
     kind = "classification" if isinstance(request, ClassifyRequest) else "ner"
     task = spec.task_of_kind(kind)
     if task is None:

@@ -1,18 +1,16 @@
-"""A text that waits for the engine, whose it is, and which of many is first by one of its times.
+"""A text that waits for the engine, and whose it is: the values that `flows` and `queue` order.
 
-Owns the values that `flows` and `queue` order. Made by `dispatch`.
+Made by `dispatch`.
 """
 
 from __future__ import annotations
 
-import heapq
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 P = TypeVar("P")
 
 ANONYMOUS = "anonymous"  # the tenant of all who show no key and no listed certificate
-SLACK = 64  # entries that a heap may hold beyond twice those that wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,31 +37,3 @@ class WaitingText(Generic[P]):
     share: Share = NOBODYS
     order: int = field(default=0, init=False)  # in which it was added
     waits: bool = field(default=False, init=False)
-
-
-class Earliest(Generic[P]):
-    """Waiting texts by one of their times. Who has left is dropped on coming up, and before they are many."""
-
-    __slots__ = ("_heap", "_most")
-
-    def __init__(self) -> None:
-        self._heap: list[tuple[float, int, WaitingText[P]]] = []
-        self._most = SLACK
-
-    def push(self, at_s: float, text: WaitingText[P]) -> None:
-        heapq.heappush(self._heap, (at_s, text.order, text))
-        if len(self._heap) > self._most:
-            self._heap = [entry for entry in self._heap if entry[2].waits]
-            heapq.heapify(self._heap)
-            self._most = 2 * len(self._heap) + SLACK
-
-    def first(self) -> WaitingText[P] | None:
-        """None: nobody waits."""
-        heap = self._heap
-        while heap and not heap[0][2].waits:
-            heapq.heappop(heap)
-        return heap[0][2] if heap else None
-
-    def pop(self) -> WaitingText[P]:
-        """Takes `first` out of here; it waits on. There must be one."""
-        return heapq.heappop(self._heap)[2]

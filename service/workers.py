@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from service.dispatch import Batch
 from service.engine import Engine
@@ -51,8 +51,7 @@ class Lane(Protocol):
         """Gives idle workers the batch that is due, if one is; whether it did."""
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(NamedTuple):
     """A batch on its way to a worker. `done` is called on the event loop."""
 
     batch: Batch
@@ -85,21 +84,23 @@ class Workers:
     @property
     def wanted_clock_mhz(self) -> int:
         """The highest that a model wants; all of them have the same operating point."""
-        return max((lane.wanted_clock_mhz for lane in self._lanes), default=0)
+        return max([lane.wanted_clock_mhz for lane in self._lanes], default=0)
 
     def share(self, lane: Lane) -> float:
         """The workers that a model has while others wait too."""
-        waiting = sum(other.waits for other in self._lanes if other is not lane)
+        waiting = sum([other.waits for other in self._lanes if other is not lane])
         return len(self._threads) / (1 + waiting)
 
     def left_s(self) -> float:
         """Seconds that the batches under way still need, together."""
+        if not self._running:
+            return 0.0
         now_s = self._clock()
-        return sum(max(0.0, work.ends_s - now_s) for work in self._running.values())
+        return sum([max(0.0, work.ends_s - now_s) for work in self._running.values()])
 
     def free_in_s(self) -> float:
         """Seconds until a worker is expected to be free."""
-        if self.idle:
+        if len(self._running) < len(self._threads):
             return 0.0
         return max(0.0, min(work.ends_s for work in self._running.values()) - self._clock())
 
@@ -166,6 +167,8 @@ def parts(batch: Batch, idle: int, service_time: ServiceTime) -> list[Batch]:
     by_length = tuple(sorted(batch, key=lambda text: text.tokens))
     best, spent_s = [by_length], _longest_s([by_length], service_time)
     for count in range(2, min(idle, len(batch)) + 1):
+        if count * service_time.alpha_s >= spent_s:
+            break  # the starts alone take as long
         split = _by_tokens(by_length, count)
         split_s = _longest_s(split, service_time) + service_time.alpha_s * (count - 1)
         if split_s < spent_s:

@@ -11,6 +11,7 @@ import asyncio
 import signal
 
 from bench.serving.echo import STREAM, UNARY
+from service import event_loop
 from service.calls import Call, Service, StreamCall
 from service.door import Door, DoorOptions
 from service.settings import ServeSettings
@@ -48,4 +49,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    event_loop.run(main())

@@ -5,7 +5,8 @@ the answer in its handler's hands.
 
 In process, with the server's own parts around a null engine and no delay for company: what is left is the
 batcher's own work and the two changes of thread. The engine's times are those that replies carry as Usage.
-Reads seconds as JSON lines. Started by `run`.
+Beside it, in the same seconds: what the two changes of thread take by themselves on this machine, the least
+that a batcher with threads for its engine adds. Reads seconds as JSON lines. Started by `run`.
 """
 
 from __future__ import annotations
@@ -14,15 +15,19 @@ import argparse
 import asyncio
 import json
 import sys
+import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from queue import SimpleQueue
 
 import numpy as np
 
 from bench.serving.replica import null_encoder
 from minwatt.v1.decode import EncodedText
 from minwatt.v1.inference_pb2 import Classification
+from service import event_loop
 from service.lifecycle.loading import Makers
 from service.request import Floats, Request, TextJob
 from service.server import Parts, assemble
@@ -53,23 +58,52 @@ async def overheads_us(parts: Parts, in_flight: int, seconds: float) -> list[flo
     return taken_us
 
 
+async def hops_us(seconds: float) -> list[float]:
+    """From the loop to a thread that waits, and back, one after the other, with no work at all."""
+    loop = asyncio.get_running_loop()
+    given: SimpleQueue[asyncio.Future[None] | None] = SimpleQueue()
+
+    def answer() -> None:
+        while (future := given.get()) is not None:
+            loop.call_soon_threadsafe(future.set_result, None)
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    taken_us: list[float] = []
+    until_s = time.monotonic() + seconds
+    while (began_s := time.monotonic()) < until_s:
+        future = loop.create_future()
+        given.put(future)
+        await future
+        taken_us.append(1e6 * (time.monotonic() - began_s))
+    given.put(None)
+    thread.join()
+    return taken_us
+
+
 def _no_labels(_logits: Floats) -> Classification:
     return Classification()
 
 
 def measured(settings: ServeSettings, seconds: float) -> dict[str, float]:
-    answer: dict[str, float] = {}
+    share_s = seconds / (len(IN_FLIGHT) + 1)
+    answer = _quantiles("hop", event_loop.run(hops_us(share_s)))
     for in_flight in IN_FLIGHT:
         parts = assemble(settings, Makers(encoder=null_encoder(settings.model[0])))
         try:
-            taken_us = asyncio.run(overheads_us(parts, in_flight, seconds / len(IN_FLIGHT)))
+            taken_us = event_loop.run(overheads_us(parts, in_flight, share_s))
         finally:
             parts.inference.close()
             parts.power.close()
-        if taken_us:
-            p50_us, p99_us = np.quantile(taken_us, (0.5, 0.99))
-            answer |= {f"c{in_flight}_p50_us": float(p50_us), f"c{in_flight}_p99_us": float(p99_us)}
+        answer |= _quantiles(f"c{in_flight}", taken_us)
     return answer
+
+
+def _quantiles(name: str, taken_us: Sequence[float]) -> dict[str, float]:
+    if not taken_us:
+        return {}
+    p50_us, p99_us = np.quantile(taken_us, (0.5, 0.99))
+    return {f"{name}_p50_us": float(p50_us), f"{name}_p99_us": float(p99_us)}
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ metrics, is what serves. Started by `run`.
 from __future__ import annotations
 
 import argparse
-import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from bench.serving.marks import Marks, Part
 from minwatt.v1.decode import EncodedText
 from minwatt.v1.model_dir import ModelDirectory
+from service import event_loop
 from service.lifecycle.loading import Makers
 from service.runtime.onnx import OnnxEncoder
 from service.server import run
@@ -56,8 +57,9 @@ def marked_encoder(encoder: type[OnnxEncoder], marks: Marks) -> type[OnnxEncoder
 
     class MarkedEncoder(encoder):  # type: ignore[misc, valid-type]
         def run(self, input_ids: Ints, attention_mask: Ints) -> Mapping[str, Floats]:
-            with marks.spent(Part.ENGINE):
-                logits: Mapping[str, Floats] = super().run(input_ids, attention_mask)
+            began_s = time.thread_time()
+            logits: Mapping[str, Floats] = super().run(input_ids, attention_mask)
+            marks.add(Part.ENGINE, began_s)
             return logits
 
     return MarkedEncoder
@@ -67,9 +69,13 @@ def marked_tokenizer(marks: Marks) -> type[TextTokenizer]:
     """The server's, and the CPU time of who calls it is counted."""
 
     class MarkedTokenizer(TextTokenizer):
-        def encode(self, texts: Sequence[str], truncate: bool) -> list[EncodedText] | TooLong:
-            with marks.spent(Part.TOKENIZER):
-                return super().encode(texts, truncate)
+        def encode(
+            self, texts: Sequence[str], truncate: bool, words: bool = True
+        ) -> list[EncodedText] | TooLong:
+            began_s = time.thread_time()
+            encoded = super().encode(texts, truncate, words)
+            marks.add(Part.TOKENIZER, began_s)
+            return encoded
 
     return MarkedTokenizer
 
@@ -85,7 +91,7 @@ def main() -> None:
     marks = Marks(options.marks)
     encoder = null_encoder(settings.model[0]) if options.null else OnnxEncoder
     makers = Makers(marked_encoder(encoder, marks), marked_tokenizer(marks))
-    asyncio.run(run(settings, on_ready=lambda line: print(line, flush=True), makers=makers))  # noqa: T201
+    event_loop.run(run(settings, on_ready=lambda line: print(line, flush=True), makers=makers))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -138,6 +138,8 @@ def _ceilings(rounds: Sequence[Round], best: str) -> list[Sequence[str]]:
     for concurrency in (1, 8):
         spent = (cell(rounds, OVERHEAD, f"c{concurrency}_{q}_us") for q in ("p50", "p99"))
         rows.append((f"batcher overhead, {concurrency} in flight, µs (p50, p99)", *spent, ""))
+    hop = (cell(rounds, OVERHEAD, f"hop_{q}_us") for q in ("p50", "p99"))
+    rows.append(("to a thread and back, no work, µs (p50, p99)", *hop, ""))
     return rows
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +17,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True)
-class ScoredLabel:
+class ScoredLabel(NamedTuple):
     name: str
     score: float  # probability in [0, 1]
 
@@ -32,7 +32,8 @@ class EntitySpan:
 
 @dataclass(frozen=True, slots=True)
 class EncodedText:
-    """One text as the encoder reads it, special tokens included; all sequences have the same length.
+    """One text as the encoder reads it, special tokens included; all sequences have the same length, but for
+    the last two where only entities would need them: then they are empty.
 
     `word_ids` number the pre-tokenizer's words (None on special tokens); `offsets` are code point
     [start, end) pairs in the text as sent.
@@ -63,12 +64,11 @@ def best_labels(
     probabilities: Floats, labels: Sequence[str], top_k: int, min_score: float
 ) -> list[ScoredLabel]:
     """As `top_labels`, of a text whose softmax is there already."""
-    best = (
-        np.argsort(-probabilities, kind="stable")[:top_k].tolist()
-        if top_k > 1
-        else [int(probabilities.argmax())]
-    )
-    found = [ScoredLabel(labels[index], float(probabilities[index])) for index in best]
+    if top_k > 1:
+        best = np.argsort(-probabilities, kind="stable")[:top_k].tolist()
+    else:
+        best = [probabilities.argmax()]
+    found = [ScoredLabel(labels[index], probabilities.item(index)) for index in best]
     return [label for label in found if label.score >= min_score]
 
 

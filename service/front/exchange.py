@@ -226,7 +226,7 @@ class UnaryExchange(Exchange):
             self._failed(error)
         else:
             if not self._over:
-                connection, stream_id = self._connection, self._stream_id
-                connection.respond(stream_id, grpc_headers.BEGINNING, framed(reply))
-                connection.trailers(stream_id, grpc_headers.OK, early=False)
+                self._connection.answer(
+                    self._stream_id, grpc_headers.BEGINNING, framed(reply), grpc_headers.OK
+                )
                 self._finish()

@@ -128,6 +128,19 @@ class Http2Connection(asyncio.Protocol):
             log.debug("not sent: %s", error)
         self.flush_soon()
 
+    def answer(
+        self, stream_id: int, headers: Sequence[Header], data: bytes, trailers: Sequence[Header]
+    ) -> None:
+        """A whole response, to a request that has ended."""
+        http2 = self._http2
+        try:
+            http2.send_response(stream_id, headers)
+            http2.send_data(stream_id, data)
+            http2.send_trailers(stream_id, trailers)
+        except ngh2.NGH2Error as error:
+            log.debug("not sent: %s", error)
+        self.flush_soon()
+
     def trailers(self, stream_id: int, headers: Sequence[Header], early: bool) -> None:
         """Ends a response. `early`: the request's end has not come and isn't waited for."""
         try:

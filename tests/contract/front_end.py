@@ -19,6 +19,7 @@ from typing import Any, Self, TypeVar
 
 import ngh2
 
+from service import event_loop
 from service.calls import Call, Service, StreamCall
 from service.door import Door, DoorOptions
 from service.front.tls import TlsFiles
@@ -143,7 +144,7 @@ class FrontEnd:
         self.probe = Probe()
         self.target = ""
         self._ready: Future[str] = Future()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
+        self._thread = threading.Thread(target=lambda: event_loop.run(self._serve()))
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()

@@ -64,7 +64,7 @@ class Replay:
         """Notes the batch; returns when it ends."""
         self.batches.append(batch)
         for text in batch:
-            place = (text.payload.request, text.payload.index)
+            place = (text.payload.request, text.payload.text_index)
             assert text.payload.request not in self.end_of, "nothing is computed for who has been answered"
             self.computed[place] += 1
             self.started_s[place] = self.now_s
@@ -177,7 +177,7 @@ def test_nobody_starves(arrived: list[Arrival], limits: BatchLimits, truth: Serv
     replay = Replay(Dispatcher(limits, ServiceTimeEstimate(), SLO_S), truth, frozenset())
     requests = replay.run(patient)
     for batch in replay.batches:
-        started_s = replay.started_s[batch[0].payload.request, batch[0].payload.index]
+        started_s = replay.started_s[batch[0].payload.request, batch[0].payload.text_index]
         waiting_due_s = [
             request.due_s
             for request in requests

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.company import Company, CompanyLimits, Everyone
+from service.flows import FairClass
 from service.queue import BatchLimits, BatchQueue, padded_tokens
 from service.service_time import ServiceTime
 from service.waiting import WaitingText
@@ -75,6 +77,32 @@ def test_similar_lengths_ride_together_and_who_is_due_first_rides() -> None:
     limits = BatchLimits(4, 2048, 0.0)
     assert leaving(queue, 0.0, limits) == {"short 1", "short 2"}
     assert leaving(queue, 0.0, limits) == {"long 1", "long 2"}
+
+
+@given(
+    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=6),
+    due_s=st.floats(0.0, 0.1),
+    max_padded_tokens=st.integers(20, 300),
+)
+def test_who_rides_is_the_same_whether_all_or_some_are_chosen(
+    lengths: list[int], due_s: float, max_padded_tokens: int
+) -> None:
+    texts = [text(str(index), size, due_s=due_s) for index, size in enumerate(lengths)]
+    fair: FairClass[str] = FairClass()
+    for order, one in enumerate(texts):
+        one.order = order
+        fair.add(one)
+    flow = fair.next_flow()
+    assert flow is not None
+    limits = CompanyLimits.of(5, max_padded_tokens, max_padded_tokens, CPU)
+    everyone, company = Everyone(fair, flow), Company(flow.first(), flow, limits)
+    company.invite(fair)
+    company.cut()
+    assert everyone.fits(limits) <= (company.size == len(texts))
+    if everyone.fits(limits):
+        assert (everyone.padded_tokens, everyone.token_bound) == (company.padded_tokens, company.token_bound)
+        assert company.leave() == everyone.leave()
+        assert fair.texts == fair.tokens == 0
 
 
 def test_padding_is_worth_it_where_a_batch_of_its_own_costs_more() -> None:

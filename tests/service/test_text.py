@@ -134,6 +134,17 @@ def test_texts_have_the_same_tokens_alone_and_together(model: Model) -> None:
         assert model.tokenizer.encode([text], truncate=True) == [tokens]
 
 
+def test_words_and_offsets_are_made_only_where_they_are_read(model: Model) -> None:
+    texts = ["hello", "zürich, hello!", "alice " * 100]
+    for some in (texts, texts[:1], texts[2:]):
+        whole = model.tokenizer.encode(some, truncate=True)
+        bare = model.tokenizer.encode(some, truncate=True, words=False)
+        assert not isinstance(whole, TooLong)
+        assert not isinstance(bare, TooLong)
+        assert [(one.ids, one.truncated) for one in bare] == [(one.ids, one.truncated) for one in whole]
+        assert not any(one.word_ids or one.offsets for one in bare)
+
+
 def test_a_huge_text_is_not_tokenised_to_be_counted(model: Model) -> None:
     huge = "alice " + "!" * 10_000
     assert model.tokenizer.encode([huge], truncate=False) == TooLong(

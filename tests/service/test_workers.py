@@ -245,7 +245,7 @@ def test_a_batch_in_parts_is_the_batch_and_is_done_no_later(
     split = parts(batch, idle, service_time)
     assert 1 <= len(split) <= idle
     assert all(split)
-    assert sorted(text.payload.index for part in split for text in part) == list(range(len(tokens)))
+    assert sorted(text.payload.text_index for part in split for text in part) == list(range(len(tokens)))
     longest_s = max(service_time.batch_s(len(part) * max(text.tokens for text in part)) for part in split)
     assert longest_s <= service_time.batch_s(len(batch) * max(tokens)) + 1e-9
 
