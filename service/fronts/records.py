@@ -305,4 +305,5 @@ class _Read:
         return found
 
     def ints(self, count: int) -> list[int]:
-        return np.frombuffer(self.bytes(4 * count), np.int32).tolist()
+        found: list[int] = np.frombuffer(self.bytes(4 * count), np.int32).tolist()
+        return found

@@ -63,7 +63,9 @@ costs = st.builds(
     st.one_of(st.none(), seconds),
     st.integers(0, 2**31),
 )
-answers = st.builds(Answer, ids, costs, st.sampled_from(["nvml", "modelled", "unknown"]), st.lists(st.binary()))
+answers = st.builds(
+    Answer, ids, costs, st.sampled_from(["nvml", "modelled", "unknown"]), st.lists(st.binary())
+)
 refusals = st.builds(RefusedAnswer, ids, names, st.binary())
 
 
