@@ -122,7 +122,8 @@ def _identity(settings: ServeSettings) -> Identity:
     spec = ModelDirectory.open(settings.model[0]).spec
     replica_id = settings.replica_id or f"{spec.name}-{uuid.uuid4().hex[:8]}"
     variant = settings.variant or spec.default_variant
-    return Identity(replica_id, spec.name, spec.version, variant, socket.gethostname(), os.getpid())
+    pid = os.getppid() if settings.front_ends else os.getpid()  # of the process that takes signals
+    return Identity(replica_id, spec.name, spec.version, variant, socket.gethostname(), pid)
 
 
 def _tracer(settings: ServeSettings, identity: Identity) -> Tracer | None:

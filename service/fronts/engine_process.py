@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 
+from energy.modelled import ModelledMeter
 from service import logs
 from service.fronts.engine_door import Engine, EngineDoor
 from service.lifecycle.loading import Makers
@@ -41,6 +42,8 @@ def engine(
                 door.tell()
 
             parts.lifecycle.changed = changed
+            if isinstance(parts.power.meter, ModelledMeter):
+                parts.power.meter.count_also(lambda: door.front_ends_cpu_s)
             doors.append(door)
             return door
 

@@ -39,7 +39,7 @@ from service.settings import ServeSettings
 ENGINE_DEATHS, FRONT_END_DEATHS = 3, 5  # in a minute (front ends: each); one more, and the replica ends
 MINUTE_S = 60.0
 LAST_MOMENT_S = 5.0  # for front ends to end once the engine process has; then they are killed
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15  # linux/prctl.h
 
 log = logging.getLogger(__name__)
 
@@ -174,6 +174,7 @@ class _Supervisor:
         again = bool(self._engine_deaths)
 
         def act(control: socket.socket) -> None:
+            _call_this_process(b"minwatt-engine")
             _tie_to_parent()
             self._let_go_of_sockets()
             for front_end in self._front_ends:
@@ -186,6 +187,7 @@ class _Supervisor:
 
     def _start_front_end(self, slot: int) -> None:
         def act(control: socket.socket) -> None:
+            _call_this_process(b"minwatt-front")
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, signal.SIG_IGN)  # it ends when the engine process has drained
             for other, sockets in enumerate(self._sockets):
@@ -307,6 +309,11 @@ def _tie_to_parent() -> None:
         sys.exit(1)
 
 
+def _call_this_process(name: bytes) -> None:
+    """In `ps` and `top`."""
+    ctypes.CDLL(None).prctl(_PR_SET_NAME, name, 0, 0, 0)
+
+
 def _exit_code(pid: int) -> int | None:
     """Negative: ended by that signal; None: it lives."""
     ended, status = os.waitpid(pid, os.WNOHANG)
@@ -314,10 +321,11 @@ def _exit_code(pid: int) -> int | None:
 
 
 def _all_said(control: socket.socket) -> list[bytes]:
-    said = []
-    with suppress(OSError):
-        while message := control.recv(64 * 1024, socket.MSG_DONTWAIT):
-            said.append(message)
+    said: list[bytes] = []
+    for _ in range(2):  # a process that has ended without reading all comes first as a reset
+        with suppress(OSError):
+            while message := control.recv(64 * 1024, socket.MSG_DONTWAIT):
+                said.append(message)
     return said
 
 

@@ -26,6 +26,8 @@ from minwatt.v1.fleet_pb2_grpc import FleetServicer, add_FleetServicer_to_server
 from tests.e2e.replica_process import ReplicaProcess
 from tests.energy import nvml_stand_in
 
+pytestmark = pytest.mark.both_modes
+
 
 class Scaler(FleetServicer):
     """Remembers what it is told; tells each replica that joins one operating point."""
