@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from bench.serving.marks import Marks, Part
 from minwatt.v1.decode import EncodedText
 from minwatt.v1.model_dir import ModelDirectory
+from service.fronts.supervisor import supervise
 from service.lifecycle.loading import Makers
 from service.runtime.onnx import OnnxEncoder
 from service.server import run
@@ -85,7 +87,13 @@ def main() -> None:
     marks = Marks(options.marks)
     encoder = null_encoder(settings.model[0]) if options.null else OnnxEncoder
     makers = Makers(marked_encoder(encoder, marks), marked_tokenizer(marks))
-    asyncio.run(run(settings, on_ready=lambda line: print(line, flush=True), makers=makers))  # noqa: T201
+    if settings.front_ends:
+        sys.exit(supervise(settings, _print, makers))
+    asyncio.run(run(settings, _print, makers))
+
+
+def _print(line: str) -> None:
+    print(line, flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import grpc
@@ -20,7 +20,6 @@ import minwatt
 from minwatt.v1 import inference_pb2 as pb
 from minwatt.v1.inference_pb2_grpc import TextInferenceStub
 from tests.e2e.replica_process import ReplicaProcess
-from tests.eventually import eventually
 
 FRONT_ENDS = ("--front-ends", "2")
 CLIENTS, PATIENCE_S = 6, 30.0
@@ -48,6 +47,13 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def until(condition: Callable[[], bool]) -> None:
+    limit_s = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < limit_s
+        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -99,7 +105,7 @@ async def test_a_front_end_that_is_killed_is_replaced_and_loses_no_request(repli
             killed = front_ends(replica)
             os.kill(killed[0], signal.SIGKILL)
             await running.more(50)
-            await asyncio.to_thread(eventually, lambda: len(front_ends(replica)) == 2)
+            await asyncio.to_thread(until, lambda: len(front_ends(replica)) == 2)
             assert killed[0] not in front_ends(replica)
         await running.more(50)
     assert replica.metric("minwatt_in_flight_requests") == 0
@@ -112,13 +118,13 @@ async def test_what_a_killed_front_end_had_is_withdrawn(tiny_model: Path) -> Non
         async with grpc.aio.insecure_channel(replica.target, [("grpc.enable_retries", 0)]) as channel:
             call = TextInferenceStub(channel).Classify(HELLO, timeout=PATIENCE_S)
             waiting = asyncio.ensure_future(call)
-            await asyncio.to_thread(eventually, lambda: replica.metric("minwatt_queue_depth_texts") == 1)
+            await asyncio.to_thread(until, lambda: replica.metric("minwatt_queue_depth_texts") == 1)
             for pid in front_ends(replica):
                 os.kill(pid, signal.SIGKILL)
             with pytest.raises(grpc.aio.AioRpcError) as raised:
                 await waiting
             assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
-            await asyncio.to_thread(eventually, lambda: replica.metric("minwatt_queue_depth_texts") == 0)
+            await asyncio.to_thread(until, lambda: replica.metric("minwatt_queue_depth_texts") == 0)
             assert replica.metric("minwatt_in_flight_requests") == 0
 
 
@@ -143,7 +149,7 @@ async def test_calls_of_a_dead_engine_end_and_readiness_goes_down(tiny_model: Pa
             unary = asyncio.ensure_future(stub.Classify(HELLO, timeout=PATIENCE_S))
             stream = stub.ClassifyStream(timeout=PATIENCE_S)
             await stream.write(pb.ClassifyStreamRequest(id="a", request=HELLO))
-            await asyncio.to_thread(eventually, lambda: replica.metric("minwatt_queue_depth_texts") == 2)
+            await asyncio.to_thread(until, lambda: replica.metric("minwatt_queue_depth_texts") == 2)
             watch = health.Watch(health_pb2.HealthCheckRequest(), timeout=PATIENCE_S)
             assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
             os.kill(engine(replica), signal.SIGKILL)
@@ -193,4 +199,4 @@ def test_nothing_outlives_the_first_process(replica: ReplicaProcess) -> None:
     pids = [engine(replica), *front_ends(replica)]
     replica.process.kill()
     replica.wait()
-    eventually(lambda: not any(map(alive, pids)))
+    until(lambda: not any(map(alive, pids)))
