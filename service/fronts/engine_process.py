@@ -34,7 +34,7 @@ def engine(
         telling: list[asyncio.Task[None]] = []
 
         def entrance(settings: ServeSettings, parts: Parts, served: Served) -> EngineDoor:
-            door = EngineDoor(_parts(parts, served, settings), control, address, settings.front_ends)
+            door = EngineDoor(parts_of(parts, served, settings), control, address, settings.front_ends)
             others_learn = parts.lifecycle.changed
 
             def changed() -> None:
@@ -62,7 +62,7 @@ def engine(
     asyncio.run(main())
 
 
-def _parts(parts: Parts, served: Served, settings: ServeSettings) -> Engine:
+def parts_of(parts: Parts, served: Served, settings: ServeSettings) -> Engine:
     return Engine(
         parts.lifecycle.models,
         parts.access,

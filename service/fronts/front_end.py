@@ -46,7 +46,7 @@ class FrontEnd:
         self._settings = settings
         self._control: socket.socket | None = control
         self._door = Door(options)
-        self._remote = Remote(settings.max_texts, settings.default_deadline_s)
+        self.remote = Remote(settings.max_texts, settings.default_deadline_s)
         self._channel: Channel | None = None
         self._told: Told | None = None
         self._open = False
@@ -72,7 +72,7 @@ class FrontEnd:
             await self._door.close(0.0)
             if self._channel is not None:
                 self._channel.close()
-            self._remote.close()
+            self.remote.close()
 
     # -- the supervisor
 
@@ -88,14 +88,14 @@ class FrontEnd:
             return
         if self._channel is not None:
             self._channel.close()
-        self._channel = Channel(ends, Side.FRONT, self._remote.record, self._message, self._lost)
-        self._remote.attach(self._channel)
+        self._channel = Channel(ends, Side.FRONT, self.remote.record, self._message, self._lost)
+        self.remote.attach(self._channel)
 
     def _lost(self) -> None:
         """The engine process has ended."""
         self._channel = None
         self._door.set_serving(False)
-        self._remote.detach()
+        self.remote.detach()
         if self._control is None:
             self._end()
 
@@ -109,9 +109,9 @@ class FrontEnd:
         message = messages.in_front(data)
         match message:
             case Replied():
-                self._remote.replied(message)
+                self.remote.replied(message)
             case LargeAnswer(record=record):
-                self._remote.record(record)
+                self.remote.record(record)
             case World():
                 assert self._channel is not None  # noqa: S101 - it has just told
                 self._worlds.put_nowait((self._channel, message))
@@ -136,7 +136,7 @@ class FrontEnd:
                 await self._door.open(self._services(world), [TEXT_INFERENCE, pb.DESCRIPTOR])
             if channel is self._channel:
                 self._door.set_serving(world.serving)
-                self._remote.follow(told)
+                self.remote.follow(told)
 
     async def _tell_spent(self) -> None:
         """What this process computes belongs to the replica's watts."""
@@ -156,9 +156,9 @@ class FrontEnd:
     def _services(self, world: World) -> Sequence[Service]:
         """Texts are read here; all else is forwarded."""
         limits = RpcLimits(self._settings.max_message_bytes, self._settings.max_in_flight)
-        counts = _CountedThere(self._remote)
+        counts = _CountedThere(self.remote)
         inferring = Inferring(
-            self._remote, Catalog(self), limits.max_message_bytes, limits.max_stream_in_flight, counts
+            self.remote, Catalog(self), limits.max_message_bytes, limits.max_stream_in_flight, counts
         )
         infer: dict[str, Unary] = {"ModelInfer": inferring.unary}
         forwarded = {
@@ -166,12 +166,12 @@ class FrontEnd:
             for name in world.methods[OPEN_INFERENCE_NAME]
         }
         return [
-            text_inference(self._remote, limits),
+            text_inference(self.remote, limits),
             Service(OPEN_INFERENCE_NAME, {**forwarded, **infer}, {"ModelStreamInfer": inferring.stream}),
         ]
 
     async def _forward(self, path: str, message: bytes, call: Call) -> bytes:
-        return await self._remote.forward(path, message, call)
+        return await self.remote.forward(path, message, call)
 
 
 class _CountedThere(defaultdict[str, ModelCounts]):

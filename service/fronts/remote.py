@@ -154,6 +154,8 @@ class Remote:
         if not channel.offer(record):
             full = "the engine process has not read what came before"
             raise self._refused(arrival.method, queue_full(full, RETRY_FULL_S))
+        if self._refused_here:
+            self._tell_refused()
         future = self._answers[id_] = asyncio.get_running_loop().create_future()
         try:
             answer = await future

@@ -80,7 +80,7 @@ class Load:
         """Waits until that many more are answered."""
         wanted = self.answered + count
         async with asyncio.timeout(PATIENCE_S):
-            while self.answered < wanted:
+            while self.answered < wanted:  # noqa: ASYNC110 - clients count, nobody tells
                 await asyncio.sleep(0.02)
 
     def stop(self) -> None:
