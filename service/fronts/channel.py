@@ -110,6 +110,7 @@ class Channel:
         self._unsent = bytearray()
         self._unread = bytearray()
         self._reading = False
+        self._ring_due = False
         self.lost = False
         self._loop.add_reader(self._own_bell, self._rung)
         self._loop.add_reader(self._socket, self._readable)
@@ -165,9 +166,17 @@ class Channel:
     # -- records
 
     def _ring(self) -> None:
-        fence()
-        if self._outgoing.reader_sleeps:
-            self._wake_other()
+        """Once for all that is sent in this turn of the loop, and only if it sleeps."""
+        if not self._ring_due:
+            self._ring_due = True
+            self._loop.call_soon(self._ring_now)
+
+    def _ring_now(self) -> None:
+        self._ring_due = False
+        if not self.lost:
+            fence()
+            if self._outgoing.reader_sleeps:
+                self._wake_other()
 
     def _wake_other(self) -> None:
         with contextlib.suppress(BlockingIOError):  # it has been rung more often than it can count

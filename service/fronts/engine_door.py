@@ -69,7 +69,8 @@ class EngineDoor:
         self._listening = self._serving = False
         self._moved: asyncio.Event = asyncio.Event()  # a link came, went, or has seen something
         self._told: dict[str, tuple[object, str]] = {}  # tokenizers by digest, and as they are told
-        self._attached = 0
+        self._attached = self._lost_links = 0
+        self._closing = False
         engine.access.changed = self.tell
 
     # -- as `Door`
@@ -100,6 +101,7 @@ class EngineDoor:
 
     async def close(self, grace_s: float) -> None:
         """The front ends close their doors and end; what is in flight has `grace_s`."""
+        self._closing = True
         self._engine.access.changed = lambda: None
         asyncio.get_running_loop().remove_reader(self._control)
         for link in self._links:
@@ -127,7 +129,16 @@ class EngineDoor:
             log.error("a front end has not followed in %g s", SEEN_S)
 
     @property
-    def front_ends_cpu_s(self) -> float:
+    def up(self) -> int:
+        return len(self._links)
+
+    @property
+    def lost(self) -> int:
+        """Front ends that have ended, and nobody had told them to."""
+        return self._lost_links
+
+    @property
+    def cpu_s(self) -> float:
         """CPU seconds of all front ends there were."""
         return self._asked.front_ends_cpu_s
 
@@ -188,6 +199,7 @@ class EngineDoor:
     def _lost(self, link: Link) -> None:
         """It has ended, and what it had in flight is withdrawn."""
         self._links.remove(link)
+        self._lost_links += not self._closing
         self._seen()
 
     def _move(self) -> None:

@@ -43,7 +43,8 @@ def engine(
 
             parts.lifecycle.changed = changed
             if isinstance(parts.power.meter, ModelledMeter):
-                parts.power.meter.count_also(lambda: door.front_ends_cpu_s)
+                parts.power.meter.count_also(lambda: door.cpu_s)
+            parts.metrics.watch_front_ends(door)
             doors.append(door)
             return door
 
