@@ -29,7 +29,7 @@ from service.oip.statistics import ModelCounts
 from service.telemetry import Telemetry
 
 SEEN_S = 30.0  # a front end that takes longer to follow is not waited for
-CLOSED_S = 5.0  # beyond the grace: connections linger, a process ends
+CLOSED_S = 8.0  # beyond the grace: connections linger, a process ends
 
 log = logging.getLogger(__name__)
 

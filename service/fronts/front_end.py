@@ -34,6 +34,7 @@ from service.rpc import RpcLimits, text_inference
 from service.settings import ServeSettings
 
 SPENT_EVERY_S = 1.0
+ALONE_S = 60.0  # without an engine process; then the supervisor starts another front end
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class FrontEnd:
         self._channel: Channel | None = None
         self._told: Told | None = None
         self._open = False
-        self._following: asyncio.Task[None] | None = None
+        self._alone: asyncio.TimerHandle | None = None  # there is no engine process
         self._worlds: asyncio.Queue[tuple[Channel, World]] = asyncio.Queue()
 
     async def run(self) -> None:
@@ -67,6 +68,8 @@ class FrontEnd:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
+            if self._alone is not None:
+                self._alone.cancel()
             if self._control is not None:
                 loop.remove_reader(self._control)
             await self._door.close(0.0)
@@ -88,6 +91,8 @@ class FrontEnd:
             return
         if self._channel is not None:
             self._channel.close()
+        if self._alone is not None:
+            self._alone.cancel()
         self._channel = Channel(ends, Side.FRONT, self.remote.record, self._message, self._lost)
         self.remote.attach(self._channel)
 
@@ -98,6 +103,13 @@ class FrontEnd:
         self.remote.detach()
         if self._control is None:
             self._end()
+        elif not self._ended.done():
+            self._alone = asyncio.get_running_loop().call_later(ALONE_S, self._give_up)
+
+    def _give_up(self) -> None:
+        """The engine process may live, and have found this one to be out of order."""
+        log.error("no engine process has come in %g s", ALONE_S)
+        self._end()
 
     def _end(self) -> None:
         if not self._ended.done():

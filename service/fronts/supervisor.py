@@ -118,6 +118,8 @@ class _Supervisor:
     def _reap(self) -> None:
         for slot, front_end in enumerate(self._front_ends):
             if front_end is not None and (code := _exit_code(front_end.pid)) is not None:
+                for line in _all_said(front_end.control):
+                    log.error("a front end: %s", line.decode())
                 front_end.control.close()
                 self._front_ends[slot] = None
                 self._front_end_ended(slot, code)
