@@ -58,7 +58,10 @@ class Ends:
     @classmethod
     def receive(cls, through: socket.socket) -> Ends | None:
         """None where the sender has ended. Raises OSError."""
-        message, numbers, _, _ = socket.recv_fds(through, 64, 4)
+        try:
+            message, numbers, _, _ = socket.recv_fds(through, 64, 4)
+        except ConnectionResetError:  # it had not read all that it was told
+            return None
         if not message:
             return None
         return cls(*numbers)

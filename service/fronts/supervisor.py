@@ -13,14 +13,15 @@ import ctypes
 import gc
 import logging
 import os
+import select
 import signal
 import socket
 import sys
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
@@ -61,6 +62,42 @@ class _Child:
     control: socket.socket
 
 
+class _Signals:
+    """Those that have come, for a loop that waits for them. Whichever thread of a library gets one."""
+
+    def __init__(self, numbers: Sequence[int]) -> None:
+        self._numbers = numbers
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._read, False)
+        os.set_blocking(self._write, False)
+        self._handlers = {number: signal.signal(number, lambda *_: None) for number in numbers}
+        self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+
+    def next(self, timeout_s: float | None) -> list[int]:
+        """Waits for one at least, or so long."""
+        select.select([self._read], [], [], timeout_s)
+        with suppress(BlockingIOError):
+            return list(os.read(self._read, 1024))
+        return []
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """None is handled within: neither by a parent that forks nor by a child that has other handlers."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, self._numbers)
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def close(self) -> None:
+        """All is as it was."""
+        signal.set_wakeup_fd(self._wakeup)
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        os.close(self._read)
+        os.close(self._write)
+
+
 class _Supervisor:
     def __init__(self, settings: ServeSettings, on_ready: Callable[[str], None], makers: Makers) -> None:
         self._settings = settings
@@ -79,10 +116,10 @@ class _Supervisor:
 
     def run(self) -> int:
         """Raises UsageError."""
-        watched = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
+        watched = [signal.SIGTERM, signal.SIGINT, signal.SIGCHLD]
         if not os.isatty(0):
-            watched.add(signal.SIGHUP)
-        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, watched)
+            watched.append(signal.SIGHUP)
+        self._signals = _Signals(watched)
         gc.collect()
         gc.freeze()  # what is there by now stays shared
         try:
@@ -90,11 +127,13 @@ class _Supervisor:
             for slot in range(len(self._front_ends)):
                 self._start_front_end(slot)
             while self._ended is None:
-                self._on_signal(signal.sigwaitinfo(watched).si_signo)
+                for number in self._signals.next(None):
+                    if self._ended is None:
+                        self._on_signal(number)
             self._wait_for_front_ends()
         finally:
             self._kill_all()
-            signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+            self._signals.close()
         if self._error:
             raise UsageError(self._error)
         return self._ended
@@ -222,10 +261,12 @@ class _Supervisor:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         sys.stdout.flush()
         sys.stderr.flush()
-        pid = os.fork()
+        with self._signals.held():
+            pid = os.fork()
+            if not pid:
+                self._signals.close()
         if not pid:
             ours.close()
-            signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
             _run_and_exit(act, theirs)
         theirs.close()
         return _Child(pid, ours)
@@ -247,7 +288,7 @@ class _Supervisor:
         if self._engine is not None:  # it drains
             ends_s += self._settings.drain_delay_s + self._settings.drain_grace_s
         while self._pids and (left_s := ends_s - time.monotonic()) > 0:
-            signal.sigtimedwait({signal.SIGCHLD}, min(left_s, 0.2))
+            self._signals.next(min(left_s, 0.2))
             self._forget_ended()
 
     @property
