@@ -1,7 +1,8 @@
 """The replica's first process: starts the engine process and the front ends, and starts anew what dies.
 
-Forks them off itself before it has a thread, a loop or a model, so they share the memory of what is imported
-and a fork is safe. It holds the listening sockets (a front end that dies leaves its waiting connections to
+Forks them off itself while it has neither a thread of its own, nor a loop, nor a model, so a fork is safe and
+they share the memory of what is imported (numpy and ONNX Runtime start an idle thread each when they are;
+children do without). It holds the listening sockets (a front end that dies leaves its waiting connections to
 the next one), hands out channels, passes signals on, and computes nothing. When it is killed, the engine
 process gets SIGTERM and drains, and the front ends go with it. Called by `cli`.
 """
