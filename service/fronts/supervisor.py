@@ -14,15 +14,14 @@ import ctypes
 import gc
 import logging
 import os
-import select
 import signal
 import socket
 import sys
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
@@ -34,6 +33,7 @@ from service.fronts.channel import new_channel
 from service.fronts.engine_process import READY, engine
 from service.fronts.front_end import FrontEnd
 from service.fronts.ring import orders_stores
+from service.fronts.signals import Signals
 from service.lifecycle.loading import AS_SERVED, Makers
 from service.server import door_options
 from service.settings import ServeSettings
@@ -63,42 +63,6 @@ class _Child:
     control: socket.socket
 
 
-class _Signals:
-    """Those that have come, for a loop that waits for them. Whichever thread of a library gets one."""
-
-    def __init__(self, numbers: Sequence[int]) -> None:
-        self._numbers = numbers
-        self._read, self._write = os.pipe()
-        os.set_blocking(self._read, False)
-        os.set_blocking(self._write, False)
-        self._handlers = {number: signal.signal(number, lambda *_: None) for number in numbers}
-        self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
-
-    def next(self, timeout_s: float | None) -> list[int]:
-        """Waits for one at least, or so long."""
-        select.select([self._read], [], [], timeout_s)
-        with suppress(BlockingIOError):
-            return list(os.read(self._read, 1024))
-        return []
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """None is handled within: neither by a parent that forks nor by a child that has other handlers."""
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, self._numbers)
-        try:
-            yield
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-    def close(self) -> None:
-        """All is as it was."""
-        signal.set_wakeup_fd(self._wakeup)
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        os.close(self._read)
-        os.close(self._write)
-
-
 class _Supervisor:
     def __init__(self, settings: ServeSettings, on_ready: Callable[[str], None], makers: Makers) -> None:
         self._settings = settings
@@ -120,7 +84,7 @@ class _Supervisor:
         watched = [signal.SIGTERM, signal.SIGINT, signal.SIGCHLD]
         if not os.isatty(0):
             watched.append(signal.SIGHUP)
-        self._signals = _Signals(watched)
+        self._signals = Signals(watched)
         gc.collect()
         gc.freeze()  # what is there by now stays shared
         try:
