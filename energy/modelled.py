@@ -58,9 +58,14 @@ class ModelledMeter:
         self._model = model
         self._process = process
         self._clock = clock
+        self._others_cpu_s: Callable[[], float] = lambda: 0.0
         self._started_s = clock() - process.age_s
         self._mean = MeanPower(window_s=1.0, least_s=0.0)
         self._mean.restart(self._started_s, 0.0)
+
+    def count_also(self, others_cpu_s: Callable[[], float]) -> None:
+        """CPU seconds of other processes that belong to this one; never go back. Called by the server."""
+        self._others_cpu_s = others_cpu_s
 
     @property
     def device(self) -> str:
@@ -76,10 +81,8 @@ class ModelledMeter:
 
     def read(self) -> Reading:
         now_s = self._clock()
-        joules = (
-            self._model.idle_w * (now_s - self._started_s)
-            + self._model.busy_w_per_core * self._process.cpu_s()
-        )
+        busy_s = self._process.cpu_s() + self._others_cpu_s()
+        joules = self._model.idle_w * (now_s - self._started_s) + self._model.busy_w_per_core * busy_s
         watts = self._mean.add(now_s, joules)
         # No time has passed since the process started: nothing but idle watts can be said of it.
         return Reading(joules, self._model.idle_w if watts is None else watts, self.source, now_s)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,6 +51,7 @@ class Access:
     def __init__(self, directory: Directory = OPEN_DIRECTORY) -> None:
         self._directory = directory
         self._callers: dict[str, Caller] = {}
+        self.changed: Callable[[], None] = lambda: None  # called when another directory is in force
         self.replace(directory)
 
     def replace(self, directory: Directory) -> None:
@@ -64,6 +65,11 @@ class Access:
             known.become(tenant)
             callers[tenant.name] = known
         self._callers = callers
+        self.changed()
+
+    @property
+    def directory(self) -> Directory:
+        return self._directory
 
     @property
     def callers(self) -> Iterable[Caller]:
@@ -76,6 +82,13 @@ class Access:
         if role not in tenant.roles:
             raise permission_denied(tenant.name, role)
         return self._callers[tenant.name]
+
+    def known(self, tenant: str) -> Caller:
+        """Whom a front end has found to call and to be allowed to. Raises Refusal: UNAUTHENTICATED."""
+        caller = self._callers.get(tenant)
+        if caller is None:
+            raise unauthenticated("the API key is not known here any more")
+        return caller
 
     def tenant(self, call: Call | None) -> Tenant:
         """Who calls, whatever it may do. Raises Refusal: UNAUTHENTICATED."""

@@ -51,6 +51,16 @@ def unpacked(task: Task, options: Options, text: str, packed: bytes) -> TextResu
     return _extracted(options, text, spans, truncated)
 
 
+def packing(task: Task, encoded: EncodedText) -> Callable[[Floats], bytes]:
+    """Reads a text's probabilities to its packed answer, of which `unpacked` makes the message elsewhere."""
+    truncated = bytes([encoded.truncated])
+    if task.kind == "classification":
+        return lambda probabilities: probabilities.astype(np.float32, copy=False).tobytes() + truncated
+    return lambda probabilities: (
+        _packed(task.labels, likeliest_spans(probabilities, encoded, task.labels, min_score=0.0)) + truncated
+    )
+
+
 def _classification(
     task: Task, options: Options, encoded: EncodedText, keep: Keep | None
 ) -> Callable[[Floats], Classification]:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from service import event_loop, logs
+from service.fronts.supervisor import supervise
 from service.server import run
 from service.settings import ServeSettings
 
@@ -52,6 +53,10 @@ def serve(
     reuse_port: Annotated[
         bool, typer.Option("--reuse-port", help="Share the port with other replicas.")
     ] = False,
+    front_ends: Annotated[
+        int | None,
+        _flag("Processes that speak gRPC and tokenise, beside the one that computes.", "0: it does all"),
+    ] = None,
     metrics_port: Annotated[int | None, _flag("Prometheus port; 0 takes a free one.", "9100")] = None,
     scaler: Annotated[str | None, _flag("HOST:PORT of a scaler to join.")] = None,
     replica_id: Annotated[
@@ -117,9 +122,15 @@ def serve(
     """
     settings = ServeSettings.of_flags(**locals())
     logs.configure(settings.log_format, settings.log_level)
+    if settings.front_ends:
+        raise typer.Exit(supervise(settings, _print))
     event_loop.run(_serve(settings))
 
 
 async def _serve(settings: ServeSettings) -> None:
     logs.watch(asyncio.get_running_loop())
-    await run(settings, on_ready=lambda line: print(line, flush=True))  # noqa: T201 - the command's output
+    await run(settings, _print)
+
+
+def _print(line: str) -> None:
+    print(line, flush=True)  # noqa: T201 - the command's output

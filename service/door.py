@@ -54,6 +54,36 @@ class DoorOptions:
     max_connection_age_s: float
     max_connection_streams: int
     tls: TlsFiles | None = None
+    bound: tuple[socket.socket, ...] = ()  # to host and port, not listening yet; none: it binds its own
+
+
+def bound(host: str, port: int, reuse_port: bool, listening: bool = True) -> list[socket.socket]:
+    """A socket for every address of the host, on one port. Raises UsageError."""
+    found: list[socket.socket] = []
+    try:
+        resolved = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, address in dict.fromkeys((entry[0], entry[4]) for entry in resolved):
+            one = socket.socket(family, socket.SOCK_STREAM)
+            found.append(one)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if reuse_port:
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if family == socket.AF_INET6:
+                both = address[0] == "::" and socket.has_dualstack_ipv6()
+                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not both)
+            own_port = found[0].getsockname()[1] if len(found) > 1 else port
+            one.bind((address[0], own_port, *address[2:]))
+            if listening:
+                one.listen(BACKLOG)
+    except OSError as error:
+        for one in found:
+            one.close()
+        why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        raise UsageError(
+            f"port = {port}: {authority(host, port)} can't be bound ({why}); 0 takes a free port, "
+            "--reuse-port shares one"
+        ) from error
+    return found
 
 
 class Door:
@@ -85,8 +115,9 @@ class Door:
         router = Router([*services, *own], CallLimits(most_bytes, Inflow(INFLOW_LIMIT * most_bytes)))
         self._protocol = partial(Http2Connection, self._http2_options(), router.start, self._connections)
         _allow_many_connections()
-        self._sockets = self._bound()
-        self._servers = [await self._listen(bound) for bound in self._sockets]
+        options = self._options
+        self._sockets = [*options.bound] or bound(options.host, options.port, options.reuse_port)
+        self._servers = [await self._listen(one) for one in self._sockets]
         if self._options.tls is not None:
             following = tls.follow(self._options.tls, self._certificates, self._take)
             self._following = asyncio.create_task(following)
@@ -111,8 +142,8 @@ class Door:
         self._connections.closing = True
         for server in self._servers:
             server.close()
-        for bound in self._sockets:
-            bound.close()
+        for one in self._sockets:
+            one.close()
         if self._health is not None:
             self._health.close()
         for connection in self._connections:
@@ -125,40 +156,11 @@ class Door:
             await asyncio.wait(tasks, timeout=LINGER_S)  # they are cancelled
         await self._connections.gone(3 * LINGER_S)
 
-    def _bound(self) -> list[socket.socket]:
-        """Listens on every address of the host, on one port."""
-        host, port = self._options.host, self._options.port
-        found: list[socket.socket] = []
-        try:
-            resolved = socket.getaddrinfo(
-                host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            )
-            for family, address in dict.fromkeys((entry[0], entry[4]) for entry in resolved):
-                own_port = found[0].getsockname()[1] if found else port
-                found.append(
-                    socket.create_server(
-                        (address[0], own_port, *address[2:]),
-                        family=family,
-                        backlog=BACKLOG,
-                        reuse_port=self._options.reuse_port,
-                        dualstack_ipv6=address[0] == "::" and socket.has_dualstack_ipv6(),
-                    )
-                )
-        except OSError as error:
-            for bound in found:
-                bound.close()
-            why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
-            raise UsageError(
-                f"port = {port}: {authority(host, port)} can't be bound ({why}); 0 takes a free port, "
-                "--reuse-port shares one"
-            ) from error
-        return found
-
-    async def _listen(self, bound: socket.socket) -> asyncio.Server:
+    async def _listen(self, one: socket.socket) -> asyncio.Server:
         """Accepts from its own handle of the socket, so that another may take over without a gap."""
         return await asyncio.get_running_loop().create_server(
             self._protocol,
-            sock=bound.dup(),
+            sock=one.dup(),
             backlog=BACKLOG,
             ssl=self._context,
             ssl_handshake_timeout=None if self._context is None else HANDSHAKE_S,
@@ -172,7 +174,7 @@ class Door:
     async def _take(self, context: ssl.SSLContext) -> None:
         """Certificates for the connections to come."""
         self._context = context
-        before, self._servers = self._servers, [await self._listen(bound) for bound in self._sockets]
+        before, self._servers = self._servers, [await self._listen(one) for one in self._sockets]
         for server in before:
             server.close()
 

@@ -77,6 +77,10 @@ class Metrics:
         """What is resident, and what was refused."""
         self.registry.register(_ByModel(changes))
 
+    def watch_front_ends(self, front_ends: FrontEnds) -> None:
+        """Where there are some."""
+        self.registry.register(_OfFrontEnds(front_ends))
+
     def serve(self, host: str, port: int) -> int:
         """Serves `/metrics`; returns the port. Raises UsageError when it is taken."""
         try:
@@ -241,6 +245,27 @@ class _ByTenant(Collector):
         yield _family(
             "minwatt_tenant_in_flight_requests", *(((name,), usage.in_flight) for name, usage in callers)
         )
+
+
+class FrontEnds(Protocol):
+    """What is shown of front-end processes."""
+
+    @property
+    def up(self) -> int: ...
+    @property
+    def lost(self) -> int: ...
+    @property
+    def cpu_s(self) -> float: ...
+
+
+class _OfFrontEnds(Collector):
+    def __init__(self, front_ends: FrontEnds) -> None:
+        self._front_ends = front_ends
+
+    def collect(self) -> Iterator[Metric]:
+        yield _single("minwatt_front_ends", self._front_ends.up)
+        yield _single("minwatt_front_ends_lost", self._front_ends.lost)
+        yield _single("minwatt_front_end_cpu_seconds", self._front_ends.cpu_s)
 
 
 class _ByModel(Collector):

@@ -19,7 +19,7 @@ from service.spans import RequestSpan
 from service.waiting import NOBODYS, Share
 
 Floats = NDArray[np.float32]
-TextResult = Classification | EntityList
+TextResult = Classification | EntityList | bytes  # bytes: packed, for a front end to unpack
 
 
 class TextJob(NamedTuple):

@@ -23,8 +23,9 @@ from minwatt.v1.inference_pb2 import (
     ExtractEntitiesStreamResponse,
     StreamError,
 )
+from service.answering import Answering
 from service.calls import Call, Service, Stream, StreamCall, Unary
-from service.inference import AnyRequest, Inference
+from service.inference import AnyRequest
 from service.statuses import Refusal, Violation, invalid, shortened
 from service.validation import check_timeout
 from service.wire import Reader, Unreadable
@@ -42,7 +43,7 @@ class RpcLimits:
     max_stream_in_flight: int  # requests of one stream not yet answered; then it isn't read further
 
 
-def text_inference(inference: Inference, limits: RpcLimits) -> Service:
+def text_inference(inference: Answering, limits: RpcLimits) -> Service:
     """The service; each of its methods takes and gives serialized messages."""
 
     def unary(method: str, request: type[Message]) -> Unary:
@@ -86,7 +87,7 @@ class _Stream:
         method: str,
         read: Reader[Any],
         reply: Callable[..., StreamReply],
-        inference: Inference,
+        inference: Answering,
         call: StreamCall,
     ) -> None:
         self._method = method

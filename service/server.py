@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from energy.modelled import this_process
 from minwatt.v1.fleet_pb2 import REPLICA_STATE_DRAINING, REPLICA_STATE_READY
@@ -24,6 +25,7 @@ from service.access import Access
 from service.admission import AdmissionLimits
 from service.batcher import Batcher
 from service.cache.opening import Cache, open_cache
+from service.calls import Service
 from service.clocks import CardClock, clocks_of_this_machine
 from service.counters import Counters
 from service.dispatch import Dispatcher
@@ -70,6 +72,7 @@ class Parts:
     access: Access
     cache: Cache | None
     tracer: Tracer | None
+    telemetry: Telemetry
 
 
 def assemble(settings: ServeSettings, makers: Makers = AS_SERVED) -> Parts:
@@ -109,7 +112,9 @@ def assemble(settings: ServeSettings, makers: Makers = AS_SERVED) -> Parts:
     lifecycle = Lifecycle(loader, first_models(loader, memory, settings), workers, replica, memory)
     metrics.watch_models(lifecycle)
     inference = Inference(lifecycle.models, telemetry, bounds, access, tracer)
-    return Parts(replica, counters, power, metrics, lifecycle, inference, card_clock, access, cache, tracer)
+    return Parts(
+        replica, counters, power, metrics, lifecycle, inference, card_clock, access, cache, tracer, telemetry
+    )
 
 
 def _identity(settings: ServeSettings) -> Identity:
@@ -117,7 +122,8 @@ def _identity(settings: ServeSettings) -> Identity:
     spec = ModelDirectory.open(settings.model[0]).spec
     replica_id = settings.replica_id or f"{spec.name}-{uuid.uuid4().hex[:8]}"
     variant = settings.variant or spec.default_variant
-    return Identity(replica_id, spec.name, spec.version, variant, socket.gethostname(), os.getpid())
+    pid = os.getppid() if settings.front_ends else os.getpid()  # of the process that takes signals
+    return Identity(replica_id, spec.name, spec.version, variant, socket.gethostname(), pid)
 
 
 def _tracer(settings: ServeSettings, identity: Identity) -> Tracer | None:
@@ -128,8 +134,32 @@ def _tracer(settings: ServeSettings, identity: Identity) -> Tracer | None:
     return otlp_tracer(settings.otlp_endpoint, identity, settings.trace_ratio)
 
 
-async def run(settings: ServeSettings, on_ready: Callable[[str], None], makers: Makers = AS_SERVED) -> None:
-    """Serves until SIGTERM or SIGINT, then drains; `on_ready` is told where. Raises UsageError."""
+class Entrance(Protocol):
+    """What clients come through: `Door`, or what stands for it where other processes speak with them."""
+
+    async def open(self, services: Sequence[Service], files: Sequence[Any] = ()) -> str: ...
+
+    def set_serving(self, serving: bool) -> None: ...
+
+    async def close(self, grace_s: float) -> None: ...
+
+
+def own_door(settings: ServeSettings, parts: Parts, served: Served) -> Entrance:  # noqa: ARG001
+    """Clients come to this process. Raises UsageError."""
+    return Door(door_options(settings))
+
+
+async def run(
+    settings: ServeSettings,
+    on_ready: Callable[[str], None],
+    makers: Makers = AS_SERVED,
+    entrance: Callable[[ServeSettings, Parts, Served], Entrance] = own_door,
+    begun_before_s: float = 0.0,
+) -> None:
+    """Serves until SIGTERM or SIGINT, then drains; `on_ready` is told where. Raises UsageError.
+
+    `begun_before_s`: how much earlier than this process the replica was started.
+    """
     last_acts: list[Callable[[], None]] = []
     stop = _stop_signal(last_acts)
     parts = assemble(settings, makers)
@@ -147,12 +177,13 @@ async def run(settings: ServeSettings, on_ready: Callable[[str], None], makers: 
         metrics_port = parts.metrics.serve(settings.host, settings.metrics_port)
         stack.callback(parts.metrics.close)
         member = _joined(settings, parts, stack)
-        door = Door(_door_options(settings))
+        served = _served(settings, parts)
+        door = entrance(settings, parts, served)
         stack.push_async_callback(door.close, 0.0)
         limits = RpcLimits(settings.max_message_bytes, settings.max_in_flight)
         services = [
             text_inference(parts.inference, limits),
-            open_inference(parts.inference, _served(settings, parts)),
+            open_inference(parts.inference, served),
         ]
         files = [TEXT_INFERENCE, OPEN_INFERENCE]
 
@@ -169,7 +200,7 @@ async def run(settings: ServeSettings, on_ready: Callable[[str], None], makers: 
             parts.replica.address = await door.open(services, files)
 
         parts.replica.state = REPLICA_STATE_READY
-        parts.replica.start_up_s = this_process().age_s
+        parts.replica.start_up_s = this_process().age_s + begun_before_s
         door.set_serving(True)
         if member is not None:
             member.changed()
@@ -179,7 +210,7 @@ async def run(settings: ServeSettings, on_ready: Callable[[str], None], makers: 
         await _drain(settings, parts, door, member)
 
 
-async def _drain(settings: ServeSettings, parts: Parts, door: Door, member: FleetMember | None) -> None:
+async def _drain(settings: ServeSettings, parts: Parts, door: Entrance, member: FleetMember | None) -> None:
     """Readiness off, time for balancers to see it, GOAWAY, what is in flight finishes."""
     log.info("draining: %d requests in flight", parts.counters.in_flight)
     parts.replica.state = REPLICA_STATE_DRAINING
@@ -252,7 +283,7 @@ def _served(settings: ServeSettings, parts: Parts) -> Served:
     )
 
 
-def _door_options(settings: ServeSettings) -> DoorOptions:
+def door_options(settings: ServeSettings) -> DoorOptions:
     tls = None
     if settings.tls_cert is not None and settings.tls_key is not None:
         tls = TlsFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca)

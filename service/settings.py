@@ -96,6 +96,7 @@ class ServeSettings(BaseModel):
     host: str = "127.0.0.1"
     port: Port = 8500
     reuse_port: bool = False
+    front_ends: Annotated[int, Field(ge=0, le=64)] = 0  # processes; 0: the engine's own
     metrics_port: Port = 9100
     scaler: Address | None = None
     replica_id: Name | None = None

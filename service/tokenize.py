@@ -48,6 +48,18 @@ class TextTokenizer:
         self._tokenizer.no_truncation()
         self.max_tokens = max_tokens
 
+    def copied(self) -> str:
+        """Of which `TextTokenizer.of` makes the same tokenizer in another process."""
+        serialized: str = self._tokenizer.to_str()
+        return serialized
+
+    @classmethod
+    def of(cls, copied: str, max_tokens: int) -> TextTokenizer:
+        made = cls.__new__(cls)
+        made._tokenizer = Tokenizer.from_str(copied)
+        made.max_tokens = max_tokens
+        return made
+
     @property
     def highest_id(self) -> int:
         """Of a token; ids count from 0 without gaps."""

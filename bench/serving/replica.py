@@ -9,6 +9,7 @@ metrics, is what serves. Started by `run`.
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from bench.serving.marks import Marks, Part
 from minwatt.v1.decode import EncodedText
 from minwatt.v1.model_dir import ModelDirectory
 from service import event_loop
+from service.fronts.supervisor import supervise
 from service.lifecycle.loading import Makers
 from service.runtime.onnx import OnnxEncoder
 from service.server import run
@@ -91,7 +93,13 @@ def main() -> None:
     marks = Marks(options.marks)
     encoder = null_encoder(settings.model[0]) if options.null else OnnxEncoder
     makers = Makers(marked_encoder(encoder, marks), marked_tokenizer(marks))
-    event_loop.run(run(settings, on_ready=lambda line: print(line, flush=True), makers=makers))  # noqa: T201
+    if settings.front_ends:
+        sys.exit(supervise(settings, _print, makers))
+    event_loop.run(run(settings, _print, makers))
+
+
+def _print(line: str) -> None:
+    print(line, flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

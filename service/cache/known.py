@@ -7,12 +7,13 @@ by all models of the process, the keys are the model's own.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol, cast
 
 from minwatt.v1.model_dir import Task
 from service.answers import unpacked
-from service.cache.flights import Flights
+from service.cache.flights import Compute as ComputeAll
+from service.cache.flights import Flights, Found
 from service.cache.keys import ModelKeys
 from service.request import Answered, Cost, Request, TextResult
 from service.statuses import deadline_exceeded
@@ -59,13 +60,36 @@ class KnownAnswers:
             return packed
 
         keys = [self._keys.key(scope, task, options.truncate, text) for text in texts]
-        rank = int(not options.batch)
-        try:
-            found = await self._flights.answers(keys, rank, computed, deadline_s)
-        except TimeoutError:
-            raise deadline_exceeded("the deadline passed before the answer was there") from None
+        found = await self._found(keys, options.batch, computed, deadline_s)
         for index in found.shared:
             results[index] = unpacked(task, options, texts[index], found.values[index])
         cost.cached_texts = len(found.shared)
         cost.cache_s = found.store_s
         return Answered(results, cost)
+
+    async def packed(
+        self,
+        keys: Sequence[bytes],
+        batch: bool,
+        compute: Callable[[Sequence[int]], Awaitable[Request]],
+        deadline_s: float,
+    ) -> Answered:
+        """As `answered`, where a front end has the texts: their keys are given, the results are packed."""
+        cost = Cost()
+
+        async def computed(indexes: Sequence[int]) -> Mapping[int, bytes]:
+            request = await compute(indexes)
+            cost.add(request.cost)
+            return dict(zip(indexes, cast(list[bytes], request.results), strict=True))
+
+        found = await self._found(keys, batch, computed, deadline_s)
+        cost.cached_texts = len(found.shared)
+        return Answered(found.values, cost)
+
+    async def _found(
+        self, keys: Sequence[bytes], batch: bool, computed: ComputeAll, deadline_s: float
+    ) -> Found:
+        try:
+            return await self._flights.answers(keys, int(not batch), computed, deadline_s)
+        except TimeoutError:
+            raise deadline_exceeded("the deadline passed before the answer was there") from None

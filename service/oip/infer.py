@@ -10,8 +10,8 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 
+from service.answering import Answering
 from service.calls import Call, StreamCall
-from service.inference import Inference
 from service.oip import open_inference_pb2 as pb
 from service.oip.infer_request import Asked, asked, in_own_words
 from service.oip.infer_response import response
@@ -28,10 +28,11 @@ class Inferring:
 
     def __init__(
         self,
-        inference: Inference,
+        inference: Answering,
         catalog: Catalog,
         max_message_bytes: int,
         max_stream_in_flight: int,
+        counts: defaultdict[str, ModelCounts],
         clock: Clock = time.monotonic,
         epoch_clock: Clock = time.time,
     ) -> None:
@@ -41,7 +42,7 @@ class Inferring:
         self._max_stream_in_flight = max_stream_in_flight
         self._clock = clock
         self._epoch_clock = epoch_clock
-        self.counts: defaultdict[str, ModelCounts] = defaultdict(ModelCounts)  # by model
+        self.counts = counts  # by model
 
     async def unary(self, data: bytes, call: Call) -> bytes:
         """ModelInfer."""

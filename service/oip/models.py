@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from minwatt.v1.model_dir import Task
+from minwatt.v1.model_dir import ModelDirectory, Task
 from service.oip import open_inference_pb2 as pb
-from service.replica import Resident, Residents
 from service.statuses import unknown_model
 
 TEXT = "TEXT"
@@ -109,7 +109,23 @@ class Deployed:
     max_texts: int  # a request
 
 
-def _models_of(resident: Resident) -> Iterator[Model]:
+class Described(Protocol):
+    """A resident model, as far as this protocol tells of it."""
+
+    @property
+    def directory(self) -> ModelDirectory: ...
+    @property
+    def variant(self) -> str: ...
+
+
+class Residents(Protocol):
+    """The models that are served now: another mapping once one came or went."""
+
+    @property
+    def by_name(self) -> Mapping[str, Described]: ...
+
+
+def _models_of(resident: Described) -> Iterator[Model]:
     """One for each kind of task."""
     spec = resident.directory.spec
     for kind in dict.fromkeys(task.kind for task in spec.tasks):
@@ -131,7 +147,7 @@ class Catalog:
 
     def __init__(self, residents: Residents) -> None:
         self._residents = residents
-        self._of: Mapping[str, Resident] | None = None
+        self._of: Mapping[str, Described] | None = None
         self._models: Mapping[str, Model] = {}
 
     @property

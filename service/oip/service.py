@@ -7,8 +7,9 @@ Owns liveness, readiness, metadata, configuration, statistics and the index; `in
 from __future__ import annotations
 
 import importlib.metadata
+from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from google.protobuf.message import Message
@@ -20,6 +21,7 @@ from service.oip import open_inference_pb2 as pb
 from service.oip.infer import Inferring
 from service.oip.models import Catalog, Deployed
 from service.oip.repository import Repository, check_repository
+from service.oip.statistics import ModelCounts
 from service.replica import Replica
 from service.wire import Reader, Unreadable
 
@@ -39,6 +41,9 @@ class Served:
     deployed: Deployed
     max_message_bytes: int
     max_stream_in_flight: int
+    counts: defaultdict[str, ModelCounts] = field(  # by model
+        default_factory=lambda: defaultdict(ModelCounts)
+    )
 
 
 def open_inference(inference: Inference, served: Served) -> Service:
@@ -101,7 +106,7 @@ class _Methods:
         self._deployed = served.deployed
         self._version = importlib.metadata.version("minwatt")
         self.inferring = Inferring(
-            inference, self._catalog, served.max_message_bytes, served.max_stream_in_flight
+            inference, self._catalog, served.max_message_bytes, served.max_stream_in_flight, served.counts
         )
 
     @property

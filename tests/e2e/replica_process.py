@@ -21,6 +21,8 @@ STOP_TIMEOUT_S = 30
 class ReplicaProcess:
     """Flags as on the command line; the port is free unless one is given."""
 
+    front_ends = 0  # of replicas that are started from now on (`conftest`)
+
     def __init__(self, model: Path, *flags: str, environ: Mapping[str, str] | None = None) -> None:
         ports = () if "--port" in flags else ("--port", "0")
         slo = () if "--slo" in flags else ("--slo", "10s")  # a busy machine is no reason to refuse
@@ -35,6 +37,7 @@ class ReplicaProcess:
             "0",
             *ports,
             *slo,
+            *(("--front-ends", str(self.front_ends)) if self.front_ends else ()),
             *flags,
         ]
         self.process = subprocess.Popen(

@@ -12,6 +12,8 @@ import pytest
 import minwatt
 from tests.e2e.replica_process import ReplicaProcess
 
+pytestmark = pytest.mark.both_modes
+
 TEXTS = [f"alice lives in {place}" for place in ("paris", "york", "東京")] * 40
 
 

@@ -21,6 +21,8 @@ from minwatt.v1 import inference_pb2 as pb
 from minwatt.v1.inference_pb2_grpc import TextInferenceStub
 from tests.e2e.replica_process import ReplicaProcess
 
+pytestmark = pytest.mark.both_modes
+
 SERVICE = "/minwatt.v1.TextInference/"
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HONEST_TIMEOUT_S = 30
@@ -32,7 +34,7 @@ EXAMPLES = settings(max_examples=60)
 
 
 @pytest.fixture(scope="module")
-def replica(tiny_model: Path) -> Iterator[ReplicaProcess]:
+def replica(tiny_model: Path, front_ends: int) -> Iterator[ReplicaProcess]:
     with ReplicaProcess(tiny_model, "--max-message-bytes", "4096", "--meter", "modelled") as replica:
         yield replica
         assert replica.process.poll() is None

@@ -23,6 +23,8 @@ from tests.e2e.test_serve_fleet import Scaler, free_port
 from tests.service.lifecycle.damage import DAMAGES
 from tests.tiny_model import write_tiny_model
 
+pytestmark = pytest.mark.both_modes
+
 RELOADED = 'minwatt_model_replacements_total{model="tiny-text"}'
 REFUSED = 'minwatt_model_reload_failures_total{model="tiny-text"}'
 NO_RETRIES = [("grpc.enable_retries", 0)]
@@ -134,11 +136,11 @@ async def test_an_operating_point_switches_the_variant(model: Path) -> None:
         await scaler.until(lambda: any(report.variant == "fp16" for report in scaler.reports))
         async with minwatt.AsyncClient(replica.target) as client:
             assert (await client.classify(["hello"])).model.variant == "fp16"
+        assert scaler.reports[-1].state == REPLICA_STATE_READY
     await server.stop(None)
     for report in scaler.reports:
         in_force = report.operating_point_version == 7
         assert in_force == (report.variant == "fp16"), report
-    assert scaler.reports[-1].state == REPLICA_STATE_READY
 
 
 def test_admins_load_and_unload_by_triton_s_calls(model: Path, tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ from tritonclient.utils import InferenceServerException
 import minwatt
 from tests.e2e.replica_process import ReplicaProcess
 
+pytestmark = pytest.mark.both_modes
+
 INTENT, ENTITY = "tiny-text.intent", "tiny-text.entity"
 SERVICE = "inference.GRPCInferenceService"
 TEXTS = ["where is my card", "hello", "alice smith lives in new york"]
@@ -35,7 +37,7 @@ PERF_ANALYZER = Path(__file__).parents[2] / ".perf-analyzer"
 
 
 @pytest.fixture(scope="module")
-def replica(tiny_model: Path) -> Iterator[ReplicaProcess]:
+def replica(tiny_model: Path, front_ends: int) -> Iterator[ReplicaProcess]:
     with ReplicaProcess(tiny_model, "--max-texts", "8", "--meter", "modelled") as replica:
         yield replica
 

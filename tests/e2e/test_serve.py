@@ -28,11 +28,13 @@ from service.settings import ServeSettings
 from tests.e2e.replica_process import ReplicaProcess
 from tests.tiny_model import MAX_TOKENS
 
+pytestmark = pytest.mark.both_modes
+
 SECRET = "hello xylophone"  # a text that must not show up in any log
 
 
 @pytest.fixture(scope="module")
-def replica(tiny_model: Path) -> Iterator[ReplicaProcess]:
+def replica(tiny_model: Path, front_ends: int) -> Iterator[ReplicaProcess]:
     flags = (
         "--max-message-bytes",
         "4096",

@@ -16,6 +16,8 @@ from modelkit.examples import Tasks
 from modelkit.inference import Graph, encode, load_tokenizer, run_batch
 from tests.e2e.replica_process import ReplicaProcess
 
+pytestmark = pytest.mark.both_modes
+
 TEXTS = [
     "Where is my card? It was posted last week.",
     "I was charged twice for one coffee",
@@ -35,7 +37,7 @@ SCORE_TOLERANCE = 0.01  # quantized sums may differ with the batch's shape
 
 
 @pytest.fixture(scope="module")
-def replica() -> Iterator[ReplicaProcess]:
+def replica(front_ends: int) -> Iterator[ReplicaProcess]:
     with ReplicaProcess(default_model_dir(), "--slo", "2s", "--max-delay", "20ms") as replica:
         yield replica
 

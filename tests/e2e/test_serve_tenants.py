@@ -21,6 +21,8 @@ from minwatt.v1.inference_pb2_grpc import TextInferenceStub
 from service.keys import StoredKey, new_key
 from tests.e2e.replica_process import ReplicaProcess
 
+pytestmark = pytest.mark.both_modes
+
 HELLO = pb.ClassifyRequest(texts=["hello"])
 
 

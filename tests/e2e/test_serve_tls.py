@@ -14,6 +14,8 @@ from minwatt.v1 import inference_pb2 as pb
 from minwatt.v1.inference_pb2_grpc import TextInferenceStub
 from tests.e2e.replica_process import ReplicaProcess
 
+pytestmark = pytest.mark.both_modes
+
 CLIENT = ("team-a.example",)
 
 

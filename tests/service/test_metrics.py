@@ -21,6 +21,10 @@ def test_the_page_is_fresh() -> None:
     assert written == metric_catalogue.page(), "python -m service.metric_catalogue > docs/metrics.md"
 
 
+class TwoFrontEnds:
+    up, lost, cpu_s = 2, 1, 3.5
+
+
 def test_each_label_is_described() -> None:
     assert {label for family in FAMILIES for label in family.labels} == set(LABELS)
     assert len(BY_NAME) == len(FAMILIES)
@@ -39,6 +43,7 @@ async def test_what_is_shown_stands_in_the_catalogue(tiny_model: Path) -> None:
     async with replica(tiny_model, cache_bytes=1024**2, slo="37ms") as parts:
         await used(parts)
         parts.card_clock.in_force_mhz = 900  # as if a card were there
+        parts.metrics.watch_front_ends(TwoFrontEnds())
         shown = {family.name: family for family in parts.metrics.registry.collect()}
     assert shown.keys() == BY_NAME.keys()
     for name, family in shown.items():

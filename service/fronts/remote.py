@@ -1,0 +1,328 @@
+"""A front end's answers to requests: tokens to the engine process, packed answers back.
+
+Stands where `service.inference.Inference` stands without front ends. What is not plainly a good request (no
+key, an unknown model, a text too long) is forwarded as it came: who is refused, why, and how it is counted is
+decided by the engine process alone. Made by `front_end`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, cast
+
+from minwatt.v1.decode import EncodedText
+from minwatt.v1.inference_pb2 import (
+    Classification,
+    ClassifyRequest,
+    ClassifyResponse,
+    EntityList,
+    ExtractEntitiesResponse,
+    Usage,
+)
+from minwatt.v1.model_dir import Task
+from service.answers import unpacked
+from service.calls import Call
+from service.fronts import messages, records
+from service.fronts.channel import Channel
+from service.fronts.messages import CONTEXT_KEYS, CREDENTIAL_KEYS, Forwarded, Left, Replied, refusal_of
+from service.fronts.records import Answer, OipCounted, RefusedAnswer, RefusedHere, Submission
+from service.fronts.told import FrontModel, Told
+from service.inference import (
+    TOKENIZED_AT_ONCE,
+    TOKENIZED_HERE_CHARACTERS,
+    AnyRequest,
+    AnyResponse,
+    Arrival,
+)
+from service.statuses import Refusal, queue_full, unavailable
+from service.tokenize import TooLong
+from service.validation import Options, check
+from service.wire import Unreadable
+
+RETRY_FULL_S = 0.1
+RETRY_ENGINE_S = 1.0  # what it takes to start, or to notice that it can't
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A good request, as far as a front end can tell."""
+
+    model: FrontModel
+    task: Task
+    options: Options
+    texts: list[str]
+    tenant: str
+    encoded: list[EncodedText]
+    tokenised_s: tuple[float, float]
+
+
+class Remote:
+    """One per front end. Without an engine process everything is refused with UNAVAILABLE."""
+
+    def __init__(self, max_texts: int, default_deadline_s: float) -> None:
+        self._max_texts = max_texts
+        self._default_deadline_s = default_deadline_s
+        self._channel: Channel | None = None
+        self._told: Told | None = None
+        self._ids = itertools.count(1)
+        self._answers: dict[int, asyncio.Future[Answer]] = {}
+        self._replies: dict[int, asyncio.Future[bytes]] = {}
+        self._refused_here: Counter[tuple[str, str]] = Counter()  # by method and reason, not yet told
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="tokenizer")
+
+    # -- the engine process
+
+    def attach(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def follow(self, told: Told) -> None:
+        """From here on requests go by this state."""
+        self._told = told
+        if self._channel is not None:
+            self._channel.send(records.seen(told.world.version))
+            self._tell_refused()
+
+    def detach(self) -> None:
+        """The engine process has ended: so have all calls that it had."""
+        self._channel = self._told = None
+        waiting: list[asyncio.Future[Any]] = [*self._answers.values(), *self._replies.values()]
+        self._answers.clear()
+        self._replies.clear()
+        for future in waiting:
+            if not future.done():
+                future.set_exception(_engine_ended())
+
+    def record(self, record: bytes) -> None:
+        """An answer has come."""
+        one = records.to_front(record)
+        future = self._answers.pop(one.id, None)
+        if future is None or future.done():
+            return  # its client has left
+        if isinstance(one, RefusedAnswer):
+            future.set_exception(refusal_of(one.reason, one.status))
+        else:
+            future.set_result(one)
+
+    def replied(self, one: Replied) -> None:
+        future = self._replies.pop(one.id, None)
+        if future is None or future.done():
+            return
+        if one.message is None:
+            future.set_exception(refusal_of(*one.refusal))
+        else:
+            future.set_result(one.message)
+
+    # -- as `Inference`
+
+    def arrival(self, method: str, call: Call | None, timeout_s: float | None = None) -> Arrival:
+        now_s = time.monotonic()
+        left_s = None if call is None else call.timeout_s
+        if left_s is None or (timeout_s is not None and timeout_s < left_s):
+            left_s = timeout_s
+        deadline_s = now_s + (self._default_deadline_s if left_s is None else left_s)
+        return Arrival(method, now_s, deadline_s, call)
+
+    async def answer(self, message: AnyRequest | Unreadable, arrival: Arrival) -> AnyResponse:
+        if isinstance(message, Unreadable):
+            refusal = message.refusal
+            status = refusal.status().SerializeToString()
+            await self._forward("unreadable", arrival.method, arrival, status, reason=refusal.reason)
+            raise refusal  # as the line above has done
+        while True:
+            told, channel = self._told, self._channel
+            if told is None or channel is None:
+                raise self._refused(arrival.method, _engine_ended())
+            prepared = await self._prepared(told, message, arrival)
+            if told is self._told:  # else its model may be gone by now
+                break
+        record = b""
+        if prepared is not None:
+            id_ = next(self._ids)
+            record = self._submission(id_, prepared, message, arrival)
+        if prepared is None or len(record) > channel.most_bytes:
+            name = message.DESCRIPTOR.name
+            body = message.SerializeToString()
+            reply = await self._forward("ask", arrival.method, arrival, body, message_type=name)
+            response = ClassifyResponse if name == "ClassifyRequest" else ExtractEntitiesResponse
+            return response.FromString(reply)
+        if not channel.offer(record):
+            full = "the engine process has not read what came before"
+            raise self._refused(arrival.method, queue_full(full, RETRY_FULL_S))
+        if self._refused_here:
+            self._tell_refused()
+        future = self._answers[id_] = asyncio.get_running_loop().create_future()
+        try:
+            answer = await future
+        except asyncio.CancelledError:
+            self._answers.pop(id_, None)
+            channel.send(records.withdrawn(id_))
+            raise
+        return _response(prepared, message, answer)
+
+    # -- what else there is
+
+    async def forward(self, path: str, message: bytes, call: Call) -> bytes:
+        """A call that the engine process answers. Raises Refusal."""
+        left_s = call.timeout_s
+        deadline_s = None if left_s is None else time.monotonic() + left_s
+        arrival = Arrival(path, time.monotonic(), 0.0, call)
+        return await self._forward("call", path, arrival, message, deadline_s=deadline_s)
+
+    def count_oip(self, one: OipCounted) -> None:
+        if self._channel is not None:
+            self._channel.send(records.oip_counted(one))
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=False)
+
+    # -- submissions
+
+    async def _prepared(self, told: Told, message: AnyRequest, arrival: Arrival) -> Prepared | None:
+        """None: the engine process is to say what is wrong with it."""
+        try:
+            caller = told.access.caller(arrival.call, "infer")
+            model = told.find(message.model)
+            if model is None or not 0 < len(message.texts) <= self._max_texts:
+                return None
+            task, options = check(message, model.spec, self._max_texts)
+        except Refusal:
+            return None
+        texts = list(message.texts)
+        begun_s = time.monotonic()
+        encoded = await self._tokenize(model, texts, options.truncate)
+        if encoded is None:
+            return None
+        tokenised_s = (begun_s, time.monotonic())
+        return Prepared(model, task, options, texts, caller.tenant.name, encoded, tokenised_s)
+
+    async def _tokenize(
+        self, model: FrontModel, texts: Sequence[str], truncate: bool
+    ) -> list[EncodedText] | None:
+        """None where one is too long. Many texts on a thread: other calls go on meanwhile."""
+        if sum(map(len, texts)) <= TOKENIZED_HERE_CHARACTERS:
+            tokens = model.tokenizer.encode(texts, truncate)
+            return None if isinstance(tokens, TooLong) else tokens
+        loop = asyncio.get_running_loop()
+        encoded: list[EncodedText] = []
+        for first in range(0, len(texts), TOKENIZED_AT_ONCE):
+            some = texts[first : first + TOKENIZED_AT_ONCE]
+            tokens = await loop.run_in_executor(self._thread, model.tokenizer.encode, some, truncate)
+            if isinstance(tokens, TooLong):
+                return None
+            encoded += tokens
+        return encoded
+
+    def _submission(self, id_: int, prepared: Prepared, message: AnyRequest, arrival: Arrival) -> bytes:
+        model, options = prepared.model, prepared.options
+        keys: list[bytes] = []
+        if model.keys is not None and not options.no_cache:
+            keys = [
+                model.keys.key(prepared.tenant, prepared.task, options.truncate, text)
+                for text in prepared.texts
+            ]
+        return records.submission(
+            Submission(
+                id_,
+                arrival.method,
+                model.number,
+                model.spec.tasks.index(prepared.task),
+                options.batch,
+                message.ByteSize(),
+                arrival.arrived_s,
+                arrival.deadline_s,
+                prepared.tokenised_s,
+                prepared.tenant,
+                prepared.encoded,
+                prepared.task.kind == "ner",
+                keys,
+                _shown(arrival.call, CONTEXT_KEYS),
+            )
+        )
+
+    # -- forwarding
+
+    async def _forward(
+        self,
+        kind: messages.ForwardedKind,
+        method: str,
+        arrival: Arrival,
+        body: bytes,
+        deadline_s: float | None = None,
+        message_type: str = "",
+        reason: str = "",
+    ) -> bytes:
+        channel, call = self._channel, arrival.call
+        if channel is None:
+            raise self._refused(method, _engine_ended()) if kind != "call" else _engine_ended()
+        id_ = next(self._ids)
+        forwarded = Forwarded(
+            id_,
+            kind,
+            method,
+            message_type,
+            reason,
+            arrival.arrived_s,
+            deadline_s if kind == "call" else arrival.deadline_s,
+            _shown(call, (*CONTEXT_KEYS, *CREDENTIAL_KEYS)),
+            None if call is None else call.peer_identity,
+        )
+        future = self._replies[id_] = asyncio.get_running_loop().create_future()
+        channel.send_message(*messages.for_engine(forwarded, body))
+        try:
+            reply: bytes = await future
+        except asyncio.CancelledError:
+            self._replies.pop(id_, None)
+            channel.send_message(*messages.for_engine(Left(id_)))
+            raise
+        return reply
+
+    def _refused(self, method: str, refusal: Refusal) -> Refusal:
+        """The engine process learns of it when it can."""
+        self._refused_here[method, refusal.reason] += 1
+        return refusal
+
+    def _tell_refused(self) -> None:
+        assert self._channel is not None  # noqa: S101 - its caller's matter
+        for (method, reason), count in self._refused_here.items():
+            self._channel.send(records.refused_here(RefusedHere(method, count, reason)))
+        self._refused_here.clear()
+
+
+def _shown(call: Call | None, keys: Sequence[str]) -> dict[str, str]:
+    if call is None:
+        return {}
+    return {key: value for key in keys if (value := call.metadata(key)) is not None}
+
+
+def _engine_ended() -> Refusal:
+    message = "the engine process has ended or is starting"
+    return unavailable("starting", message, RETRY_ENGINE_S)
+
+
+def _response(prepared: Prepared, message: AnyRequest, answer: Answer) -> AnyResponse:
+    cost, source = answer.cost, answer.energy_source
+    usage = Usage(
+        tokens=cost.tokens,
+        queue_seconds=cost.queue_s,
+        compute_seconds=cost.compute_s,
+        batch_size=cost.batch_texts,
+        energy_joules=None if source == "unknown" else cost.energy_j,
+        energy_source=source,
+        cached_texts=cost.cached_texts,
+    )
+    results = [
+        unpacked(prepared.task, prepared.options, text, packed)
+        for text, packed in zip(prepared.texts, answer.packed, strict=True)
+    ]
+    identity = prepared.model.identity
+    if isinstance(message, ClassifyRequest):
+        labels = cast(list[Classification], results)
+        return ClassifyResponse(results=labels, usage=usage, model=identity)
+    entities = cast(list[EntityList], results)
+    return ExtractEntitiesResponse(results=entities, usage=usage, model=identity)
