@@ -84,6 +84,7 @@ class KnownAnswers:
 
         found = await self._found(keys, batch, computed, deadline_s)
         cost.cached_texts = len(found.shared)
+        cost.cache_s = found.store_s
         return Answered(found.values, cost)
 
     async def _found(

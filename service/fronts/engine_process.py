@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from energy.modelled import ModelledMeter
-from service import logs
+from service import event_loop, logs
 from service.fronts.engine_door import Engine, EngineDoor
 from service.lifecycle.loading import Makers
 from service.oip.service import Served
@@ -60,7 +60,7 @@ def engine(
 
         await run(settings, ready, makers, entrance, begun_before_s)
 
-    asyncio.run(main())
+    event_loop.run(main())
 
 
 def parts_of(parts: Parts, served: Served, settings: ServeSettings) -> Engine:

@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from functools import partial
 
 from minwatt.v1.inference_pb2 import DESCRIPTOR as TEXT_INFERENCE
-from minwatt.v1.inference_pb2 import Usage
 from service.calls import Call, Service, Unary
 from service.door import Door, DoorOptions
 from service.fronts import messages
@@ -30,6 +29,7 @@ from service.oip.infer import Inferring
 from service.oip.models import Catalog
 from service.oip.service import NAME as OPEN_INFERENCE_NAME
 from service.oip.statistics import ModelCounts, Took
+from service.request import Cost
 from service.rpc import RpcLimits, text_inference
 from service.settings import ServeSettings
 
@@ -204,12 +204,9 @@ class _Counted(ModelCounts):
         self._remote = remote
         self._model = model
 
-    def answered(self, now_s: float, took: Took, texts: int, usage: Usage) -> None:
+    def answered(self, now_s: float, took: Took, texts: int, cost: Cost) -> None:
         times = (took.latency_s, took.input_s, took.output_s)
-        queue_s, compute_s = usage.queue_seconds, usage.compute_seconds
-        self._remote.count_oip(
-            OipCounted(self._model, now_s, times, texts, queue_s, compute_s, usage.batch_size)
-        )
+        self._remote.count_oip(OipCounted(self._model, now_s, times, texts, cost))
 
     def unanswered(self, now_s: float, latency_s: float) -> None:
         self._remote.count_oip(OipCounted(self._model, now_s, (latency_s, 0.0, 0.0)))

@@ -15,7 +15,7 @@ from typing import Any
 from google.protobuf.message import Message
 from grpc import StatusCode
 
-from minwatt.v1.inference_pb2 import ClassifyRequest, ExtractEntitiesRequest, Usage
+from minwatt.v1.inference_pb2 import ClassifyRequest, ExtractEntitiesRequest
 from service.calls import Unary
 from service.fronts import messages, records
 from service.fronts.channel import Channel, Ends, Side
@@ -197,7 +197,6 @@ class Link:
         counts = self._asked.oip_counts[one.model]
         took = Took(*one.took_s)
         if one.texts:
-            usage = Usage(queue_seconds=one.queue_s, compute_seconds=one.compute_s, batch_size=one.batch_size)
-            counts.answered(one.at_s, took, one.texts, usage)
+            counts.answered(one.at_s, took, one.texts, one.cost)
         else:
             counts.unanswered(one.at_s, took.latency_s)

@@ -49,8 +49,9 @@ class _Flag:
 _SUBMISSION = struct.Struct("=BBBBQIIQddddHI")
 _ID = struct.Struct("=BQ")
 _REFUSED_HERE = struct.Struct("=BBIH")
-_COUNTED = struct.Struct("=BBddddddIIH")
-_ANSWER = struct.Struct("=BQIddIdIBI")
+_COST = struct.Struct("=IddIdId")
+_COUNTED = struct.Struct("=BddddIH")
+_ANSWER = struct.Struct("=BQBI")
 _REFUSAL = struct.Struct("=BQBI")
 
 
@@ -116,9 +117,7 @@ class OipCounted:
     at_s: float  # since the epoch
     took_s: tuple[float, float, float]  # all of it, input, output
     texts: int = 0
-    queue_s: float = 0.0
-    compute_s: float = 0.0
-    batch_size: int = 0
+    cost: Cost = field(default_factory=Cost)
 
 
 ToEngine = Submission | Withdrawn | Seen | RefusedHere | OipCounted
@@ -209,18 +208,8 @@ def refused_here(one: RefusedHere) -> bytes:
 
 def oip_counted(one: OipCounted) -> bytes:
     model = one.model.encode()
-    head = _COUNTED.pack(
-        Kind.OIP_COUNTED,
-        0,
-        one.at_s,
-        *one.took_s,
-        one.queue_s,
-        one.compute_s,
-        one.texts,
-        one.batch_size,
-        len(model),
-    )
-    return head + model
+    head = _COUNTED.pack(Kind.OIP_COUNTED, one.at_s, *one.took_s, one.texts, len(model))
+    return head + _cost(one.cost) + model
 
 
 def to_engine(record: bytes) -> ToEngine:
@@ -237,30 +226,31 @@ def to_engine(record: bytes) -> ToEngine:
             reason = _Read(record, _REFUSED_HERE.size).bytes(length).decode()
             return RefusedHere(METHODS[method], count, reason)
         case Kind.OIP_COUNTED:
-            _, _, at_s, all_s, input_s, output_s, queue_s, compute_s, texts, batch, length = (
-                _COUNTED.unpack_from(record)
-            )
-            model = _Read(record, _COUNTED.size).bytes(length).decode()
-            return OipCounted(model, at_s, (all_s, input_s, output_s), texts, queue_s, compute_s, batch)
+            _, at_s, all_s, input_s, output_s, texts, length = _COUNTED.unpack_from(record)
+            read = _Read(record, _COUNTED.size)
+            cost = read.cost()
+            return OipCounted(read.bytes(length).decode(), at_s, (all_s, input_s, output_s), texts, cost)
     raise ValueError(f"a record of kind {record[0]}")
 
 
 def answer(one: Answer) -> bytes:
-    cost, source = one.cost, one.energy_source.encode()
-    head = _ANSWER.pack(
-        Kind.ANSWER,
-        one.id,
+    source = one.energy_source.encode()
+    head = _ANSWER.pack(Kind.ANSWER, one.id, len(source), len(one.packed))
+    lengths = struct.pack(f"={len(one.packed)}I", *map(len, one.packed))
+    return b"".join([head, _cost(one.cost), source, lengths, *one.packed])
+
+
+def _cost(cost: Cost) -> bytes:
+    """Not a number: unknown."""
+    return _COST.pack(
         cost.tokens,
         cost.queue_s,
         cost.compute_s,
         cost.batch_texts,
         math.nan if cost.energy_j is None else cost.energy_j,
         cost.cached_texts,
-        len(source),
-        len(one.packed),
+        math.nan if cost.cache_s is None else cost.cache_s,
     )
-    lengths = struct.pack(f"={len(one.packed)}I", *map(len, one.packed))
-    return b"".join([head, source, lengths, *one.packed])
 
 
 def refusal(one: RefusedAnswer) -> bytes:
@@ -273,15 +263,13 @@ def to_front(record: bytes) -> ToFront:
     """What the engine process has sent. Raises ValueError, struct.error for what is no record."""
     match record[0]:
         case Kind.ANSWER:
-            _, id_, tokens, queue_s, compute_s, batch, energy_j, cached, of_source, count = (
-                _ANSWER.unpack_from(record)
-            )
+            _, id_, of_source, count = _ANSWER.unpack_from(record)
             read = _Read(record, _ANSWER.size)
+            cost = read.cost()
             source = read.bytes(of_source).decode()
             lengths = struct.unpack(f"={count}I", read.bytes(4 * count))
             packed = [read.bytes(length) for length in lengths]
-            joules = None if math.isnan(energy_j) else energy_j
-            return Answer(id_, Cost(tokens, queue_s, compute_s, batch, joules, cached), source, packed)
+            return Answer(id_, cost, source, packed)
         case Kind.REFUSAL:
             _, id_, of_reason, of_status = _REFUSAL.unpack_from(record)
             read = _Read(record, _REFUSAL.size)
@@ -303,6 +291,13 @@ class _Read:
         found = self._record[self._at : end]
         self._at = end
         return found
+
+    def cost(self) -> Cost:
+        fields = _COST.unpack(self.bytes(_COST.size))
+        tokens, queue_s, compute_s, batch_texts, energy_j, cached_texts, cache_s = fields
+        known_j = None if math.isnan(energy_j) else energy_j
+        known_s = None if math.isnan(cache_s) else cache_s
+        return Cost(tokens, queue_s, compute_s, batch_texts, known_j, cached_texts, known_s)
 
     def ints(self, count: int) -> list[int]:
         found: list[int] = np.frombuffer(self.bytes(4 * count), np.int32).tolist()

@@ -40,6 +40,7 @@ from service.inference import (
     AnyResponse,
     Arrival,
 )
+from service.request import Cost
 from service.statuses import Refusal, queue_full, unavailable
 from service.tokenize import TooLong
 from service.validation import Options, check
@@ -150,7 +151,9 @@ class Remote:
             body = message.SerializeToString()
             reply = await self._forward("ask", arrival.method, arrival, body, message_type=name)
             response = ClassifyResponse if name == "ClassifyRequest" else ExtractEntitiesResponse
-            return response.FromString(reply)
+            answer = response.FromString(reply)
+            arrival.cost = _cost_of(answer.usage)
+            return answer
         if not channel.offer(record):
             full = "the engine process has not read what came before"
             raise self._refused(arrival.method, queue_full(full, RETRY_FULL_S))
@@ -163,6 +166,7 @@ class Remote:
             self._answers.pop(id_, None)
             channel.send(records.withdrawn(id_))
             raise
+        arrival.cost = answer.cost
         return _response(prepared, message, answer)
 
     # -- what else there is
@@ -195,24 +199,25 @@ class Remote:
             return None
         texts = list(message.texts)
         begun_s = time.monotonic()
-        encoded = await self._tokenize(model, texts, options.truncate)
+        encoded = await self._tokenize(model, task, texts, options.truncate)
         if encoded is None:
             return None
         tokenised_s = (begun_s, time.monotonic())
         return Prepared(model, task, options, texts, caller.tenant.name, encoded, tokenised_s)
 
     async def _tokenize(
-        self, model: FrontModel, texts: Sequence[str], truncate: bool
+        self, model: FrontModel, task: Task, texts: Sequence[str], truncate: bool
     ) -> list[EncodedText] | None:
         """None where one is too long. Many texts on a thread: other calls go on meanwhile."""
+        words = task.kind == "ner"
         if sum(map(len, texts)) <= TOKENIZED_HERE_CHARACTERS:
-            tokens = model.tokenizer.encode(texts, truncate)
+            tokens = model.tokenizer.encode(texts, truncate, words)
             return None if isinstance(tokens, TooLong) else tokens
         loop = asyncio.get_running_loop()
         encoded: list[EncodedText] = []
         for first in range(0, len(texts), TOKENIZED_AT_ONCE):
             some = texts[first : first + TOKENIZED_AT_ONCE]
-            tokens = await loop.run_in_executor(self._thread, model.tokenizer.encode, some, truncate)
+            tokens = await loop.run_in_executor(self._thread, model.tokenizer.encode, some, truncate, words)
             if isinstance(tokens, TooLong):
                 return None
             encoded += tokens
@@ -298,6 +303,18 @@ def _shown(call: Call | None, keys: Sequence[str]) -> dict[str, str]:
     if call is None:
         return {}
     return {key: value for key in keys if (value := call.metadata(key)) is not None}
+
+
+def _cost_of(usage: Usage) -> Cost:
+    """Of what was answered as it came; what the cache took is not told."""
+    return Cost(
+        usage.tokens,
+        usage.queue_seconds,
+        usage.compute_seconds,
+        usage.batch_size,
+        usage.energy_joules if usage.HasField("energy_joules") else None,
+        usage.cached_texts,
+    )
 
 
 def _engine_ended() -> Refusal:

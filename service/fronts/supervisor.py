@@ -27,7 +27,7 @@ from typing import NoReturn
 
 from energy.modelled import this_process
 from minwatt.v1.errors import UsageError
-from service import logs
+from service import event_loop, logs
 from service.door import Door, authority, bound
 from service.fronts.channel import new_channel
 from service.fronts.engine_process import READY, engine
@@ -209,7 +209,7 @@ class _Supervisor:
                 logs.watch(asyncio.get_running_loop())
                 await FrontEnd(self._settings, options, control).run()
 
-            asyncio.run(main())
+            event_loop.run(main())
 
         front_end = self._front_ends[slot] = self._fork(act)
         self._connect(front_end)

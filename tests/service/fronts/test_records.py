@@ -62,6 +62,7 @@ costs = st.builds(
     st.integers(0, 2**31),
     st.one_of(st.none(), seconds),
     st.integers(0, 2**31),
+    st.one_of(st.none(), seconds),
 )
 answers = st.builds(
     Answer, ids, costs, st.sampled_from(["nvml", "modelled", "unknown"]), st.lists(st.binary())
@@ -86,11 +87,11 @@ def test_what_was_refused_without_the_engine(method: str, count: int, reason: st
     assert records.to_engine(records.refused_here(one)) == one
 
 
-@given(names, seconds, st.tuples(seconds, seconds, seconds), st.integers(0, 9), seconds, seconds)
+@given(names, seconds, st.tuples(seconds, seconds, seconds), st.integers(0, 9), costs)
 def test_what_is_counted(
-    model: str, at_s: float, took_s: tuple[float, float, float], texts: int, queue_s: float, compute_s: float
+    model: str, at_s: float, took_s: tuple[float, float, float], texts: int, cost: Cost
 ) -> None:
-    one = OipCounted(model, at_s, took_s, texts, queue_s, compute_s, 4)
+    one = OipCounted(model, at_s, took_s, texts, cost)
     assert records.to_engine(records.oip_counted(one)) == one
 
 
