@@ -7,7 +7,7 @@ Owns the schema of the profile file and what can be read off it. Fitting is `fit
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -208,6 +208,23 @@ class Profile(_Frozen):
         if not name:
             return self.variants[0]
         return {variant.name: variant for variant in self.variants}[name]
+
+    def allowed_variants(self, names: Collection[str] = (), least_accuracy: float | None = None) -> list[Variant]:
+        """Those of the names (none: all) that are known to be as accurate as asked, in the profile's order."""
+        return [
+            one
+            for one in self.variants
+            if (not names or one.name in names)
+            and (least_accuracy is None or (one.accuracy is not None and one.accuracy >= least_accuracy))
+        ]
+
+    @property
+    def switch(self) -> StartUp:
+        """What a running replica takes to load and warm another variant while the old one answers.
+
+        Assumed: as much as a start, of which that is the most. It takes less, where nothing else computes.
+        """
+        return self.start_up.model_copy(update={"basis": "assumed"})
 
     def clock_steps(self, clock_set: str = "") -> tuple[ClockStep, ...]:
         """Of the set by name, or of the default; empty where the clock can't be moved. Raises KeyError."""

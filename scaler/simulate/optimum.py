@@ -172,7 +172,7 @@ class _Problem:
         """Counts what the schedule does, as a simulation would."""
         world, spec = self._world, self._world.policy.spec
         slo_rps = best_rate_at_slo(world, spec.slo.error_budget, self._initial)
-        yardstick = Yardstick(slo_rps, spec.replicas.min, world.engine().idle_w)
+        yardstick = Yardstick(slo_rps, spec.replicas.min)
         ledger = Ledger(yardstick, len(self._gaps), self._slot_s)
         starting, coming, startup_j = self._starting(path)
         devices = np.maximum.accumulate(np.maximum(self._initial, path + coming))

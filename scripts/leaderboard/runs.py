@@ -36,7 +36,7 @@ from scaler.simulate.world import World
 from scripts.leaderboard.cells import MADE, OFF, STEADY, STEP, Cell, Fleet
 
 _CURVE_POINTS = 300  # of a plot in the document
-_MOST_REPLICAS = 2  # × the static fleet: room for headroom, and for contenders that overshoot
+_MOST_REPLICAS = 6  # × the static fleet: room for headroom, and for contenders that overshoot
 # The peak is a little below what the static fleet carries, so that rounding asks for no replica more.
 _PEAK_SHARE = 0.999
 _MADE_STEPS_S = 1800  # each half of a made trace
