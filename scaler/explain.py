@@ -27,7 +27,7 @@ class Outlook:
     stable: Stabilised
     policy: Policy
     first_window: bool
-    variant: Choice = Choice("", "")
+    variant: Choice
 
 
 def explain(outlook: Outlook, current: int, desired: int) -> tuple[Reason, ...]:
@@ -100,7 +100,7 @@ def _variant(outlook: Outlook) -> tuple[Reason, ...]:
         message = f"{chosen.asked} in the place of {chosen.instead_of}: {chosen.why}"
         return (Reason(ReasonCode.VARIANT, message, {"variant": chosen.asked, "was": chosen.instead_of}),)
     others = sum(count for name, count in seen.variants.items() if name != chosen.asked)
-    if not chosen.asked or not others:
+    if outlook.first_window or not chosen.asked or not others:
         return ()
     message = f"{others} of {seen.ready} replicas do not answer with {chosen.asked} yet"
     return (Reason(ReasonCode.VARIANT, message, {"variant": chosen.asked, "others": others}),)

@@ -17,7 +17,16 @@ import numpy as np
 
 from scaler.ladder import Load, climb, without_reflex
 from scaler.latency import BatchServer, Floats, tail_s
-from scaler.levers import Lever, LeverTable, LeverTables, Limits, PlanRules, TableKey, allowed_variants, told_name
+from scaler.levers import (
+    Lever,
+    LeverTable,
+    LeverTables,
+    Limits,
+    PlanRules,
+    TableKey,
+    allowed_variants,
+    told_name,
+)
 from scaler.operating_point import OperatingPoint
 from scaler.profile import Profile
 

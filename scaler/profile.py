@@ -209,8 +209,12 @@ class Profile(_Frozen):
             return self.variants[0]
         return {variant.name: variant for variant in self.variants}[name]
 
-    def allowed_variants(self, names: Collection[str] = (), least_accuracy: float | None = None) -> list[Variant]:
-        """Those of the names (none: all) that are known to be as accurate as asked, in the profile's order."""
+    def allowed_variants(
+        self, names: Collection[str] = (), least_accuracy: float | None = None
+    ) -> list[Variant]:
+        """Those of the names (none: all) that are known to be as accurate as asked, in the profile's
+        order.
+        """
         return [
             one
             for one in self.variants

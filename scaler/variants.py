@@ -77,12 +77,12 @@ def choose(
     rules: SwitchRules,
 ) -> tuple[VariantState, Choice]:
     """`answering`: ready replicas by variant, those that are not offered too. `replicas`: of the fleet."""
-    if state.asked not in offers:
-        state = VariantState(_first(offers, answering))
-    assert state.asked is not None  # noqa: S101 - just made so
+    before = state.asked
+    if before is None or before not in offers:
+        before = _first(offers, answering)
+        state = VariantState(before, now_s)
     others = _others(state, offers, answering, now_s, rules)
     state, leaves = _work(state, offers, max(1, replicas), now_s, rules)
-    before = state.asked
     wanted, why = (before, "") if others else _wanted(before, offers, leaves, rules)
     if wanted != before:
         others = (*others, before) if answering.get(before) else others
@@ -101,7 +101,11 @@ def _first(offers: Mapping[str, Offer], answering: Mapping[str, int]) -> str:
 
 
 def _others(
-    state: VariantState, offers: Mapping[str, Offer], answering: Mapping[str, int], now_s: float, rules: SwitchRules
+    state: VariantState,
+    offers: Mapping[str, Offer],
+    answering: Mapping[str, int],
+    now_s: float,
+    rules: SwitchRules,
 ) -> tuple[str, ...]:
     """Variants that some replicas answer with still, and are to leave."""
     if now_s - state.asked_s > rules.left_after * rules.switch_s:
@@ -125,7 +129,9 @@ def _work(
     leaves = frozenset(
         one for one in offers if one != asked and work[asked] >= work[one] + switch_j(one) - _SLACK_J
     )
-    reached = {one: min(work[other] + (switch_j(one) if other != one else 0.0) for other in offers) for one in offers}
+    reached = {
+        one: min(work[other] + (switch_j(one) if other != one else 0.0) for other in offers) for one in offers
+    }
     least = min(reached.values())
     return replace(state, at_s=now_s, work={one: joules - least for one, joules in reached.items()}), leaves
 
@@ -168,5 +174,7 @@ def _of_least_harm(asked: str, offers: Mapping[str, Offer], rules: SwitchRules) 
         return best, f"over what {asked} can carry: cheaperVariant"
     fewer = {one for one in offers if harm(one) <= harm(asked) and offers[one].rungs < own.rungs}
     if own.rungs > rules.rungs_before and fewer:
-        return min(fewer, key=lambda one: offers[one].rungs), f"before {asked} with more given up: cheaperVariant"
+        return min(
+            fewer, key=lambda one: offers[one].rungs
+        ), f"before {asked} with more given up: cheaperVariant"
     return asked, ""

@@ -1,8 +1,8 @@
 """Replicas by number: who starts, is ready, drains or is parked, and what that costs.
 
 Pure. Owns start-up, pending, crashes, the loading of another variant, and the watts of all these and of
-devices without a ready replica. What ready replicas do with requests is the `Serving`'s matter, of which there
-are two: `binned` and `exact`. Called by `run`.
+devices without a ready replica. What ready replicas do with requests is the `Serving`'s matter, of which
+there are two: `binned` and `exact`. Called by `run`.
 
 A fleet told another variant loads it beside the one that answers, within the new bounds at once: for as long
 and for as many joules a replica as the profile's `switch` says. That loading slows the answers is not in it.
@@ -71,7 +71,9 @@ class Fleet:
         self.variant = point.variant  # that they answer with
         self._told = point
         self._loaded_s = math.inf  # when they answer with the variant that they were told
-        self._loading_j = 0.0  # of replicas that were starting when it was told: they load it once they are up
+        self._loading_j = (
+            0.0  # of replicas that were starting when it was told: they load it once they are up
+        )
         serving.join(initial, 0.0)
 
     @property

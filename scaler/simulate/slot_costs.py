@@ -2,8 +2,9 @@
 
 Owns which levers are tried at which rate, and their joules and late requests, taken from `binned`, which the
 contenders are simulated with: the optimum is of that model. The levers are the planner's (`scaler.levers`:
-max batch × max delay × variant × clock, with the reflex), thinned out, as each takes seconds of steady states to run;
-and slow clocks without the reflex, which no planner risks that does not know what comes. Called by `optimum`.
+max batch × max delay × variant × clock, with the reflex), thinned out, as each takes seconds of steady states
+to run; and slow clocks without the reflex, which no planner risks that does not know what comes. Called by
+`optimum`.
 """
 
 from __future__ import annotations
@@ -134,8 +135,9 @@ class _Option:
 
 
 def _options(levers: LeverTable, slo_latency_s: float) -> list[_Option]:
-    """Of each variant and clock: no batches; the largest, at once and after the longest delay; and the largest of which
-    some fit into the SLO. Their best is within about 1% of the best of all levers (tests/sim compares them).
+    """Of each variant and clock: no batches; the largest, at once and after the longest delay; and the
+    largest of which some fit into the SLO. Their best is within about 1% of the best of all levers (tests/sim
+    compares them).
     """
     fitting: dict[str, int] = {}
     for lever in levers.levers:

@@ -53,8 +53,8 @@ class World:
         return self.profile.clock_steps(self.clock_set) if self.policy.spec.gpu.clocks == "auto" else ()
 
     def engine(self, sm_clock_mhz: int = 0, variant: str = "") -> Engine:
-        """of a replica at that clock; 0: full. Of the first variant unless named. Raises ValueError for a clock
-        that is not in the set.
+        """of a replica at that clock; 0: full. Of the first variant unless named. Raises ValueError for a
+        clock that is not in the set.
         """
         variant = variant or self.first_variant
         steps = {step.sm_clock_mhz: step for step in self.profile.clock_steps(self.clock_set)}

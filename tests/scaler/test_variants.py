@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from scaler.control import Settings
@@ -52,7 +52,9 @@ class Ticks:
 
 
 @given(st.floats(1, 1000), st.floats(1, 1000), st.integers(20, 400))
-def test_at_constant_watts_there_is_at_most_one_switch_and_only_to_fewer(a: float, b: float, ticks: int) -> None:
+def test_at_constant_watts_there_is_at_most_one_switch_and_only_to_fewer(
+    a: float, b: float, ticks: int
+) -> None:
     run = Ticks("a")
     for _ in range(ticks):
         run.tick(offers(a=a, b=b))
@@ -60,7 +62,9 @@ def test_at_constant_watts_there_is_at_most_one_switch_and_only_to_fewer(a: floa
     if run.asked[-1] == "b":
         assert b < (1 - RULES.tolerance) * a
     elif b < (1 - RULES.tolerance) * a:
-        assert (a - b) * (ticks - 1) < RULES.switch_j * 2 + 1e-3, "it would have paid"
+        assert (a - b) * (ticks - 2) < 2 * RULES.switch_j * run.replicas, (
+            "it would have paid for itself twice"
+        )
 
 
 @given(st.lists(st.floats(-1, 1), min_size=50, max_size=300), st.floats(5, 50))
@@ -73,8 +77,10 @@ def test_watts_that_scatter_about_one_another_move_nothing(noise: list[float], b
 
 
 @given(st.lists(st.tuples(st.floats(1, 100), st.floats(1, 100)), min_size=1, max_size=200))
-def test_the_joules_are_at_most_thrice_those_of_who_knows_what_comes(watts: list[tuple[float, float]]) -> None:
-    """And one switch: the work function's bound is 3 × the optimum and a constant. The tolerance adds to it."""
+def test_the_joules_are_at_most_thrice_those_of_who_knows_what_comes(
+    watts: list[tuple[float, float]],
+) -> None:
+    """Up to a constant: the work function's bound. The tolerance adds to it."""
     run = Ticks("a")
     best = {"a": 0.0, "b": 20.0}
     for a, b in watts:
@@ -84,7 +90,9 @@ def test_the_joules_are_at_most_thrice_those_of_who_knows_what_comes(watts: list
 
 
 @given(st.lists(st.sampled_from([(5.0, 9.0), (INF, 9.0), (9.0, 5.0), (INF, INF)]), max_size=120))
-def test_nobody_stays_with_a_variant_that_does_not_hold_where_another_does(watts: list[tuple[float, float]]) -> None:
+def test_nobody_stays_with_a_variant_that_does_not_hold_where_another_does(
+    watts: list[tuple[float, float]],
+) -> None:
     run = Ticks("a")
     for a, b in watts:
         under_way = run.tick(offers(a=a, b=b))
@@ -129,13 +137,20 @@ def test_replicas_that_never_take_it_do_not_hold_the_others_up() -> None:
     offered = offers(a=INF, b=9)
     state, _ = choose(VariantState("a"), offered, {"a": 3}, 3, 0.0, RULES)
     for now_s, running in ((1.0, {"a", "b"}), (21.0, {"b"})):
-        state, choice = choose(state, {"a": Offer(INF, 5), "b": Offer(9.0, 2)}, {"a": 1, "b": 2}, 3, now_s, RULES)
+        state, choice = choose(
+            state, {"a": Offer(INF, 5), "b": Offer(9.0, 2)}, {"a": 1, "b": 2}, 3, now_s, RULES
+        )
         assert choice.asked == "b"
         assert choice.running in running
 
 
 def test_a_scaler_beside_a_fleet_goes_on_with_what_most_answer_with() -> None:
-    for answering, asked in (({"a": 1, "b": 2}, "b"), ({"older": 9, "a": 1}, "a"), ({}, "b"), ({"older": 2}, "b")):
+    for answering, asked in (
+        ({"a": 1, "b": 2}, "b"),
+        ({"older": 9, "a": 1}, "a"),
+        ({}, "b"),
+        ({"older": 2}, "b"),
+    ):
         _, choice = choose(VariantState(), offers(a=9, b=5), answering, 3, 0.0, RULES)
         assert (choice.asked, choice.instead_of) == (asked, "")
 
@@ -175,44 +190,57 @@ FAST = variant(
     power=power(idle_w=1.1),
 )
 TWO = profile(SLOW, FAST)
+LADDER = {"whenOverBudget": ["cheaperVariant"]}
+FREE, TIGHT, FLOOR = (
+    Settings(policy(**spec), TWO)
+    for spec in (
+        {},
+        {"power": {"budget": "4W", **LADDER}},
+        {"power": {"budget": "3W", **LADDER}, "variants": {"minAccuracy": 0.94}},
+    )
+)
+minutes = settings(max_examples=3, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 
 
 def asked(decisions: list[Decision]) -> list[str]:
     """One after another."""
     names = [one.operating_point.variant for one in decisions if one.operating_point is not None]
-    return [name for before, name in zip([""] + names, names, strict=False) if name != before]
+    return [name for before, name in zip(["", *names], names, strict=False) if name != before]
 
 
+@minutes
 @given(st.sampled_from([5.0, 40.0, 90.0, 110.0, 160.0, 300.0]), st.integers(0, 2**16))
 def test_at_a_steady_load_variants_do_not_flap(rate_rps: float, seed: int) -> None:
-    run = new_run(Settings(policy(), TWO), seed=seed).seconds(600, rate_rps)
+    run = new_run(FREE, seed=seed).seconds(300, rate_rps)
     assert len(asked(run.decisions)) <= 2
-    assert len(asked(run.since(300.0))) <= 1
+    assert len(asked(run.since(150.0))) <= 1
 
 
+@minutes
 @given(st.sampled_from([5.0, 90.0, 300.0]), st.integers(0, 2**16))
 def test_a_budget_at_its_edge_makes_no_variant_flap(rate_rps: float, seed: int) -> None:
-    tight = policy(power={"budget": "4W", "whenOverBudget": ["cheaperVariant"]})
-    run = new_run(Settings(tight, TWO), seed=seed).seconds(600, rate_rps)
+    run = new_run(TIGHT, seed=seed).seconds(300, rate_rps)
     assert len(asked(run.decisions)) <= 3
-    assert len(asked(run.since(300.0))) <= 1
+    assert len(asked(run.since(150.0))) <= 1
 
 
 def test_a_budget_asks_for_the_cheaper_variant_and_says_why() -> None:
-    tight = policy(power={"budget": "6W", "whenOverBudget": ["cheaperVariant"]})
+    tight = policy(power={"budget": "6W", **LADDER})
     run = new_run(Settings(tight, TWO)).seconds(60, 5.0).seconds(60, 200.0)
     assert asked(run.decisions) == ["slow", "fast"]
     reasons = [why for one in run.decisions for why in one.reasons if why.code is ReasonCode.VARIANT]
-    assert reasons[0].message.startswith("fast in the place of slow: with slow no fleet within bounds and budget")
+    assert reasons[0].message.startswith(
+        "fast in the place of slow: with slow no fleet within bounds and budget"
+    )
     assert all(second.watts <= 6.05 for second in run.fleet.history[90:])
 
 
-@given(st.lists(st.sampled_from([2.0, 50.0, 150.0, 400.0, 900.0]), min_size=1, max_size=8), st.integers(0, 2**16))
+@minutes
+@given(
+    st.lists(st.sampled_from([2.0, 50.0, 150.0, 400.0, 900.0]), min_size=1, max_size=8), st.integers(0, 2**16)
+)
 def test_no_load_and_no_budget_asks_for_less_accuracy_than_the_floor(rates: list[float], seed: int) -> None:
-    floor = policy(
-        variants={"minAccuracy": 0.94}, power={"budget": "3W", "whenOverBudget": ["cheaperVariant"]}
-    )
-    run = new_run(Settings(floor, TWO), seed=seed)
+    run = new_run(FLOOR, seed=seed)
     for rate in rates:
         run.seconds(20, rate)
     assert asked(run.decisions) == ["slow"]
