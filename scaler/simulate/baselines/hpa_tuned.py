@@ -3,8 +3,8 @@
 Source: the law of `hpa`. What is tuned: the target, 30% to 100% in steps of 1%; the scale-down window, 15 s
 to 300 s; and the scale-up policy, Kubernetes' default or one pod a sync. Least joules among those that keep
 the SLO. With a higher target fewer replicas run, so joules fall and misses rise with it: the highest target
-that keeps the SLO is found by bisection, in steps of 5% for each window, then finer for the best window alone,
-under either policy: at most 20 simulations.
+that keeps the SLO is found by bisection, in steps of 5% for each window, then finer for the best window
+alone, under either policy: at most 20 simulations.
 
 Nothing else that was tried lowered the joules of two traces (azure_llm_conv_2023, wc98_group_1min; A100) by
 1%: windows of 0, 30, 120, 600 and 1800 s, scale-up policies of 10% a sync, 100% a minute, 4 pods or 100% a
