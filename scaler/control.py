@@ -244,13 +244,12 @@ def _forecast(state: ControlState, seen: Signals, settings: Settings) -> tuple[C
 def _learn(state: ControlState, seen: Signals, settings: Settings) -> ControlState:
     version = state.point.version if state.point else 0
     asked = state.point.variant if state.point else ""
-    if asked and any(variant != asked for variant in seen.variants):  # what was measured is of several
-        return replace(state, steady=(seen.at_s, -1, version))
-    if state.point is not None:
+    others = seen.ready - seen.variants.get(asked, 0) if asked and seen.variants else 0
+    if state.point is not None and not others:  # else what was measured is of several variants
         corrections = learn_service(state.corrections, seen, _running(state.point, settings))
         state = replace(state, corrections=corrections)
     spec, watts = settings.policy.spec, seen.power.watts
-    steady = state.steady[1:] == (seen.ready, version) and not seen.starting and not seen.draining
+    steady = state.steady[1:] == (seen.ready, version) and not (seen.starting or seen.draining or others)
     if not steady:
         state = replace(state, steady=(seen.at_s, seen.ready, version))
     over_budget = watts is not None and spec.power.budget_w is not None and watts > spec.power.budget_w
@@ -259,18 +258,27 @@ def _learn(state: ControlState, seen: Signals, settings: Settings) -> ControlSta
     service_alone = Corrections(service=state.corrections.service)
     planner = Planner(settings.tables, service_alone)
     demand = _demand(seen, seen.arrivals_rps, settings)
-    predicted = planner.predict(seen.ready, state.point, demand)
+    point = replace(state.point, variant=_answered_with(seen, state.point, settings))
+    predicted = planner.predict(seen.ready, point, demand)
     start_up = settings.profile.start_up
+    switch = settings.profile.switch
     predicted_w = predicted.watts + seen.starting * start_up.joules / start_up.seconds
+    predicted_w += others * switch.joules / switch.seconds
     corrections = learn_watts(state.corrections, seen, predicted_w, spec.power.budget_w)
     if (
         steady
         and seen.at_s - state.steady[0] >= settings.signal_rules.latency_window_s
         and can_tell(seen, predicted)
     ):
-        tail_s = planner.tail_s(seen.ready, state.point, demand, spec.slo.percentile)
+        tail_s = planner.tail_s(seen.ready, point, demand, spec.slo.percentile)
         corrections = learn_latency(corrections, seen, tail_s, spec.slo.percentile)
     return replace(state, corrections=corrections)
+
+
+def _answered_with(seen: Signals, point: OperatingPoint, settings: Settings) -> str:
+    """The variant of most ready replicas: the point's, but while they load it."""
+    there = {name: count for name, count in seen.variants.items() if name in settings.tables_by_variant}
+    return max(there, key=lambda name: there[name]) if there and point.variant else point.variant
 
 
 def _running(point: OperatingPoint, settings: Settings) -> Running:
@@ -305,7 +313,10 @@ def _plan(
         calm_tps = demand.upper_tps * max(1.0, ahead.calm_rps / max(ahead.upper_rps, 1e-9))
         calm_demand = replace(demand, upper_tps=calm_tps)
     state, chosen = _variant(state, seen, demand, calm_demand, present, current, settings)
-    planner = Planner(settings.tables_by_variant[chosen.running], state.corrections)
+    tables = settings.tables_by_variant[chosen.running]
+    if chosen.loading:
+        tables = _while_loading(tables, seen.ready - seen.variants.get(chosen.asked, 0))
+    planner = Planner(tables, state.corrections)
     costs = planner.costs(demand, present)
     required = costs.best.replicas
     calm = required
@@ -345,10 +356,24 @@ def _variant(
         name: _offer(Planner(one, state.corrections), demand, calm_demand, present)
         for name, one in tables.items()
     }
+    own = state.variants.asked or ""
+    if settings.limits.budget_w is not None and own in tables:
+        loading = Planner(_while_loading(tables[own], seen.ready), state.corrections)
+        if not np.isfinite(loading.costs(demand, present).watts).any():  # no room for what only saves joules
+            offers = {name: replace(offer, calm=False) for name, offer in offers.items()}
     variants, chosen = choose(
         state.variants, offers, seen.variants, current, seen.at_s, settings.switch_rules
     )
     return replace(state, variants=variants), chosen
+
+
+def _while_loading(tables: LeverTables, replicas: int) -> LeverTables:
+    """With the budget that is left while so many replicas load another variant."""
+    limits, switch = tables.limits, tables.profile.switch
+    if limits.budget_w is None:
+        return tables
+    left_w = max(1e-3, limits.budget_w - replicas * switch.joules / switch.seconds)
+    return replace(tables, limits=replace(limits, budget_w=left_w))
 
 
 def _offer(planner: Planner, demand: Demand, calm_demand: Demand | None, present: Present) -> Offer:

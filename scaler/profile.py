@@ -226,9 +226,11 @@ class Profile(_Frozen):
     def switch(self) -> StartUp:
         """What a running replica takes to load and warm another variant while the old one answers.
 
-        Assumed: as much as a start, of which that is the most. It takes less, where nothing else computes.
+        Assumed: as long as a start, of which loading and warming are the most; and its joules but those that
+        the replica draws all the same, idle.
         """
-        return self.start_up.model_copy(update={"basis": "assumed"})
+        more_j = self.start_up.joules - self.variants[0].power.idle_w * self.start_up.seconds
+        return StartUp(basis="assumed", seconds=self.start_up.seconds, joules=max(0.0, more_j))
 
     def clock_steps(self, clock_set: str = "") -> tuple[ClockStep, ...]:
         """Of the set by name, or of the default; empty where the clock can't be moved. Raises KeyError."""

@@ -64,6 +64,7 @@ class Choice:
 
     asked: str
     running: str
+    loading: bool = False  # some replicas load what was asked for
     instead_of: str = ""  # where it was asked for just now
     why: str = ""
 
@@ -89,7 +90,7 @@ def choose(
         state = replace(state, asked=wanted, asked_s=now_s)
     # As long as the old one answers somewhere, the fleet is planned as what needs the most replicas.
     running = max((wanted, *others), key=lambda one: (offers[one].replicas, offers[one].overload))
-    return state, Choice(wanted, running, before if wanted != before else "", why)
+    return state, Choice(wanted, running, bool(others), before if wanted != before else "", why)
 
 
 def _first(offers: Mapping[str, Offer], answering: Mapping[str, int]) -> str:

@@ -145,7 +145,7 @@ def test_every_decision_has_a_reason_and_fits_a_line(
 
 
 def test_another_variant_is_said_with_why_and_until_all_have_it() -> None:
-    asked = replace(CALM, variant=Choice("int8", "fp16", "fp16", "with fp16 no fleet"))
+    asked = replace(CALM, variant=Choice("int8", "fp16", True, "fp16", "with fp16 no fleet"))
     reason = only(asked, ReasonCode.VARIANT)
     assert reason.message == "int8 in the place of fp16: with fp16 no fleet"
     assert reason.values == {"variant": "int8", "was": "fp16"}
