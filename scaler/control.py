@@ -357,7 +357,16 @@ def _variant(
         for name, one in tables.items()
     }
     own = state.variants.asked or ""
-    if settings.limits.budget_w is not None and own in tables:
+    if settings.limits.budget_w is None and own in tables:
+        # What carries as much as the present one would hold whatever that holds.
+        most = {
+            name: Planner(one, state.corrections).most_tps(1, demand.text_tokens)
+            for name, one in tables.items()
+        }
+        offers = {
+            name: replace(offer, calm=offer.calm or most[name] >= most[own]) for name, offer in offers.items()
+        }
+    elif own in tables:
         loading = Planner(_while_loading(tables[own], seen.ready), state.corrections)
         if not np.isfinite(loading.costs(demand, present).watts).any():  # no room for what only saves joules
             offers = {name: replace(offer, calm=False) for name, offer in offers.items()}
