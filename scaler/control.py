@@ -7,8 +7,11 @@ once a tick. `loop` calls both and acts on the decision; a simulation calls the 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+
+import numpy as np
 
 from scaler import forecast as forecasting
 from scaler.bus import FleetView
@@ -16,7 +19,7 @@ from scaler.corrections import Running, can_tell, learn_latency, learn_service, 
 from scaler.decision import Action, Decision, Reason, ReasonCode
 from scaler.explain import Outlook, explain, not_acted_on
 from scaler.forecast import Forecast, ForecastRules, ForecastState
-from scaler.levers import LeverTables, Limits, PlanRules
+from scaler.levers import LeverTables, Limits, PlanRules, allowed_variants, told_name
 from scaler.operating_point import OperatingPoint
 from scaler.plan import Corrections, Demand, FleetCosts, Planner, Present
 from scaler.policy import Policy
@@ -32,6 +35,7 @@ from scaler.stabilise import (
     start_cost_j,
 )
 from scaler.urgency import Urgency, judge
+from scaler.variants import Choice, Offer, SwitchRules, VariantState, choose
 
 _LEAST_TPS = 0.01  # not quite nothing, so that operating points still differ in load over capacity
 _STEADY_SHARE = 0.25  # of the error budget, for the tail at a steady load; the rest for what no one foresaw
@@ -82,6 +86,30 @@ class Settings:
         return LeverTables(self.profile, self.limits, self.plan_rules, self.clock_set)
 
     @cached_property
+    def tables_by_variant(self) -> Mapping[str, LeverTables]:
+        """Of each allowed variant by itself, named as operating points name it. The first is begun with."""
+        names = allowed_variants(self.profile, self.limits)
+        if len(names) == 1:
+            return {told_name(self.profile, names[0]): self.tables}
+        return {
+            name: LeverTables(
+                self.profile, replace(self.limits, variants=(name,)), self.plan_rules, self.clock_set
+            )
+            for name in names
+        }
+
+    @cached_property
+    def switch_rules(self) -> SwitchRules:
+        ladder, switch = self.limits.when_over_budget, self.profile.switch
+        before = ladder.index("cheaperVariant") if "cheaperVariant" in ladder else None
+        return SwitchRules(
+            switch_j=switch.joules,
+            start_j=self.stabilise_rules.start_j,
+            switch_s=switch.seconds,
+            rungs_before=0 if self.limits.budget_w is None else before,
+        )
+
+    @cached_property
     def stabilise_rules(self) -> StabiliseRules:
         return StabiliseRules(start_cost_j(self.profile), self.policy.spec.behavior.scale_down.window_s)
 
@@ -119,6 +147,7 @@ class ControlState:
     point: OperatingPoint | None = None
     missing_since_s: float | None = None
     was_ready: bool = False
+    variants: VariantState = field(default_factory=VariantState)
     steady: tuple[float, int, int] = (-math.inf, 0, 0)  # since when: ready replicas, point's version
 
 
@@ -129,13 +158,15 @@ def start_beside(now_s: float) -> ControlState:
 
 def start_fresh(now_s: float, point: OperatingPoint) -> ControlState:
     """For a fleet that is yet to start, at `point`."""
-    return ControlState(started_s=now_s, found_running=False, point=point)
+    variants = VariantState(asked=point.variant)
+    return ControlState(started_s=now_s, found_running=False, point=point, variants=variants)
 
 
 def first_point(settings: Settings) -> OperatingPoint:
     """What a fleet runs at before its load is known: frugal at next to none, within the SLO at all loads."""
-    planner, replicas = Planner(settings.tables), max(1, settings.limits.min_replicas)
-    tokens = settings.profile.text_tokens
+    replicas, tokens = max(1, settings.limits.min_replicas), settings.profile.text_tokens
+    planners = [Planner(tables) for tables in settings.tables_by_variant.values()]
+    planner = next((one for one in planners if one.most_tps(replicas, tokens) > 0), planners[0])
     return replace(
         planner.at(replicas, Demand(1.0, planner.most_tps(replicas, tokens), tokens)).point, version=1
     )
@@ -162,11 +193,11 @@ def decide(
     state, ahead = _forecast(state, seen, settings)
     state = _learn(state, seen, settings)
     urgency = judge(seen, current, settings.limits, settings.policy.spec.slo.error_budget)
-    planned = _plan(state, seen, ahead, current, urgency, settings)
+    state, planned = _plan(state, seen, ahead, current, urgency, settings)
     state, stable = _stabilise(state, planned, current, settings)
     first_window = _in_first_window(state, seen.at_s, settings)
     best = planned.costs.best
-    outlook = Outlook(seen, ahead, best, urgency, stable, settings.policy, first_window)
+    outlook = Outlook(seen, ahead, best, urgency, stable, settings.policy, first_window, planned.variant)
     bounds = settings.limits
     desired = current if first_window else min(bounds.max_replicas, max(bounds.min_replicas, stable.replicas))
     point = _point(state, seen, desired, planned)
@@ -174,7 +205,8 @@ def decide(
     if retuned:
         state = replace(state, point=point)
     planner, demand, replicas = planned.planner, planned.demand, max(1, desired)
-    p99_s = planner.tail_s(replicas, point, demand, 99.0)
+    running = replace(point, variant=planned.variant.running)
+    p99_s = planner.tail_s(replicas, running, demand, 99.0)
     return state, Decision(
         at_s=seen.at_s,
         action=_action(current, desired, retuned, held=first_window),
@@ -183,7 +215,7 @@ def decide(
         operating_point=state.point,
         forecast_rps=ahead.upper_rps,
         predicted_p99_s=p99_s if math.isfinite(p99_s) else None,
-        predicted_watts=planner.predict(replicas, point, demand, planned.present).watts,
+        predicted_watts=planner.predict(replicas, running, demand, planned.present).watts,
         watts_basis="profile" if seen.power.watts is None else "measured",
         reasons=explain(outlook, current, desired),
     )
@@ -191,6 +223,9 @@ def decide(
 
 @dataclass(frozen=True, slots=True)
 class _Planned:
+    """As the variant that runs: another may have been asked for."""
+
+    variant: Choice
     planner: Planner
     demand: Demand
     present: Present
@@ -208,11 +243,13 @@ def _forecast(state: ControlState, seen: Signals, settings: Settings) -> tuple[C
 
 def _learn(state: ControlState, seen: Signals, settings: Settings) -> ControlState:
     version = state.point.version if state.point else 0
-    if state.point is not None:
+    asked = state.point.variant if state.point else ""
+    others = seen.ready - seen.variants.get(asked, 0) if asked and seen.variants else 0
+    if state.point is not None and not others:  # else what was measured is of several variants
         corrections = learn_service(state.corrections, seen, _running(state.point, settings))
         state = replace(state, corrections=corrections)
     spec, watts = settings.policy.spec, seen.power.watts
-    steady = state.steady[1:] == (seen.ready, version) and not seen.starting and not seen.draining
+    steady = state.steady[1:] == (seen.ready, version) and not (seen.starting or seen.draining or others)
     if not steady:
         state = replace(state, steady=(seen.at_s, seen.ready, version))
     over_budget = watts is not None and spec.power.budget_w is not None and watts > spec.power.budget_w
@@ -221,18 +258,27 @@ def _learn(state: ControlState, seen: Signals, settings: Settings) -> ControlSta
     service_alone = Corrections(service=state.corrections.service)
     planner = Planner(settings.tables, service_alone)
     demand = _demand(seen, seen.arrivals_rps, settings)
-    predicted = planner.predict(seen.ready, state.point, demand)
+    point = replace(state.point, variant=_answered_with(seen, state.point, settings))
+    predicted = planner.predict(seen.ready, point, demand)
     start_up = settings.profile.start_up
+    switch = settings.profile.switch
     predicted_w = predicted.watts + seen.starting * start_up.joules / start_up.seconds
+    predicted_w += others * switch.joules / switch.seconds
     corrections = learn_watts(state.corrections, seen, predicted_w, spec.power.budget_w)
     if (
         steady
         and seen.at_s - state.steady[0] >= settings.signal_rules.latency_window_s
         and can_tell(seen, predicted)
     ):
-        tail_s = planner.tail_s(seen.ready, state.point, demand, spec.slo.percentile)
+        tail_s = planner.tail_s(seen.ready, point, demand, spec.slo.percentile)
         corrections = learn_latency(corrections, seen, tail_s, spec.slo.percentile)
     return replace(state, corrections=corrections)
+
+
+def _answered_with(seen: Signals, point: OperatingPoint, settings: Settings) -> str:
+    """The variant of most ready replicas: the point's, but while they load it."""
+    there = {name: count for name, count in seen.variants.items() if name in settings.tables_by_variant}
+    return max(there, key=lambda name: there[name]) if there and point.variant else point.variant
 
 
 def _running(point: OperatingPoint, settings: Settings) -> Running:
@@ -256,22 +302,28 @@ def _plan(
     current: int,
     urgency: Urgency,
     settings: Settings,
-) -> _Planned:
-    planner = Planner(settings.tables, state.corrections)
+) -> tuple[ControlState, _Planned]:
     present = Present(ready=seen.ready, devices=state.devices)
     demand = _demand(seen, ahead.expected_rps, settings, ahead.upper_rps)
     # Texts that wait beyond a batch of each replica are to be gone within a tick.
     backlog_tps = urgency.backlog_texts / settings.tick_s
     demand = replace(demand, upper_tps=demand.upper_tps + backlog_tps)
+    calm_demand = None
+    if math.isfinite(ahead.calm_rps):
+        calm_tps = demand.upper_tps * max(1.0, ahead.calm_rps / max(ahead.upper_rps, 1e-9))
+        calm_demand = replace(demand, upper_tps=calm_tps)
+    state, chosen = _variant(state, seen, demand, calm_demand, present, current, settings)
+    tables = settings.tables_by_variant[chosen.running]
+    if chosen.loading:
+        tables = _while_loading(tables, seen.ready - seen.variants.get(chosen.asked, 0))
+    planner = Planner(tables, state.corrections)
     costs = planner.costs(demand, present)
     required = costs.best.replicas
     calm = required
-    if required < current and math.isinf(ahead.calm_rps):
-        calm = current
-    elif required < current:
-        calm_tps = demand.upper_tps * max(1.0, ahead.calm_rps / max(ahead.upper_rps, 1e-9))
-        calm = planner.required(replace(demand, upper_tps=calm_tps))
-    kept = planner.at(max(1, current), demand, present, state.point)
+    if required < current:
+        calm = current if calm_demand is None else planner.required(calm_demand)
+    point = None if state.point is None else replace(state.point, variant=chosen.running)
+    kept = planner.at(max(1, current), demand, present, point)
     urgent = min(urgency.at_least, settings.limits.max_replicas)
     if urgent > required and planner.at(urgent, demand, present).within_budget:
         required = urgent
@@ -282,7 +334,68 @@ def _plan(
         required_calm=max(required, calm),
         affordable=None if kept.within_budget else costs.best.replicas,
     )
-    return _Planned(planner, demand, present, costs, needs)
+    return state, _Planned(chosen, planner, demand, present, costs, needs)
+
+
+def _variant(
+    state: ControlState,
+    seen: Signals,
+    demand: Demand,
+    calm_demand: Demand | None,
+    present: Present,
+    current: int,
+    settings: Settings,
+) -> tuple[ControlState, Choice]:
+    """Which variant the fleet is asked for, and which it is planned as. Where there is one, that one."""
+    tables = settings.tables_by_variant
+    if len(tables) == 1 or _in_first_window(state, seen.at_s, settings):
+        there = [one for one in tables if one in seen.variants]
+        name = state.variants.asked if state.variants.asked in tables else (there or list(tables))[0]
+        return state, Choice(name or "", name or "")
+    offers = {
+        name: _offer(Planner(one, state.corrections), demand, calm_demand, present)
+        for name, one in tables.items()
+    }
+    own = state.variants.asked or ""
+    if settings.limits.budget_w is None and own in tables:
+        # What carries as much as the present one would hold whatever that holds.
+        most = {
+            name: Planner(one, state.corrections).most_tps(1, demand.text_tokens)
+            for name, one in tables.items()
+        }
+        offers = {
+            name: replace(offer, calm=offer.calm or most[name] >= most[own]) for name, offer in offers.items()
+        }
+    elif own in tables:
+        loading = Planner(_while_loading(tables[own], seen.ready), state.corrections)
+        if not np.isfinite(loading.costs(demand, present).watts).any():  # no room for what only saves joules
+            offers = {name: replace(offer, calm=False) for name, offer in offers.items()}
+    variants, chosen = choose(
+        state.variants, offers, seen.variants, current, seen.at_s, settings.switch_rules
+    )
+    return replace(state, variants=variants), chosen
+
+
+def _while_loading(tables: LeverTables, replicas: int) -> LeverTables:
+    """With the budget that is left while so many replicas load another variant."""
+    limits, switch = tables.limits, tables.profile.switch
+    if limits.budget_w is None:
+        return tables
+    left_w = max(1e-3, limits.budget_w - replicas * switch.joules / switch.seconds)
+    return replace(tables, limits=replace(limits, budget_w=left_w))
+
+
+def _offer(planner: Planner, demand: Demand, calm_demand: Demand | None, present: Present) -> Offer:
+    costs = planner.costs(demand, present)
+    calm = calm_demand is not None and bool(np.isfinite(planner.costs(calm_demand, present).watts).any())
+    return Offer(
+        watts=float(costs.watts.min()),
+        replicas=costs.best.replicas,
+        calm=calm,
+        overload=max(1.0, costs.best.load / planner.rules.max_load),
+        within_budget=costs.best.within_budget,
+        rungs=len(costs.best.rungs),
+    )
 
 
 def _stabilise(
@@ -299,12 +412,14 @@ def _point(state: ControlState, seen: Signals, desired: int, planned: _Planned) 
     """
     answering = max(1, min(seen.ready, desired))
     planner, demand, present = planned.planner, planned.demand, planned.present
+    before = None if state.point is None else replace(state.point, variant=planned.variant.running)
     if planned.costs.best.rungs:
         chosen = planned.costs.best.point  # over the budget: what the ladder left
     else:
-        chosen = planner.at(answering, demand, present, state.point).point
+        chosen = planner.at(answering, demand, present, before).point
         if desired > answering and not planner.predict(desired, chosen, demand, present).within_budget:
-            chosen = planner.at(desired, demand, present, state.point).point
+            chosen = planner.at(desired, demand, present, before).point
+    chosen = replace(chosen, variant=planned.variant.asked)
     own = state.point.version if state.point else 0
     if (
         state.point is not None

@@ -26,6 +26,7 @@ class ReasonCode(Enum):
     SLO_UNREACHABLE = "slo_unreachable"
     OVER_BUDGET = "over_budget"
     BUDGET_LADDER = "budget_ladder"  # what of whenOverBudget was done
+    VARIANT = "variant"  # another precision variant is asked for, or not all replicas have it yet
     SAVES_JOULES = "saves_joules"  # more replicas at a slower clock draw less
     LEARNING = "learning"  # the traffic is too little known to shrink
     SURPLUS_LASTED = "surplus_lasted"
@@ -78,4 +79,5 @@ class Decision:
 
 def _tuned(point: OperatingPoint) -> str:
     text = f"batch ≤ {point.max_batch_texts}, delay ≤ {point.max_delay_s * 1e3:g} ms"
+    text = f"{text}, {point.variant}" if point.variant else text
     return f"{text}, {point.sm_clock_mhz} MHz" if point.sm_clock_mhz else text

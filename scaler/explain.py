@@ -15,6 +15,7 @@ from scaler.policy import Policy
 from scaler.signals import Signals
 from scaler.stabilise import Stabilised
 from scaler.urgency import Urgency
+from scaler.variants import Choice
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class Outlook:
     stable: Stabilised
     policy: Policy
     first_window: bool
+    variant: Choice
 
 
 def explain(outlook: Outlook, current: int, desired: int) -> tuple[Reason, ...]:
@@ -34,6 +36,7 @@ def explain(outlook: Outlook, current: int, desired: int) -> tuple[Reason, ...]:
         *_first_window(outlook),
         *outlook.urgency.reasons,
         *_limits(outlook),
+        *_variant(outlook),
         _load(outlook),
         *_surplus(outlook, current, desired),
         *_bounds(outlook, current),
@@ -89,6 +92,18 @@ def _limits(outlook: Outlook) -> tuple[Reason, ...]:
         values = {"replicas": best.replicas, "max_replicas": spec.replicas.max, "load": best.load}
         reasons.append(Reason(ReasonCode.SLO_UNREACHABLE, message, values))
     return tuple(reasons)
+
+
+def _variant(outlook: Outlook) -> tuple[Reason, ...]:
+    chosen, seen = outlook.variant, outlook.seen
+    if chosen.instead_of:
+        message = f"{chosen.asked} in the place of {chosen.instead_of}: {chosen.why}"
+        return (Reason(ReasonCode.VARIANT, message, {"variant": chosen.asked, "was": chosen.instead_of}),)
+    others = sum(count for name, count in seen.variants.items() if name != chosen.asked)
+    if outlook.first_window or not chosen.asked or not others:
+        return ()
+    message = f"{others} of {seen.ready} replicas do not answer with {chosen.asked} yet"
+    return (Reason(ReasonCode.VARIANT, message, {"variant": chosen.asked, "others": others}),)
 
 
 def _surplus(outlook: Outlook, current: int, desired: int) -> tuple[Reason, ...]:

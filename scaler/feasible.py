@@ -35,19 +35,17 @@ def _eligible(policy: Policy, profile: Profile, policy_file: str, profile_file: 
     """Allowed, and known to be as accurate as asked."""
     asked = policy.spec.variants
     there = ", ".join(_with_accuracy(variant) for variant in profile.variants)
-    allowed = [one for one in profile.variants if not asked.allow or one.name in asked.allow]
+    allowed = profile.allowed_variants(asked.allow)
     if not allowed:
         raise UsageError(
             f"{policy_file}: spec.variants.allow = {list(asked.allow)}: {profile_file} has {there}"
         )
-    least = asked.min_accuracy
-    if least is None:
-        return allowed
-    enough = [one for one in allowed if one.accuracy is not None and one.accuracy >= least]
+    enough = profile.allowed_variants(asked.allow, asked.min_accuracy)
     if not enough:
         of_allowed = ", ".join(_with_accuracy(variant) for variant in allowed)
         raise UsageError(
-            f"{policy_file}: spec.variants.minAccuracy = {least:g}: {profile_file} allows {of_allowed}"
+            f"{policy_file}: spec.variants.minAccuracy = {asked.min_accuracy:g}: {profile_file} allows"
+            f" {of_allowed}"
         )
     return enough
 

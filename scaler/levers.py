@@ -52,7 +52,6 @@ class PlanRules:
     keep_within: float = 0.02
     reflex: ReflexRule = field(default_factory=ReflexRule)
     reflex_delay_s: float = 0.05  # assumed: from asking for a clock to having it
-    switches_variants: bool = False  # whether a running replica can change its variant
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +218,7 @@ def _levers(source: LeverTables, key: TableKey) -> Iterator[Lever]:
     steps: Sequence[ClockStep] = profile.clock_steps(source.clock_set) if limits.clocks else ()
     clocks: list[ClockStep | None] = list(steps) or [None]
     full = clocks[0]
-    for variant in allowed_variants(profile, limits, source.rules):
+    for variant in allowed_variants(profile, limits):
         raised = _slower(profile.engine(key.text_tokens, variant, full), key.service)
         for clock in clocks:
             engine = _slower(profile.engine(key.text_tokens, variant, clock), key.service)
@@ -230,7 +229,7 @@ def _levers(source: LeverTables, key: TableKey) -> Iterator[Lever]:
                     max_batch_tokens=profile.replica.max_batch_tokens,
                     max_delay_s=delay_s,
                     slo_latency_s=limits.slo_latency_s,
-                    variant=variant if source.rules.switches_variants else "",
+                    variant=told_name(profile, variant),
                     sm_clock_mhz=clock.sm_clock_mhz if clock else 0,
                     reflex_sm_clock_mhz=full.sm_clock_mhz if full else 0,
                 )
@@ -252,15 +251,17 @@ def _unraised_tps(lever: Lever, limits: Limits, rules: PlanRules) -> float:
     return _up_to(rates, backlog_s <= rules.reflex.short_share * limits.slo_latency_s)
 
 
-def allowed_variants(profile: Profile, limits: Limits, rules: PlanRules) -> tuple[str, ...]:
-    """Those that are allowed and accurate enough; the first alone where none can be changed while running."""
-    names = [
-        variant.name
-        for variant in profile.variants
-        if (not limits.variants or variant.name in limits.variants)
-        and (limits.min_accuracy is None or (variant.accuracy or 0.0) >= limits.min_accuracy)
-    ]
-    return tuple(names if rules.switches_variants else names[:1]) or (profile.variants[0].name,)
+def allowed_variants(profile: Profile, limits: Limits) -> tuple[str, ...]:
+    """Those that the policy allows, the one to begin with first. A policy that allows none is refused by
+    `feasible`.
+    """
+    allowed = profile.allowed_variants(limits.variants, limits.min_accuracy) or profile.variants[:1]
+    return tuple(one.name for one in allowed)
+
+
+def told_name(profile: Profile, variant: str) -> str:
+    """As operating points name it: where there is no other, replicas keep what they were started with."""
+    return variant if len(profile.variants) > 1 else ""
 
 
 def _batchings(limits: Limits) -> Iterator[tuple[int, float]]:

@@ -15,6 +15,7 @@ from scaler.bus import FleetBus
 from scaler.control import ControlState, Settings, decide, observe_fleet
 from scaler.decision import Decision
 from scaler.fleet_joules import FleetJoules
+from scaler.operating_point import OperatingPoint
 from scaler.record import FleetMoment, FleetRow, fleet_row
 from scaler.signals import Missing, Signals
 
@@ -78,6 +79,11 @@ class ControlLoop:
     async def run(self, ticker: AsyncIterator[float]) -> None:
         async for now_s in ticker:
             await self._beat(now_s)
+
+    @property
+    def point(self) -> OperatingPoint | None:
+        """What the replicas were told last."""
+        return self._state.point
 
     async def settle(self, now_s: float) -> None:
         """The last row: what the replicas reported when they left counts."""

@@ -17,7 +17,16 @@ import numpy as np
 
 from scaler.ladder import Load, climb, without_reflex
 from scaler.latency import BatchServer, Floats, tail_s
-from scaler.levers import Lever, LeverTable, LeverTables, Limits, PlanRules, TableKey, allowed_variants
+from scaler.levers import (
+    Lever,
+    LeverTable,
+    LeverTables,
+    Limits,
+    PlanRules,
+    TableKey,
+    allowed_variants,
+    told_name,
+)
 from scaler.operating_point import OperatingPoint
 from scaler.profile import Profile
 
@@ -276,7 +285,7 @@ class Planner:
     def _within_budget(self, table: LeverTable, demand: Demand, present: Present) -> Candidate:
         """No size holds the SLO within the budget: what the ladder leaves."""
         limits, rules = self.limits, self.rules
-        default = allowed_variants(self.profile, limits, rules)[0] if rules.switches_variants else ""
+        default = told_name(self.profile, allowed_variants(self.profile, limits)[0])
 
         def fleet_w(sizes: Floats, replica_w: Floats) -> Floats:
             return self._while_starting(self._fleets_w(sizes, replica_w, present), sizes, present)

@@ -6,6 +6,7 @@ Owns the schema, its defaults and ranges, and the list of fields that nothing ac
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -166,6 +167,11 @@ class Policy(_Frozen):
         spec = self.spec.model_copy(update={"replicas": bounds, "telemetry": telemetry})
         return self.model_copy(update={"spec": spec})
 
+    def with_variants(self, names: Sequence[str]) -> Policy:
+        """The same policy with these variants alone."""
+        variants = self.spec.variants.model_copy(update={"allow": tuple(names)})
+        return self.model_copy(update={"spec": self.spec.model_copy(update={"variants": variants})})
+
     def not_acted_on(self) -> tuple[str, ...]:
         """Fields that are set and that nothing acts on in this version, one sentence each."""
         spec = self.spec
@@ -174,13 +180,6 @@ class Policy(_Frozen):
             idle.append(
                 "targetRef: no Kubernetes fleet yet; replicas are local processes or join by themselves"
             )
-        if len(spec.variants.allow) > 1:
-            idle.append(
-                f"variants.allow: a running replica keeps its variant: {spec.variants.allow[0]} if the"
-                " profile has it"
-            )
-        if "cheaperVariant" in spec.power.when_over_budget:
-            idle.append("power.whenOverBudget: cheaperVariant: a running replica keeps its variant")
         if spec.carbon is not None:
             idle.append("carbon: the budget is not shifted; `minwatt backtest --carbon` counts gCO2")
         return tuple(idle)

@@ -7,7 +7,7 @@ Owns the schema of the profile file and what can be read off it. Fitting is `fit
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -208,6 +208,29 @@ class Profile(_Frozen):
         if not name:
             return self.variants[0]
         return {variant.name: variant for variant in self.variants}[name]
+
+    def allowed_variants(
+        self, names: Collection[str] = (), least_accuracy: float | None = None
+    ) -> list[Variant]:
+        """Those of the names (none: all) that are known to be as accurate as asked, in the profile's
+        order.
+        """
+        return [
+            one
+            for one in self.variants
+            if (not names or one.name in names)
+            and (least_accuracy is None or (one.accuracy is not None and one.accuracy >= least_accuracy))
+        ]
+
+    @property
+    def switch(self) -> StartUp:
+        """What a running replica takes to load and warm another variant while the old one answers.
+
+        Assumed: as long as a start, of which loading and warming are the most; and its joules but those that
+        the replica draws all the same, idle.
+        """
+        more_j = self.start_up.joules - self.variants[0].power.idle_w * self.start_up.seconds
+        return StartUp(basis="assumed", seconds=self.start_up.seconds, joules=max(0.0, more_j))
 
     def clock_steps(self, clock_set: str = "") -> tuple[ClockStep, ...]:
         """Of the set by name, or of the default; empty where the clock can't be moved. Raises KeyError."""

@@ -7,7 +7,7 @@ beat.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -64,6 +64,7 @@ class Signals:
     start_up_s: float | None  # the slowest of the ready replicas
     highest_point_version: int
     last_rps: float = 0.0  # arrivals, over just the last interval between reports
+    variants: Mapping[str, int] = field(default_factory=dict)  # ready replicas by what they answer with
     beats_rps: tuple[float, ...] = ()  # the last_rps of each beat since the last tick
     reflex_fraction: float = 0.0  # of the replicas' time: how much of it the reflex was raised
     sm_clock_refused: str = ""  # why a replica's card is not at the clock it was to have
@@ -171,6 +172,7 @@ def _signals(now_s: float, newest: Sequence[Report], happened: Differences, unse
         batches=batches,
         padding_fraction=1 - tokens / padded if padded else None,
         start_up_s=max(start_ups, default=None),
+        variants=Counter(one.variant for one in newest if one.state is ReplicaState.READY and one.variant),
         highest_point_version=max(report.operating_point_version for report in newest),
         reflex_fraction=happened.total("reflex_s_total") / float(happened.seconds.sum()),
         sm_clock_refused=next((r.sm_clock_refused for r in newest if r.sm_clock_refused), ""),

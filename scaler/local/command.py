@@ -36,7 +36,9 @@ class DoorFiles:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaCommand:
-    """`port` is the one all replicas share; `bus` where they join; `point` what they start at."""
+    """`port` is the one all replicas share; `bus` where they join; `point` what they start at, with `variant`
+    where it names none.
+    """
 
     model: Path
     variant: str
@@ -55,7 +57,7 @@ class ReplicaCommand:
         point = self.point
         flags = {
             "--model": self.model,
-            "--variant": self.variant,
+            "--variant": point.variant or self.variant,
             "--provider": self.provider,
             "--engine-threads": self.engine_threads,
             "--host": self.host,

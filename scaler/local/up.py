@@ -9,9 +9,9 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from minwatt.v1.errors import UsageError
@@ -67,10 +67,9 @@ class _ReadyLine:
 
 async def run_up(inputs: Inputs, options: UpOptions, say: Callable[[str], None]) -> None:
     """Until SIGTERM or SIGINT; then the replicas drain. Raises UsageError."""
-    settings = inputs.settings
-    _check_model(settings, options.model)
     for line in inputs.lines:
         say(line)
+    settings = _as_served(inputs.settings, options.model, say)
     async with AsyncExitStack() as stack:
         port = stack.enter_context(SharedPort.reserve(options.host, options.port))
         metrics = Metrics()
@@ -103,7 +102,7 @@ async def _run(
     profile = settings.profile
     command = ReplicaCommand(
         model=options.model,
-        variant=profile.variant().name,
+        variant=profile.allowed_variants(settings.limits.variants)[0].name,
         provider=profile.replica.provider,
         engine_threads=profile.replica.engine_threads,
         host=port.host,
@@ -115,7 +114,12 @@ async def _run(
         gpu_clocks=settings.policy.spec.gpu.clocks == "auto" and profile.replica.provider != "cpu",
         door=options.door,
     )
-    fleet = LocalFleet(command.arguments, _local_rules(settings), clock=clock, say=say)
+
+    def arguments(replica_id: str) -> Sequence[str]:
+        """Of a replica that starts now: at what the others were told last."""
+        return replace(command, point=control.point or point).arguments(replica_id)
+
+    fleet = LocalFleet(arguments, _local_rules(settings), clock=clock, say=say)
     around = Surroundings(bus, fleet, watchers, time.time)
     control = ControlLoop(settings, start_fresh(clock(), point), around, FleetJoules(owns_processes=True))
     stopped = stop_on_signals(fleet.kill)
@@ -149,22 +153,39 @@ def stop_on_signals(at_once: Callable[[], None]) -> asyncio.Event:
     return stopped
 
 
-def _check_model(settings: Settings, path: Path) -> None:
-    """The model is there, is the policy's, and is as accurate as the policy asks."""
+def _as_served(settings: Settings, path: Path, say: Callable[[str], None]) -> Settings:
+    """With those variants alone that the model has, and that it states to be as accurate as the policy asks.
+
+    Raises UsageError where the model is another, or has none of them.
+    """
     model = ModelDirectory.open(path)
     spec, profile = settings.policy.spec, settings.profile
     if model.spec.name != spec.model:
         raise UsageError(
             f"--model = {str(path)!r}: it is {model.spec.name!r}, the policy asks for {spec.model!r}"
         )
-    variant = profile.variant().name
-    model.variant_file(variant)
-    least = spec.variants.min_accuracy
+    wanted = [one.name for one in profile.allowed_variants(spec.variants.allow, spec.variants.min_accuracy)]
+    there = [name for name in wanted if name in model.present_variants()]
+    if not there:
+        model.variant_file(wanted[0])
+    faults = {name: _too_inaccurate(model, name, spec.variants.min_accuracy) for name in there}
+    fine = [name for name, fault in faults.items() if not fault]
+    if not fine:
+        raise UsageError(faults[there[0]])
+    for name in wanted:
+        if name not in fine:
+            say(f"variant {name} is left out: {faults.get(name) or f'{path} does not have it'}")
+    return replace(settings, policy=settings.policy.with_variants(fine))
+
+
+def _too_inaccurate(model: ModelDirectory, variant: str, least: float | None) -> str:
+    """Empty: it is as accurate as asked."""
     if least is None:
-        return
+        return ""
     metrics = model.spec.variants[variant].metrics
     accuracies = {name: value for name, value in metrics.items() if name.endswith("accuracy")}
     low = [f"{name} {value:g}" for name, value in accuracies.items() if value < least]
-    if low or not accuracies:
-        known = ", ".join(low) or "no accuracy is known"
-        raise UsageError(f"spec.variants.minAccuracy = {least:g}: {spec.model} {variant} has {known}")
+    if accuracies and not low:
+        return ""
+    known = ", ".join(low) or "no accuracy is known"
+    return f"spec.variants.minAccuracy = {least:g}: {model.spec.name} {variant} has {known}"

@@ -94,7 +94,7 @@ class BinnedServing:
         served.arrivals += requests
         if not self.ready:
             served.failed += requests
-            return served
+            return served.rest(self._rules.engine.idle_w)
         served.ready_s += self.ready * seconds
         rate_rps = expected / seconds / self.ready
         counted = requests / expected if expected > 0 else 0.0
@@ -108,7 +108,7 @@ class BinnedServing:
                 backlogs = True
         if not backlogs and len(self._cohorts) > 1:
             self._cohorts = [_Cohort(self.ready)]
-        return served
+        return served.rest(self._rules.engine.idle_w)
 
     def finish(self, now_s: float) -> Served:  # noqa: ARG002
         """Its latencies were counted as it came in; what is left is the work."""
@@ -120,7 +120,7 @@ class BinnedServing:
             served.ready_s += cohort.replicas * seconds
         self._cohorts = [_Cohort(self.ready)] if self.ready else []
         self._drains.clear()
-        return served
+        return served.rest(self._rules.engine.idle_w)
 
     def _steady(self, served: Served, span: _Span) -> None:
         if self._table is None:

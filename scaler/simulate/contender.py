@@ -34,6 +34,7 @@ class Seen:
     latency_quantile_s: Callable[[float], float]  # percentile, e.g. 99 -> seconds; 0 if nothing was answered
     watts: float  # of the fleet without parked devices, mean of the span
     data: bool  # False: telemetry is missing
+    variant: str = ""  # that ready replicas answer with; empty: as started
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,13 +73,13 @@ class ExactServing:
         self._absorb_drained(served, from_s)
         if not self.ready:
             served.failed = len(times_s)
-            return served
+            return served.rest(self._rules.engine.idle_w)
         chosen = self._rng.integers(self.ready, size=len(times_s))
         for index, replica in enumerate(self._replicas):
             replica.advance(times_s[chosen == index].tolist(), until_s)
             self._absorb(served, replica)
             served.waiting += replica.waiting
-        return served
+        return served.rest(self._rules.engine.idle_w)
 
     def finish(self, now_s: float) -> Served:
         served = Served()
@@ -88,7 +88,7 @@ class ExactServing:
             replica.advance([], math.inf)
             self._absorb(served, replica)
             served.ready_s += max(0.0, replica.free_s - now_s)
-        return served
+        return served.rest(self._rules.engine.idle_w)
 
     def _absorb_drained(self, served: Served, now_s: float) -> None:
         for drained_s, replica in self._leaving:

@@ -1,13 +1,18 @@
 """Replicas by number: who starts, is ready, drains or is parked, and what that costs.
 
-Pure. Owns start-up, pending, crashes and the watts of devices without a ready replica. What ready replicas do
-with requests is the `Serving`'s matter, of which there are two: `binned` and `exact`. Called by `run`.
+Pure. Owns start-up, pending, crashes, the loading of another variant, and the watts of all these and of
+devices without a ready replica. What ready replicas do with requests is the `Serving`'s matter, of which
+there are two: `binned` and `exact`. Called by `run`.
+
+A fleet told another variant loads it beside the one that answers, within the new bounds at once: for as long
+and for as many joules a replica as the profile's `switch` says. That loading slows the answers is not in it.
 """
 
 from __future__ import annotations
 
 import math
 from bisect import insort
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -53,7 +58,8 @@ class Serving(Protocol):
 class Fleet:
     """All replicas of the world."""
 
-    def __init__(self, world: World, serving: Serving, initial: int) -> None:
+    def __init__(self, world: World, serving: Serving, initial: int, point: OperatingPoint) -> None:
+        """All answer with the point's variant already."""
         self._world = world
         self._serving = serving
         self._starting_s: list[float] = []  # when each will be ready, sorted
@@ -62,6 +68,12 @@ class Fleet:
         self.desired = initial
         self.reversals = 0
         self._direction = 0
+        self.variant = point.variant  # that they answer with
+        self._told = point
+        self._loaded_s = math.inf  # when they answer with the variant that they were told
+        self._loading_j = (
+            0.0  # of replicas that were starting when it was told: they load it once they are up
+        )
         serving.join(initial, 0.0)
 
     @property
@@ -96,6 +108,17 @@ class Fleet:
             if -missing > given_up:
                 self._serving.drain(-missing - given_up, now_s)
 
+    def retune(self, point: OperatingPoint, now_s: float) -> None:
+        """Another variant comes once it is loaded; the rest of the point is in force at once."""
+        if point.variant == self.variant:
+            self._loaded_s = math.inf
+        elif point.variant != self._told.variant:
+            switch = self._world.profile.switch
+            self._loaded_s = now_s + switch.seconds
+            self._loading_j += self.starting * switch.joules
+        self._told = point
+        self._serving.retune(replace(point, variant=self.variant), now_s)
+
     def step(self, from_s: float, until_s: float, requests: float, expected: float) -> Served:
         """Serves the requests that come in that time, in parts between which replicas become ready."""
         served = Served()
@@ -104,13 +127,18 @@ class Fleet:
         at_s = from_s
         while at_s < until_s:
             self._join_ready(at_s)
+            self._take_loaded(at_s)
             part_s = until_s
             if self._starting_s and self._starting_s[0] < until_s - _SAME_S:
                 part_s = self._starting_s[0]
+            if self._loaded_s < part_s - _SAME_S:
+                part_s = self._loaded_s
             share = (part_s - at_s) / (until_s - from_s)
             part = self._serving.serve(at_s, part_s, requests * share, expected * share)
             if self._starting_s or self._most > self.ready:
                 self._rest(at_s, part_s, part)
+            if math.isfinite(self._loaded_s):
+                self._load(part_s - at_s, part)
             if share == 1 and not served.failed:
                 return part
             served.add(part)
@@ -122,6 +150,7 @@ class Fleet:
         """Time without data: what was waiting is answered, and nothing else is counted."""
         served = self._serving.finish(until_s)
         self._join_ready(until_s)
+        self._take_loaded(until_s)
         return served
 
     def _join_ready(self, now_s: float) -> None:
@@ -131,6 +160,17 @@ class Fleet:
         if came:
             del self._starting_s[:came]
             self._serving.join(came, now_s)
+
+    def _take_loaded(self, now_s: float) -> None:
+        if self._loaded_s <= now_s + _SAME_S:
+            self._loaded_s, self.variant = math.inf, self._told.variant
+            self._serving.retune(self._told, now_s)
+
+    def _load(self, seconds: float, served: Served) -> None:
+        """Adds the joules of loading another variant beside the one that answers."""
+        switch = self._world.profile.switch
+        served.startup_j += self.ready * seconds * switch.joules / switch.seconds + self._loading_j
+        self._loading_j = 0.0
 
     def _crash(self, from_s: float, until_s: float, served: Served) -> None:
         """At the beginning of the step. A crashed replica starts again on its device."""

@@ -24,7 +24,6 @@ class Yardstick:
 
     slo_rps: float
     min_replicas: int
-    idle_w: float
 
 
 class Ledger:
@@ -77,7 +76,7 @@ class Ledger:
             refused=refused,
             failed=failed,
             over_slo=total.over,
-            idle_j=self._yardstick.idle_w * max(0.0, total.ready_s - total.busy_s) + total.parked_j,
+            idle_j=max(0.0, total.idle_j) + total.parked_j,
             busy_j=total.busy_j,
             startup_j=total.startup_j,
             p50_ms=1e3 * quantile_s(weights, 50),
@@ -99,7 +98,7 @@ class Ledger:
     def _close_point(self) -> None:
         served, seconds = self._point.served, self._point.seconds
         if seconds > 0:
-            idle_j = self._yardstick.idle_w * max(0.0, served.ready_s - served.busy_s) + served.parked_j
+            idle_j = max(0.0, served.idle_j) + served.parked_j
             joules = idle_j + served.busy_j + served.startup_j
             answered = served.answered > 0
             p99_ms = 1e3 * self._point.latencies.quantile_s(99) if answered else math.nan

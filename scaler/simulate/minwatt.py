@@ -67,7 +67,7 @@ class Minwatt:
         batches = seen.batches > 0
         answered = seen.completions_rps * seen.span_s
         # An engine's own count of its compute leaves the handing over out.
-        compute_s = seen.compute_s_per_batch * profile.variant(point.variant).service_time.saturation
+        compute_s = seen.compute_s_per_batch * profile.variant(seen.variant).service_time.saturation
         latencies = cast(Latencies, _Quantiles(answered, seen)) if answered > 0 else None
         return Signals(
             at_s=seen.now_s,
@@ -93,6 +93,7 @@ class Minwatt:
             start_up_s=profile.start_up.seconds,
             highest_point_version=point.version,
             last_rps=seen.rates_1s[-1] if seen.rates_1s else seen.arrivals_rps,
+            variants={seen.variant: seen.ready} if seen.variant and seen.ready else {},
             beats_rps=seen.rates_1s,
         )
 

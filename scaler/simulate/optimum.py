@@ -16,9 +16,9 @@ joules a late request the slots are apart again, and L(μ) is the least of joule
   takes at least the bound, over long traces hardly more; over a few slots the gap can be large.
 
 What makes the bound lower than any policy could be: no backlog is carried into the next slot, and the levers
-act at once. What could make it too high: levers in between those that are tried; and a fleet that stays
-within a percent of its capacity for some seconds, which `binned` sees in time where the optimum counts it as
-late. Both are small where a slot is long against the SLO.
+act at once; to switch the variant costs it no joules. What could make it too high: levers in between those
+that are tried; and a fleet that stays within a percent of its capacity for some seconds, which `binned` sees
+in time where the optimum counts it as late. Both are small where a slot is long against the SLO.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ class _Problem:
         """Counts what the schedule does, as a simulation would."""
         world, spec = self._world, self._world.policy.spec
         slo_rps = best_rate_at_slo(world, spec.slo.error_budget, self._initial)
-        yardstick = Yardstick(slo_rps, spec.replicas.min, world.engine().idle_w)
+        yardstick = Yardstick(slo_rps, spec.replicas.min)
         ledger = Ledger(yardstick, len(self._gaps), self._slot_s)
         starting, coming, startup_j = self._starting(path)
         devices = np.maximum.accumulate(np.maximum(self._initial, path + coming))

@@ -46,11 +46,10 @@ def play(
     step_s = world.traffic.step_s(contender.period_s)
     wish = contender.start(initial)
     serving = make(world, wish.point)
-    fleet = Fleet(world, serving, initial)
+    fleet = Fleet(world, serving, initial, wish.point)
     fleet.resize(wish.replicas, 0.0)
     looks = math.ceil(contender.period_s / step_s - 1e-9)
-    idle_w = world.engine().idle_w
-    telemetry = Telemetry(step_s, looks + 1, world.telemetry_delay_s, idle_w)
+    telemetry = Telemetry(step_s, looks + 1, world.telemetry_delay_s)
     ledger = Ledger(_yardstick(world, initial), len(counts), step_s)
     losses = np.random.default_rng([world.seed, 5])
     looked = -1  # the step after which it decided last
@@ -73,14 +72,14 @@ def play(
             continue
         lost = world.telemetry_loss > 0 and losses.random() < world.telemetry_loss
         seen = unseen(until_s, fleet) if lost else telemetry.seen(until_s, fleet, steps)
-        wish = _follow(fleet, serving, wish, contender.decide(seen), until_s)
+        wish = _follow(fleet, wish, contender.decide(seen), until_s)
     ledger.rest(serving.finish(len(counts) * step_s))
     return ledger.outcome(contender.name, fleet.reversals)
 
 
-def _follow(fleet: Fleet, serving: Serving, before: Wish, wish: Wish, now_s: float) -> Wish:
+def _follow(fleet: Fleet, before: Wish, wish: Wish, now_s: float) -> Wish:
     if wish.point != before.point:
-        serving.retune(wish.point, now_s)
+        fleet.retune(wish.point, now_s)
     fleet.resize(wish.replicas, now_s)
     return wish
 
@@ -90,5 +89,4 @@ def _yardstick(world: World, initial: int) -> Yardstick:
     return Yardstick(
         slo_rps=best_rate_at_slo(world, spec.slo.error_budget, initial),
         min_replicas=spec.replicas.min,
-        idle_w=world.engine().idle_w,
     )

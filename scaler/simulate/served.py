@@ -24,11 +24,17 @@ class Served:
     ready_s: float = 0.0  # of all ready or draining replicas together
     busy_s: float = 0.0  # of these, computing
     busy_j: float = 0.0
-    startup_j: float = 0.0
+    idle_j: float = 0.0  # of the rest; below 0 where a batch is counted before its time
+    startup_j: float = 0.0  # of starts, and of loading another variant
     parked_j: float = 0.0
     in_flight_s: float = 0.0  # requests × seconds in the fleet
     waiting: float = 0.0  # texts at the end of the span
     latencies: list[tuple[Shape, float]] = field(default_factory=list)  # with the requests that have them
+
+    def rest(self, idle_w: float) -> Served:
+        """With the joules of the time in which nothing was computed."""
+        self.idle_j = idle_w * (self.ready_s - self.busy_s)
+        return self
 
     def add(self, other: Served, weight: float = 1.0) -> None:
         """So much of what came right after; its latencies are left to the caller."""
@@ -42,6 +48,7 @@ class Served:
         self.ready_s += weight * other.ready_s
         self.busy_s += weight * other.busy_s
         self.busy_j += weight * other.busy_j
+        self.idle_j += weight * other.idle_j
         self.startup_j += weight * other.startup_j
         self.parked_j += weight * other.parked_j
         self.in_flight_s += weight * other.in_flight_s

@@ -2,8 +2,9 @@
 
 Owns which levers are tried at which rate, and their joules and late requests, taken from `binned`, which the
 contenders are simulated with: the optimum is of that model. The levers are the planner's (`scaler.levers`:
-max batch × max delay × clock, with the reflex), thinned out, as each takes seconds of steady states to run;
-and slow clocks without the reflex, which no planner risks that does not know what comes. Called by `optimum`.
+max batch × max delay × variant × clock, with the reflex), thinned out, as each takes seconds of steady states
+to run; and slow clocks without the reflex, which no planner risks that does not know what comes. Called by
+`optimum`.
 """
 
 from __future__ import annotations
@@ -114,8 +115,7 @@ def _cost(
     """Watts of one replica, and the share of its requests that are late or refused."""
     requests = rate_rps * replicas * slot_s
     done = served(world, point, replicas, requests, slot_s)
-    idle_j = world.engine().idle_w * max(0.0, done.ready_s - done.busy_s)
-    joules = idle_j + done.busy_j + left_j(world, point, done, requests)
+    joules = max(0.0, done.idle_j) + done.busy_j + left_j(world, point, done, requests)
     late = (done.over + done.refused) / requests if requests > 0 else 0.0
     return joules / (replicas * slot_s), late
 
@@ -135,19 +135,19 @@ class _Option:
 
 
 def _options(levers: LeverTable, slo_latency_s: float) -> list[_Option]:
-    """Of each clock: no batches; the largest, at once and after the longest delay; and the largest of which
-    some fit into the SLO. Their best is within about 1% of the best of all levers (tests/sim compares them).
+    """Of each variant and clock: no batches; the largest, at once and after the longest delay; and the
+    largest of which some fit into the SLO. Their best is within about 1% of the best of all levers (tests/sim
+    compares them).
     """
-    fitting = [
-        lever.fits
-        for lever in levers.levers
-        if _BATCHES_IN_SLO * lever.raised.service_s(lever.fits) <= slo_latency_s
-    ]
+    fitting: dict[str, int] = {}
+    for lever in levers.levers:
+        if _BATCHES_IN_SLO * lever.raised.service_s(lever.fits) <= slo_latency_s:
+            fitting[lever.point.variant] = max(lever.fits, fitting.get(lever.point.variant, 1))
     largest = max(lever.point.max_batch_texts for lever in levers.levers)
     longest_s = max(lever.point.max_delay_s for lever in levers.levers)
-    large = {(largest, 0.0), (max(fitting, default=1), 0.0)}
     options = []
     for lever, formula_w in zip(levers.levers, levers.watts, strict=True):
+        large = {(largest, 0.0), (fitting.get(lever.point.variant, 1), 0.0)}
         batching = (lever.point.max_batch_texts, lever.point.max_delay_s)
         own_tps = lever.engine.capacity_tps(lever.fits)
         if batching in large | {(1, 0.0), (largest, longest_s)}:
@@ -160,15 +160,16 @@ def _options(levers: LeverTable, slo_latency_s: float) -> list[_Option]:
 
 
 def _tried(options: list[_Option], grid_tps: _Floats, rate_rps: float) -> set[int]:
-    """Those that can do the rate, of the clocks that may be the best for it."""
+    """Those that can do the rate, of the variants and clocks that may be the best for it."""
     watts = {
         index: float(np.interp(rate_rps, grid_tps, option.formula_w))
         for index, option in enumerate(options)
         if option.from_tps <= rate_rps < _ROUNDED * option.to_tps
     }
-    by_clock: dict[int, list[int]] = {}
+    by_clock: dict[tuple[str, int], list[int]] = {}
     for index in watts:
-        by_clock.setdefault(options[index].point.sm_clock_mhz, []).append(index)
+        point = options[index].point
+        by_clock.setdefault((point.variant, point.sm_clock_mhz), []).append(index)
     within_w = _CLOCKS_WITHIN * min(watts.values())
     return {
         index

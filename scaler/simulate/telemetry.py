@@ -17,9 +17,8 @@ from scaler.simulate.served import Served
 class Telemetry:
     """`looks_steps`: the steps between two decisions."""
 
-    def __init__(self, step_s: float, looks_steps: int, delay_s: float, idle_w: float) -> None:
+    def __init__(self, step_s: float, looks_steps: int, delay_s: float) -> None:
         self._step_s = step_s
-        self._idle_w = idle_w
         self._late_steps = int(delay_s / step_s)
         self._late_share = delay_s / step_s - self._late_steps
         self._steps: deque[Served] = deque(maxlen=self._late_steps + looks_steps + 1)
@@ -42,7 +41,7 @@ class Telemetry:
         for served, weight in weighted:
             whole.add(served, weight)
             pieces += [(shape, requests * weight) for shape, requests in served.latencies]
-        busy_j = whole.busy_j + self._idle_w * max(0.0, whole.ready_s - whole.busy_s)
+        drawn_j = whole.busy_j + max(0.0, whole.idle_j)
         newest = weighted[0][0]
         return Seen(
             now_s=now_s,
@@ -61,8 +60,9 @@ class Telemetry:
             compute_s_per_batch=whole.busy_s / whole.batches if whole.batches > 0 else 0.0,
             batches=whole.batches,
             latency_quantile_s=lambda percentile: _quantile_s(pieces, percentile),
-            watts=(busy_j + whole.startup_j) / span_s,
+            watts=(drawn_j + whole.startup_j) / span_s,
             data=True,
+            variant=fleet.variant,
         )
 
     def _weighted(self, steps: int) -> list[tuple[Served, float]]:
@@ -112,4 +112,5 @@ def unseen(now_s: float, fleet: Fleet) -> Seen:
         latency_quantile_s=lambda _: 0.0,
         watts=0.0,
         data=False,
+        variant=fleet.variant,
     )

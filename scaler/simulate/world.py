@@ -41,12 +41,22 @@ class World:
         return self.policy.spec.slo.latency_s
 
     @property
+    def first_variant(self) -> str:
+        """What replicas answer with where none is named: the profile's first that the policy allows."""
+        asked = self.policy.spec.variants
+        allowed = self.profile.allowed_variants(asked.allow, asked.min_accuracy)
+        return (allowed[0] if allowed else self.profile.variant()).name
+
+    @property
     def clock_steps(self) -> tuple[ClockStep, ...]:
         """Fastest first; empty where the clock stays as it is."""
         return self.profile.clock_steps(self.clock_set) if self.policy.spec.gpu.clocks == "auto" else ()
 
     def engine(self, sm_clock_mhz: int = 0, variant: str = "") -> Engine:
-        """of a replica at that clock; 0: full. Raises ValueError for a clock that is not in the set."""
+        """of a replica at that clock; 0: full. Of the first variant unless named. Raises ValueError for a
+        clock that is not in the set.
+        """
+        variant = variant or self.first_variant
         steps = {step.sm_clock_mhz: step for step in self.profile.clock_steps(self.clock_set)}
         if sm_clock_mhz and sm_clock_mhz not in steps:
             allowed = ", ".join(map(str, steps)) or "none"

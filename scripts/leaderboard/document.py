@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 from minwatt.commands.backtest_result import OPTIMUM, Row
 from minwatt.commands.backtest_table import MISSED, figure, span
+from scaler.simulate.baselines.contenders import BOUNDED_SHARE
 from scripts.leaderboard.board import Board, Filled
 from scripts.leaderboard.cells import BRIEF, MOVE_CLOCKS, OFF, Fleet
+from scripts.leaderboard.runs import MOST_REPLICAS
 from scripts.leaderboard.verdicts import Verdict
 
 _HEAD = """# Leaderboard
@@ -27,8 +29,8 @@ simulator (`scaler/simulate/`), which calls the planner that `minwatt up` runs. 
   replicas carries. Arrivals inside a bin are Poisson (CV 1) unless a table says otherwise.
 - **Parked watts** are 0 in the main tables: a removed replica's node is released. The last tables have the
   other case.
-- All contenders start from the static fleet. No power budget is set; replicas: 1 to twice the static
-  fleet, which bounds the HPA too: it would go further.
+- All contenders start from the static fleet. No power budget is set; replicas: 1 to {most} × the static
+  fleet, for every contender; for `hpa-bounded` 1 to {bounded:g} ×.
 """
 
 
@@ -36,7 +38,7 @@ def document(
     board: Board, fleets: Sequence[Fleet], found: Sequence[Verdict], plots: Sequence[str], first: str = ""
 ) -> str:
     """The whole document. `plots`: Markdown that shows them; `first`: the part of each trace; empty: all."""
-    parts = [_HEAD.format(missed=MISSED)]
+    parts = [_HEAD.format(missed=MISSED, most=MOST_REPLICAS, bounded=BOUNDED_SHARE)]
     if first:
         parts.append(f"**Not whole traces:** of each, its first {first} (`--first {first}`).\n")
     if board.stale:

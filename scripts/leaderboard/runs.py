@@ -34,22 +34,22 @@ from scaler.simulate.outcome import Outcome
 from scaler.simulate.traffic import Traffic
 from scaler.simulate.world import World
 from scripts.leaderboard.cells import MADE, OFF, STEADY, STEP, Cell, Fleet
+from scripts.leaderboard.imports import files_of
 
 _CURVE_POINTS = 300  # of a plot in the document
-_MOST_REPLICAS = 2  # × the static fleet: room for headroom, and for contenders that overshoot
+MOST_REPLICAS = 6  # × the static fleet: room for contenders that overshoot, as the HPA's law does
 # The peak is a little below what the static fleet carries, so that rounding asks for no replica more.
 _PEAK_SHARE = 0.999
 _MADE_STEPS_S = 1800  # each half of a made trace
-# What a contender's result depends on: minwatt on all of the scaler; the optimum on the simulator and on the
-# levers it is given; the others on the simulator alone.
-_REFLEX = "minwatt/v1/reflex.py"
-_DEVICE = tuple(f"scaler/{name}.py" for name in ("engine", "operating_point", "profile", "policy"))
-_SIMULATOR = ("scaler/simulate", _REFLEX, *_DEVICE)
-_CODE = {
-    MINWATT: ("scaler", _REFLEX),
-    OPTIMUM: (*_SIMULATOR, "scaler/levers.py", "scaler/latency.py"),
+# What plays a contender; its result depends on the code of these and of all that they import. The optimum
+# takes of `control` the limits and rules alone, which are in its digest as values.
+_EVERYONE = ("scaler.simulate.run", "scaler.simulate.baselines.static")
+_PLAYED_BY = {
+    MINWATT: (*_EVERYONE, "scaler.simulate.minwatt"),
+    OPTIMUM: (*_EVERYONE, "scaler.simulate.optimum"),
 }
-_OWN = Path("scaler/simulate/minwatt.py")  # matters to minwatt alone
+_BASELINES = (*_EVERYONE, "scaler.simulate.baselines.contenders")
+_AS_VALUES = {OPTIMUM: ("scaler.control",)}
 
 
 class Kept(BaseModel):
@@ -139,12 +139,7 @@ def digest(cell: Cell, contender: str, place: Place) -> str:
 
 @cache
 def _code_digest(contender: str) -> str:
-    files = set()
-    for name in _CODE.get(contender, _SIMULATOR):
-        path = Path(name)
-        files |= set(path.rglob("*.py")) if path.is_dir() else {path}
-    if contender != MINWATT:
-        files.discard(_OWN)
+    files = files_of(_PLAYED_BY.get(contender, _BASELINES), _AS_VALUES.get(contender, ()))
     whole = hashlib.sha256()
     for file in sorted(files):
         whole.update(file.read_bytes())
@@ -181,7 +176,7 @@ def write_policies(fleet: Fleet, place: Place) -> None:
     for clocks in (OFF, "auto"):
         document = yaml.safe_load(fleet.policy.read_text(encoding="utf-8"))
         spec = document["spec"]
-        spec["replicas"] = {"min": 1, "max": _MOST_REPLICAS * fleet.replicas}
+        spec["replicas"] = {"min": 1, "max": MOST_REPLICAS * fleet.replicas}
         spec["gpu"] = {"clocks": clocks}
         spec.pop("power", None)
         spec.get("telemetry", {}).pop("fallbackReplicas", None)

@@ -13,6 +13,7 @@ from minwatt.resources import resource
 from scripts.leaderboard.board import Board, Filled, load
 from scripts.leaderboard.cells import FLEETS, MADE, OFF, PINNED, Cell, Fleet, cells
 from scripts.leaderboard.document import document
+from scripts.leaderboard.imports import ROOT, files_of
 from scripts.leaderboard.plots import ratios
 from scripts.leaderboard.runs import Place, run_cell, write_policies
 from scripts.leaderboard.verdicts import verdicts
@@ -139,6 +140,28 @@ def test_what_is_kept_is_not_run_again_until_its_inputs_change(place: Place, sma
     assert load([cell], place, stale_too=False).absent == 2
     assert load([cell], place, stale_too=True).stale == 2
     assert len(run_cell(cell, place)) == 2
+
+
+def test_the_code_that_a_result_depends_on_is_what_its_contender_imports() -> None:
+    own = {
+        name: {file.relative_to(ROOT).as_posix() for file in files_of([f"scaler.simulate.{name}"])}
+        for name in ("minwatt", "run", "baselines.contenders")
+    }
+    assert {"scaler/simulate/minwatt.py", "scaler/control.py", "scaler/plan.py"} <= own["minwatt"]
+    assert {"scaler/stabilise.py", "minwatt/v1/reflex.py"} <= own["minwatt"]
+    assert not {"scaler/control.py", "scaler/simulate/minwatt.py"} & (
+        own["run"] | own["baselines.contenders"]
+    )
+    for files in own.values():
+        assert all((ROOT / file).is_file() for file in files)
+        assert not any(file.startswith(("scaler/local/", "minwatt/commands/", "service/")) for file in files)
+        assert not {"scaler/cli.py", "scaler/loop.py", "scaler/embedded_bus.py"} & files
+
+
+def test_what_is_imported_by_one_that_is_left_out_is_left_out_too() -> None:
+    whole, part = (files_of(["scaler.simulate.optimum"], without) for without in ((), ["scaler.control"]))
+    assert {file.stem for file in whole - part} >= {"control", "stabilise", "forecast"}
+    assert {file.stem for file in part} >= {"optimum", "slot_costs", "levers", "latency", "steady"}
 
 
 def test_a_saving_counts_only_where_both_keep_the_slo() -> None:

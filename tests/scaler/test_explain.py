@@ -17,6 +17,7 @@ from scaler.plan import Candidate
 from scaler.signals import FleetPower
 from scaler.stabilise import Stabilised
 from scaler.urgency import Urgency
+from scaler.variants import Choice
 from tests.scaler.made_up import policy, signals
 
 POINT = OperatingPoint(1, 8, 2048, 0.01, 0.1)
@@ -29,6 +30,7 @@ CALM = Outlook(
     stable=Stabilised(2, None, limited=False),
     policy=policy(),
     first_window=False,
+    variant=Choice("", ""),
 )
 
 
@@ -140,3 +142,15 @@ def test_every_decision_has_a_reason_and_fits_a_line(
     decision = Decision(0.0, Action.KEEP, current, desired, POINT, 110.0, 0.05, 4.0, "measured", reasons)
     assert "\n" not in decision.line()
     assert "batch ≤ 8, delay ≤ 10 ms" in decision.line()
+
+
+def test_another_variant_is_said_with_why_and_until_all_have_it() -> None:
+    asked = replace(CALM, variant=Choice("int8", "fp16", True, "fp16", "with fp16 no fleet"))
+    reason = only(asked, ReasonCode.VARIANT)
+    assert reason.message == "int8 in the place of fp16: with fp16 no fleet"
+    assert reason.values == {"variant": "int8", "was": "fp16"}
+    loading = replace(
+        CALM, variant=Choice("int8", "fp16"), seen=replace(CALM.seen, variants={"fp16": 1, "int8": 1})
+    )
+    assert only(loading, ReasonCode.VARIANT).values == {"variant": "int8", "others": 1}
+    assert codes(replace(loading, variant=Choice("", ""))) == [ReasonCode.LOAD]

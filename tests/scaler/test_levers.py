@@ -274,12 +274,9 @@ def test_variants_are_those_allowed_and_accurate_enough(
     allow: tuple[str, ...], least: float | None, names: tuple[str, ...]
 ) -> None:
     limits = replace(LIMITS, variants=allow, min_accuracy=least)
-    switching = PlanRules(switches_variants=True)
-    assert allowed_variants(VARIANTS, limits, switching) == names
-    assert allowed_variants(VARIANTS, limits, PlanRules()) == names[:1]
-    table = made(limits, VARIANTS, switching)
-    assert {lever.point.variant for lever in table.levers} == set(names)
-    assert {lever.point.variant for lever in made(limits, VARIANTS).levers} == {""}
+    assert allowed_variants(VARIANTS, limits) == names
+    assert {lever.point.variant for lever in made(limits, VARIANTS).levers} == set(names)
+    assert {lever.point.variant for lever in made(LIMITS).levers} == {""}, "where there is no other"
 
 
 def test_a_table_is_made_once_for_what_differs_by_noise() -> None:

@@ -212,7 +212,6 @@ def test_each_rung_adds_its_own_and_keeps_what_was_climbed_before(order: tuple[s
     for rungs in range(len(order) + 1):
         one = planner(
             VARIANTS,
-            PlanRules(switches_variants=True),
             budget_w=2.0,
             when_over_budget=order[:rungs],
             max_replicas=3,
@@ -283,10 +282,9 @@ def test_a_slower_clock_is_set_where_it_saves_and_the_slo_allows() -> None:
 
 
 def test_an_accuracy_floor_is_never_traded_for_watts() -> None:
-    switching = PlanRules(switches_variants=True)
     demand = load(150)
-    assert planner(VARIANTS, switching).costs(demand).best.point.variant == "int8"
-    floor = planner(VARIANTS, switching, min_accuracy=0.94, budget_w=2.0, when_over_budget=LADDER)
+    assert planner(VARIANTS).costs(demand).best.point.variant == "int8"
+    floor = planner(VARIANTS, min_accuracy=0.94, budget_w=2.0, when_over_budget=LADDER)
     for tps in (10, 150, 5000):
         assert floor.costs(load(tps)).best.point.variant == "fp16"
 

@@ -8,7 +8,8 @@ import pytest
 
 from minwatt.v1.errors import UsageError
 from scaler.simulate.baselines.contenders import BASELINES, baseline, initial_replicas
-from scaler.simulate.baselines.hpa_tuned import TARGETS, best, tuned_hpa
+from scaler.simulate.baselines.hpa import Hpa
+from scaler.simulate.baselines.hpa_tuned import GENTLE_UP, Tuning, best, tuned_hpa
 from scaler.simulate.baselines.server_settings import as_shipped, slowest_clock, with_slack
 from scaler.simulate.baselines.static import static_replicas
 from scaler.simulate.capacity import rate_at_slo
@@ -92,17 +93,38 @@ def test_tuned_never_costs_more_than_the_default_that_keeps_the_slo() -> None:
     assert tuned.energy_j <= default.energy_j
 
 
+def test_the_search_for_the_best_of_the_tuned_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And finds the least joules of all that it may set, where they fall as the target rises."""
+    bound = {15.0: 83, 60.0: 87, 300.0: 61}
+    runs: list[tuple[int, float]] = []
+
+    def simulated(_: World, hpa: Hpa, initial: int, detail: str) -> Outcome:
+        target, window_s = round(100 * hpa._target), hpa._behavior.down_window_s
+        runs.append((target, window_s))
+        gentle = hpa._behavior.up == GENTLE_UP
+        late = target > bound[window_s] + 2 * gentle
+        return replace(
+            template, idle_j=1000.0 - target, busy_j=0.0, startup_j=0.0, over_slo=1e9 if late else 0
+        )
+
+    template = replace(run("static"), refused=0, failed=0)
+    monkeypatch.setattr("scaler.simulate.baselines.hpa_tuned.simulate", simulated)
+    chosen = tuned_hpa("hpa-tuned", CALM, 20)
+    assert (round(100 * chosen._target), chosen._behavior.down_window_s) == (89, 60.0)
+    assert chosen._behavior.up == GENTLE_UP
+    assert len(runs) <= 20
+
+
 def test_best_of_the_tuned() -> None:
     def came(joules: float, over: float) -> Outcome:
         return replace(template, idle_j=joules, busy_j=0.0, startup_j=0.0, over_slo=over * template.requests)
 
     template = replace(run("static"), refused=0, failed=0)
-    tried = {(0.5, 60.0): came(9.0, 0.0), (0.6, 60.0): came(7.0, 0.0005), (0.7, 60.0): came(5.0, 0.002)}
-    assert best(tried, 0.001) == (0.6, 60.0)
-    assert best(tried, 0.0001) == (0.5, 60.0)
-    assert best({key: one for key, one in tried.items() if key[0] == 0.7}, 0.001) == (0.7, 60.0)
-    assert min(TARGETS) == 0.3
-    assert max(TARGETS) == 0.95
+    five, six, seven = (Tuning(percent, 60.0) for percent in (50, 60, 70))
+    tried = {five: came(9.0, 0.0), six: came(7.0, 0.0005), seven: came(5.0, 0.002)}
+    assert best(tried, 0.001) == six
+    assert best(tried, 0.0001) == five
+    assert best({seven: tried[seven]}, 0.001) == seven
 
 
 def test_holds_where_there_is_no_data() -> None:
