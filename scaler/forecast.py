@@ -7,8 +7,8 @@ errors' memory is `forecast_errors`.
 smoothed ones (Holt 1957; Hyndman & Athanasopoulos, "Forecasting: Principles and Practice", 3rd ed., §8), with
 memories from half a minute to an hour; one with trend; one that moves as the same time of day moved before
 (from the second day on); the record of the last day. Beside each stands the histogram
-of observed / expected, weighted by requests: its upper quantile times the expectation is what all but a share
-`miss` of requests stayed under. Smooth traffic is foreseen best by the last rate with a small factor, traffic
+of observed / expected, weighted by requests: its upper factor times the expectation is what at most a share
+`miss` of requests came beyond. Smooth traffic is foreseen best by the last rate with a small factor, traffic
 of short bursts by its record. The expert with the least quantile loss (Koenker & Bassett 1978) is heard, and
 those that a handful of bursts can't tell from it; of these the highest counts, up to what the record allows.
 

@@ -3,13 +3,18 @@
 Pure. Owns the bins, the forgetting, what is assumed before enough was seen, the upper quantiles and which
 expert is best. Called by `forecast`.
 
-A quantile that all but one request in two thousand stay under needs thousands of ticks before it can be read
+**What comes beyond the forecast** is the part above it alone: a server that is asked for more than it can do
+refuses the excess and answers the rest in time (service.admission). Of traffic at r × the expectation a
+forecast of f × it misses 1 - f / r.
+
+A forecast that all but one request in two thousand stay under needs thousands of ticks before it can be read
 off. Until then traffic that has not been seen yet is counted in, its bursts heavy-tailed: a power law, the
 steeper the shorter the horizon, as a random walk's spread grows with the root of time. To shrink, more of it
 counts than to grow, and the first hour, of which the experts learn little, is little evidence: both ways need
-some, and between them a fleet stays as it is. For a horizon of 50 s the factor is 1.4 to grow and 2.6 to
-shrink after half an hour of quiet, 1 and 1.13 after a day. The record of all that came is no level that
-chance exceeds: to grow, its factor is 1; how far beyond it traffic may come bounds what other experts fear.
+some, and between them a fleet stays as it is. For a horizon of 50 s the factor is 1.01 to grow and 1.9 to
+shrink after half an hour of quiet, 1 and 1.5 after an hour, 1 and 1.03 after six. The record of all that came
+is no level that chance exceeds: to grow, its factor is 1; how far beyond it traffic may come bounds what
+other experts fear.
 """
 
 from __future__ import annotations
@@ -46,16 +51,30 @@ _NEAR_LOSS = 1.25  # of the least: a handful of bursts decides between experts t
 
 @lru_cache(maxsize=1024)
 def _unknown(horizon_s: float, typical: float) -> Floats:
-    """P(observed / expected > lower edge) of traffic that has not been seen: what is rare begins where what
-    is usual ends, as in Weissman's estimate of extreme quantiles (JASA 73, 1978).
+    """Beyond each lower edge, of traffic that has not been seen: what is rare begins where what is usual
+    ends, as in Weissman's estimate of extreme quantiles (JASA 73, 1978): P(r > x) = (x / typical)^-power.
     """
     power = _UNKNOWN_POWER * math.sqrt(_UNKNOWN_HORIZON_S / horizon_s)
-    return np.asarray(np.minimum(1.0, (_LOWER_EDGES / typical) ** -power), dtype=np.float64)
+    edges = _LOWER_EDGES / typical
+    beyond = np.where(
+        edges < 1, 1 - edges * power / (power + 1), np.maximum(edges, 1) ** -power / (power + 1)
+    )
+    return np.asarray(beyond, dtype=np.float64)
 
 
-def _factor(above: Floats, weight: float) -> float:
-    """The upper edge of the last bin that has more than `weight` in or above it; 1 where none has."""
-    bins = int((above > weight).sum())
+def _above(weights: Floats) -> Floats:
+    """Of the weights by bin, what lies in each bin and higher ones."""
+    return np.asarray(weights[..., ::-1].cumsum(axis=-1)[..., ::-1])
+
+
+def _beyond(weights: Floats) -> Floats:
+    """Of the weights by bin, what lies beyond each bin's lower edge."""
+    return _above(weights) - _LOWER_EDGES * _above(weights / _EDGES)
+
+
+def _factor(beyond: Floats, weight: float) -> float:
+    """The upper edge of the last bin beyond whose lower one there is more than `weight`; 1 where none is."""
+    bins = int((beyond > weight).sum())
     return _UPPER_EDGES[bins - 1] if bins else 1.0
 
 
@@ -125,28 +144,27 @@ class ErrorMemory:
 
     def upper_factors(self, allowance: Allowance) -> list[float]:
         """By expert: the factor that all but what is allowed stayed under; of the record 1."""
-        above = self.excess[:RECORD, ::-1].cumsum(axis=1)[:, ::-1]  # weight in this bin and higher ones
-        above = np.maximum(0.0, above - allowance.forgiven_ticks)
-        above += _UNKNOWN_TICKS * _unknown(allowance.horizon_s, 1.0)
-        bins_over = (above > allowance.miss * (self.total + _UNKNOWN_TICKS)).sum(axis=1).tolist()
+        beyond = np.maximum(0.0, _beyond(self.excess[:RECORD]) - allowance.forgiven_ticks)
+        beyond += _UNKNOWN_TICKS * _unknown(allowance.horizon_s, 1.0)
+        bins_over = (beyond > allowance.miss * (self.total + _UNKNOWN_TICKS)).sum(axis=1).tolist()
         return [*(_UPPER_EDGES[bins - 1] if bins else 1.0 for bins in bins_over), 1.0]
 
     def calm_factor(self, expert: int, allowance: Allowance) -> float:
         """The same of an expert that is not the record, were traffic for a while to do what it never did."""
-        above = self.excess[expert, ::-1].cumsum()[::-1]
-        typical = _factor(above, _USUAL * self.learnt)
-        above = np.maximum(0.0, above - allowance.forgiven_ticks)
-        above += _UNKNOWN_TICKS_CALM * _unknown(allowance.horizon_s, typical)
-        return _factor(above, allowance.miss * (self.learnt + _UNKNOWN_TICKS_CALM))
+        typical = _factor(_above(self.excess[expert]), _USUAL * self.learnt)
+        # What has come comes again, and would start a replica anew, however little it is beyond.
+        again = np.maximum(0.0, _above(self.excess[expert]) - allowance.forgiven_ticks)
+        again += _UNKNOWN_TICKS_CALM * _unknown(allowance.horizon_s, typical)
+        return _factor(again, allowance.miss * (self.learnt + _UNKNOWN_TICKS_CALM))
 
     def record_factor(self, record_rps: float, allowance: Allowance) -> float:
         """How far beyond its record traffic may come. Of n ticks the next one breaks the record with a chance
         of one in n, and it weighs as much more than others as the record is above their mean.
         """
         unknown = max(1.0, record_rps / max(self.mean_rps, 1e-9))
-        above = self.excess[RECORD, ::-1].cumsum()[::-1]  # none forgiven: it bounds, it does not ask for more
-        above += unknown * _unknown(allowance.horizon_s, 1.0)
-        return _factor(above, allowance.miss * (self.total + unknown))
+        beyond = _beyond(self.excess[RECORD])  # none forgiven: it bounds, it does not ask for more
+        beyond += unknown * _unknown(allowance.horizon_s, 1.0)
+        return _factor(beyond, allowance.miss * (self.total + unknown))
 
     @property
     def heard(self) -> list[int]:

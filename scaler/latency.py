@@ -6,7 +6,7 @@ tests/scaler/test_latency.py and tests/sim check it against a discrete simulatio
 
 A batch of b texts takes S(b) = α + β·b. Texts arrive at rate λ, with squared coefficient of variation c² of
 the time between them (1: Poisson). A batch starts when the engine is free and it is full (B texts) or its
-oldest text has waited D. The prediction has three closed parts:
+oldest text has waited D, or has to leave to be computed by `due_s`. The prediction has three closed parts:
 
 - mean batch: while one batch computes, m = λ·S(b) texts arrive; the next has those, or one text if none came:
   b = m + e^(-m), at least the 1 + λ·D of an idle engine, at most B. A fixed point.
@@ -24,6 +24,7 @@ up to a load of 0.98; the mean batch is right to 10%, but up to 45% low near cap
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -49,11 +50,18 @@ class BatchServer:
     max_batch_texts: int
     max_delay_s: float
     arrival_c2: float = 1.0  # squared coefficient of variation of the time between arrivals
+    due_s: float = math.inf  # after its arrival: when a text is to be computed, if it waits for company alone
 
     @property
     def capacity_tps(self) -> float:
         """Texts a second with every batch full."""
         return self.engine.capacity_tps(self.max_batch_texts)
+
+    def longest_delay_s(self, arrivals_tps: Floats) -> Floats:
+        """D, or less where what gathers in it would not be computed by `due_s`."""
+        engine = self.engine
+        in_time_s = (self.due_s - engine.service_s(1)) / (1 + arrivals_tps * engine.beta_s_per_text)
+        return np.clip(in_time_s, 0.0, self.max_delay_s)
 
 
 def mean_batch(server: BatchServer, arrivals_tps: Floats) -> Floats:
@@ -65,7 +73,7 @@ def mean_batch(server: BatchServer, arrivals_tps: Floats) -> Floats:
         arrived = rates * (engine.alpha_s + engine.beta_s_per_text * batch)
         alone = np.exp(-arrived)
         batch = batch + (arrived + alone - batch) / (1 - rates * engine.beta_s_per_text * (1 - alone))
-    batch = np.minimum(server.max_batch_texts, np.maximum(batch, 1 + rates * server.max_delay_s))
+    batch = np.minimum(server.max_batch_texts, np.maximum(batch, 1 + rates * server.longest_delay_s(rates)))
     return np.where(arrivals_tps < server.capacity_tps, batch, float(server.max_batch_texts))
 
 
@@ -100,7 +108,7 @@ def _delay_s(server: BatchServer, arrivals_tps: Floats, sigmas: Floats | float) 
     if others == 0:
         return np.zeros_like(arrivals_tps)
     fill_s = (others + sigmas * (server.arrival_c2 * others) ** 0.5) / np.maximum(arrivals_tps, 1e-9)
-    return np.asarray(np.minimum(server.max_delay_s, fill_s))
+    return np.asarray(np.minimum(server.longest_delay_s(arrivals_tps), fill_s))
 
 
 def congestion_wait_s(server: BatchServer, arrivals_tps: Floats, miss: Floats | float) -> Floats:

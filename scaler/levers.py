@@ -32,6 +32,7 @@ _CAP_STEPS = (
 )
 _DELAY_SHARES = (0.0, 0.25, 0.5, 1.0)  # of the longest delay allowed
 _UNRAISED_STEPS = 20  # of a lever's capacity, in the search for the rate that raises the reflex
+_DUE_SHARE = 0.8  # of the SLO: when the server has a text computed that waits for company alone
 _RAISED_SHARE = 0.1  # of the time: below it the watts are those of the set clock
 _SET_CLOCK_LOAD = 0.95  # of the set clock's capacity: above it the reflex begins to raise the clock
 _NORMAL = NormalDist()
@@ -91,8 +92,17 @@ class Lever:
 
     def server(self, slo_latency_s: float) -> BatchServer:
         """At the set clock. A batch leaves before its delay where its slack is used up."""
-        slack_s = slo_latency_s - 2 * self.engine.service_s(self.fits)
-        return BatchServer(self.engine, self.fits, max(0.0, min(self.point.max_delay_s, slack_s)))
+        return BatchServer(self.engine, self.fits, self.point.max_delay_s, due_s=_DUE_SHARE * slo_latency_s)
+
+    def until_raised_s(self, arrivals_tps: float, slo_latency_s: float, rules: PlanRules) -> float:
+        """The longest that a text takes before the reflex has moved the clock.
+
+        It waits for the backlog that raises it, the batch in the engine among it, and for what comes beyond
+        the set clock's capacity meanwhile; then for its own batch.
+        """
+        beyond = max(0.0, arrivals_tps / self.engine.capacity_tps(self.fits) - 1)
+        own_s = self.engine.service_s(self.fits)
+        return rules.reflex.short_share * slo_latency_s + beyond * rules.reflex_delay_s + own_s
 
     def watts(self, arrivals_tps: Floats, slo_latency_s: float) -> Floats:
         """Mean watts of one replica at each rate."""
@@ -192,9 +202,8 @@ def most_within_slo(lever: Lever, limits: Limits, rules: PlanRules, slower: floa
     own = _first_slow(lever.server(limits.slo_latency_s), within_s, limits.miss, rules.max_load)
     raised = BatchServer(lever.raised, lever.fits, 0.0)
     fast = _first_slow(raised, within_s, limits.miss, rules.max_load)
-    own_full_s = lever.engine.service_s(lever.fits)
     # Until the clock has moved, the backlog grows by what comes beyond the set clock's capacity.
-    spare_s = within_s - rules.reflex.short_share * limits.slo_latency_s - 2 * own_full_s
+    spare_s = within_s - lever.until_raised_s(0.0, limits.slo_latency_s, rules)
     if spare_s <= 0:
         return own
     steepest = lever.engine.capacity_tps(lever.fits) * (1 + spare_s / rules.reflex_delay_s)
@@ -247,7 +256,8 @@ def _unraised_tps(lever: Lever, limits: Limits, rules: PlanRules) -> float:
     # Each text that finds so much waiting raises the clock for the hold.
     raising = np.clip(_RAISED_SHARE / (rates * max(rules.reflex.hold_s, 1e-3)), 1e-9, 0.5)
     sigmas = np.array([-_NORMAL.inv_cdf(miss) for miss in raising.tolist()])
-    backlog_s = np.maximum(large_batch_s(server, rates, sigmas), congestion_wait_s(server, rates, raising))
+    # What waits beyond a batch comes to the one in the engine.
+    backlog_s = large_batch_s(server, rates, sigmas) + congestion_wait_s(server, rates, raising)
     return _up_to(rates, backlog_s <= rules.reflex.short_share * limits.slo_latency_s)
 
 

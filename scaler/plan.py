@@ -176,7 +176,7 @@ class Planner:
     def tail_s(self, replicas: int, point: OperatingPoint, demand: Demand, percentile: float) -> float:
         """Latency of the fullest replica at that percentile and the upper rate; infinite when overloaded.
 
-        With the reflex no text waits for longer than it takes to raise it, and then for the full clock.
+        With the reflex none takes longer than until the clock has moved, or than at the full clock.
         """
         table, slo_s = self._table(demand), self.limits.slo_latency_s
         lever = table.levers[_index_of(table, point)]
@@ -184,7 +184,7 @@ class Planner:
         tail = float(tail_s(lever.server(slo_s), rates, miss)[0])
         if lever.engine != lever.raised and point.sm_clock_mhz != point.reflex_sm_clock_mhz:
             raised = float(tail_s(BatchServer(lever.raised, lever.fits, 0.0), rates, miss)[0])
-            tail = min(tail, self.rules.reflex.short_share * slo_s + raised)
+            tail = min(tail, max(raised, lever.until_raised_s(float(rates[0]), slo_s, self.rules)))
         return tail * self.corrections.latency
 
     def _fullest_tps(self, replicas: int, demand: Demand) -> float:

@@ -254,21 +254,25 @@ class Profile(_Frozen):
     def engine(self, text_tokens: float, variant: str = "", clock: ClockStep | None = None) -> Engine:
         """Seconds and joules for texts of that length. The watts above idle are those of the compute alone:
         where handing over takes a part of each batch's time (`saturation`), its watts are less by that part.
+
+        A device that computes draws no less than one that idles: idle watts do not fall with the clock, so
+        a factor fitted to large batches would undercut them in small ones, as if computing were free. There
+        a batch of one draws what idling does.
         """
         line, power = self.variant(variant).service_time, self.variant(variant).power
         time_factor, power_factor = (clock.time_factor, clock.power_factor) if clock else (1.0, 1.0)
         slower = time_factor / line.saturation
-        idle_w = power.idle_w
-
-        def during(busy_w: float) -> float:
-            return idle_w + (busy_w * power_factor - idle_w) * line.saturation
-
+        alpha_s, beta_s = line.alpha_s, line.beta_s_per_token * text_tokens
+        token_w = max(0.0, power.token_w * power_factor - power.idle_w)  # above idle
+        batch_w = power.batch_w * power_factor - power.idle_w
+        if alpha_s * batch_w + beta_s * token_w < 0:
+            batch_w = -token_w * beta_s / alpha_s
         return Engine(
-            alpha_s=slower * line.alpha_s,
-            beta_s_per_text=slower * line.beta_s_per_token * text_tokens,
-            idle_w=idle_w,
-            batch_w=during(power.batch_w),
-            token_w=during(power.token_w),
+            alpha_s=slower * alpha_s,
+            beta_s_per_text=slower * beta_s,
+            idle_w=power.idle_w,
+            batch_w=power.idle_w + batch_w * line.saturation,
+            token_w=power.idle_w + token_w * line.saturation,
         )
 
 

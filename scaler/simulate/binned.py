@@ -19,10 +19,6 @@ from scaler.simulate.served import Served
 from scaler.simulate.steady import SteadyTable, arrival_c2, steady_table
 from scaler.simulate.world import World
 
-# Of a full batch's time: what a text needs at capacity beside the backlog before it. Half of the batch in the
-# engine, and its own.
-_PASSING = 1.5
-
 
 @dataclass(slots=True)
 class _Cohort:
@@ -70,7 +66,7 @@ class BinnedServing:
     def drain(self, replicas: int, now_s: float) -> None:
         """The latest that were ready."""
         for left in self._take(replicas):
-            seconds = left.backlog / self._rules.capacity_rps
+            seconds = left.backlog / self._rules.overload_rps
             if seconds > 0:
                 self._full(self._drained, left.replicas, seconds)
                 self._drained.ready_s += left.replicas * seconds
@@ -115,7 +111,7 @@ class BinnedServing:
         served = self._drained
         self._drained = Served()
         for cohort in self._cohorts:
-            seconds = cohort.backlog / self._rules.capacity_rps
+            seconds = cohort.backlog / self._rules.overload_rps
             self._full(served, cohort.replicas, seconds)
             served.ready_s += cohort.replicas * seconds
         self._cohorts = [_Cohort(self.ready)] if self.ready else []
@@ -123,9 +119,7 @@ class BinnedServing:
         return served.rest(self._rules.engine.idle_w)
 
     def _steady(self, served: Served, span: _Span) -> None:
-        if self._table is None:
-            self._table = steady_table(self._rules, arrival_c2(self._world.arrival_cv, self.ready))
-        table = self._table
+        table = self._steady_table()
         now = table.at(span.rate_rps)
         time_s = span.replicas * span.seconds
         requests = span.requests
@@ -142,24 +136,30 @@ class BinnedServing:
         if now.share > 0:
             served.latencies.append((table.cell(now.upper).latencies, requests * now.share))
 
+    def _steady_table(self) -> SteadyTable:
+        if self._table is None:
+            self._table = steady_table(self._rules, arrival_c2(self._world.arrival_cv, self.ready))
+        return self._table
+
     def _backlog(self, served: Served, cohort: _Cohort, span: _Span) -> None:
         """A backlog that grows to its bound or shrinks to nothing, in up to two parts."""
         rules, before = self._rules, cohort.backlog
-        growth_rps = span.rate_rps - rules.capacity_rps
+        most_texts = rules.overload_backlog_texts
+        growth_rps = span.rate_rps - rules.overload_rps
         after = before + growth_rps * span.seconds
         if after < 0:
             backlog_s = before / -growth_rps
             self._ramp(served, replace(span, seconds=backlog_s), (before, 0.0))
             cohort.backlog = 0.0
             self._steady(served, replace(span, seconds=span.seconds - backlog_s))
-        elif after > rules.queue_texts:
-            growing_s = max(0.0, rules.queue_texts - before) / growth_rps
-            self._ramp(served, replace(span, seconds=growing_s), (before, rules.queue_texts))
+        elif after > most_texts:
+            growing_s = max(0.0, most_texts - before) / growth_rps
+            self._ramp(served, replace(span, seconds=growing_s), (before, most_texts))
             full = replace(span, seconds=span.seconds - growing_s)
             served.refused += full.requests * growth_rps / span.rate_rps
-            bounds = (rules.queue_texts, rules.queue_texts)
-            self._ramp(served, replace(full, rate_rps=rules.capacity_rps), bounds)
-            cohort.backlog = float(rules.queue_texts)
+            bounds = (most_texts, most_texts)
+            self._ramp(served, replace(full, rate_rps=rules.overload_rps), bounds)
+            cohort.backlog = float(most_texts)
         else:
             self._ramp(served, span, (before, after))
             cohort.backlog = after
@@ -168,18 +168,20 @@ class BinnedServing:
     def _ramp(self, served: Served, span: _Span, backlog: tuple[float, float]) -> None:
         """What comes to each replica is answered, after a backlog that moves from one to another."""
         rules, requests = self._rules, span.requests
-        passing_s = _PASSING * rules.fastest.service_s(rules.batch_texts)
-        from_s, to_s = (passing_s + texts / rules.capacity_rps for texts in backlog)
+        passing_s = rules.passing_s
+        from_s, to_s = (passing_s + texts / rules.overload_rps for texts in backlog)
         served.answered += requests
-        served.over += requests * _beyond(rules.slo_latency_s, from_s, to_s)
-        served.in_flight_s += span.replicas * span.seconds * (sum(backlog) / 2 + rules.batch_texts)
+        # What is late by chance near the capacity is late beyond it, too.
+        by_chance = self._steady_table().over_at_most
+        served.over += requests * max(by_chance, _beyond(rules.slo_latency_s, from_s, to_s))
+        served.in_flight_s += span.replicas * span.seconds * (sum(backlog) / 2 + rules.overload_batch_texts)
         served.latencies.append((ramp(from_s, to_s), requests))
         self._full(served, span.replicas, span.seconds)
 
     def _full(self, served: Served, replicas: int, seconds: float) -> None:
         """Full batches, one after another; the time is already counted as ready."""
         rules = self._rules
-        size, engine = rules.batch_texts, rules.fastest
+        size, engine = rules.overload_batch_texts, rules.fastest
         batches = replicas * seconds / engine.service_s(size)
         served.batches += batches
         served.computed += batches * size

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minwatt.v1.reflex import Reflex
-from scaler.simulate.rules import Rules
+from scaler.simulate.rules import FULL_LOAD, OFFERED_OVER_S, SPARE_LOAD, Rules
 
 _NOISE_FACTORS = 1 << 15
 _Floats = NDArray[np.float64]
@@ -66,6 +66,7 @@ class Replica:
         self._head = 0
         self._left_s = now_s  # when the last batch started
         self._riding = 0  # its texts
+        self._offered_s = 0.0  # work that was asked for until then; it fades
         self._sizes: list[int] = []  # of the batches since the last `answered`
         self._ends_s: list[float] = []
 
@@ -91,7 +92,7 @@ class Replica:
         """
         waiting, rules, reflex, totals = self._waiting, self._rules, self._reflex, self.totals
         waiting += arrivals_s
-        most, full, bound = rules.batch_texts, rules.full_texts, rules.queue_texts
+        most, full = rules.batch_texts, rules.full_texts
         short_s, text_s = rules.short_s, rules.backlog_s_per_text
         gather, loose_s = min(full, rules.raising_texts) - 1, rules.loose_s
         head = self._head
@@ -101,10 +102,13 @@ class Replica:
             if now_s >= until_s:
                 break
             here = bisect_right(waiting, now_s, head) - head
-            if here > bound:
-                totals.refused += here - bound
-                del waiting[head + bound : head + here]
-                here = bound
+            if here > rules.overload_texts:
+                bound = self._bound(now_s)
+                if here > bound:
+                    self._offered_s += (here - bound) / self._engine.capacity_tps(most)
+                    totals.refused += here - bound
+                    del waiting[head + bound : head + here]
+                    here = bound
             if reflex.raised:
                 self._rest(oldest_s)
                 self._hear(now_s, here * text_s)
@@ -133,6 +137,8 @@ class Replica:
             backlog_s = expected_s + (here - size) * text_s
             if backlog_s > short_s:
                 self._hear(start_s, backlog_s)
+            faded = math.exp((self._left_s - start_s) / OFFERED_OVER_S)
+            self._offered_s = self._offered_s * faded + size / engine.capacity_tps(most)
             self._left_s = start_s
             totals.batches += 1
             totals.computed += size
@@ -161,6 +167,13 @@ class Replica:
         self._sizes.clear()
         self._ends_s.clear()
         return Answered(arrived_s, ends_s - arrived_s)
+
+    def _bound(self, now_s: float) -> int:
+        """How many may wait: the fewer, the more is asked for."""
+        rules = self._rules
+        load = self._offered_s * math.exp((self._left_s - now_s) / OFFERED_OVER_S) / OFFERED_OVER_S
+        counts = min(1.0, max(0.0, (load - SPARE_LOAD) / (FULL_LOAD - SPARE_LOAD)))
+        return round(rules.queue_texts + counts * (rules.overload_texts - rules.queue_texts))
 
     def _by_slack(self, head: int, here: int, now_s: float, start_s: float) -> tuple[float, int]:
         """When a batch starts whose oldest text has little slack, not after `start_s`, and how many may ride.

@@ -14,6 +14,11 @@ from scaler.operating_point import OperatingPoint
 from scaler.simulate.world import MAX_QUEUE_TEXTS, World
 
 DUE_SHARE = 0.8  # of the SLO: when a text's compute should have ended, as the server plans it
+# The server's admission: how long it remembers what was asked for; from what share of what can be done on its
+# margin counts, and where it does in full.
+OFFERED_OVER_S = 2.0
+SPARE_LOAD, FULL_LOAD = 0.8, 1.0
+_PASSING = 1.5  # batches
 # The server's usual error of its prediction, for noise of standard deviation 1: E|x| of a normal x.
 _MEAN_ERROR = 0.8
 
@@ -23,7 +28,9 @@ class Rules:
     """All texts have the same length, so the server's rule comes down to numbers of texts and times.
 
     A batch leaves an idle engine when `full_texts` wait, when the oldest has waited `delay_s`, or when its
-    slack is used up: `due_s` after its arrival, less `caution` times the predicted compute.
+    slack is used up: `due_s` after its arrival, less `caution` times the predicted compute. A request is
+    refused that would find so many waiting that it could not be answered within `due_s`: `queue_texts`, or
+    `overload_texts` where more is asked for than can be done.
     """
 
     engine: Engine  # at the point's own clock
@@ -38,6 +45,7 @@ class Rules:
     clock_delay_s: float
     noise: float
     queue_texts: int
+    overload_texts: int
     reflex: ReflexRule
 
     @property
@@ -56,6 +64,26 @@ class Rules:
         return self.reflex.short_share * self.slo_latency_s
 
     @property
+    def overload_batch_texts(self) -> int:
+        """Of a batch while more is asked for than can be done."""
+        return min(self.batch_texts, self.overload_texts)
+
+    @property
+    def overload_rps(self) -> float:
+        """What is done then."""
+        return self.fastest.capacity_tps(self.overload_batch_texts)
+
+    @property
+    def passing_s(self) -> float:
+        """What a text needs then beside the backlog: half of the batch in the engine, and its own."""
+        return _PASSING * self.fastest.service_s(self.overload_batch_texts)
+
+    @property
+    def overload_backlog_texts(self) -> float:
+        """So many wait then beside a text's own batch that the last of them is answered by `due_s`."""
+        return min(self.queue_texts, max(0.0, (self.due_s - self.passing_s) * self.overload_rps))
+
+    @property
     def raising_texts(self) -> int:
         """So many waiting before an idle engine raise the reflex, and so leave at once."""
         return math.floor(self.short_s / self.backlog_s_per_text) + 1
@@ -72,20 +100,39 @@ def rules_of(world: World, point: OperatingPoint) -> Rules:
     by_tokens = max(1.0, point.max_batch_tokens / world.profile.text_tokens)
     own_mhz = point.sm_clock_mhz  # 0: the card is left at its full clock, and nothing can be raised
     raised_mhz = max(own_mhz, point.reflex_sm_clock_mhz) if own_mhz else 0
-    engine = world.engine(own_mhz, point.variant)
+    engine, raised = world.engine(own_mhz, point.variant), world.engine(raised_mhz, point.variant)
+    due_s, most = DUE_SHARE * point.slo_latency_s, min(point.max_batch_texts, math.floor(by_tokens))
+    caution = 1 + _MEAN_ERROR * world.service_noise
+    fastest = min(engine, raised, key=lambda one: one.service_s(most))
     return Rules(
         engine=engine,
-        raised=world.engine(raised_mhz, point.variant),
+        raised=raised,
         backlog_s_per_text=engine.alpha_s / min(point.max_batch_texts, by_tokens) + engine.beta_s_per_text,
-        batch_texts=min(point.max_batch_texts, math.floor(by_tokens)),
+        batch_texts=most,
         # Bound by tokens, a batch leaves when one more text has come that does not fit.
         full_texts=point.max_batch_texts if point.max_batch_texts <= by_tokens else math.floor(by_tokens) + 1,
         delay_s=point.max_delay_s,
-        due_s=DUE_SHARE * point.slo_latency_s,
-        caution=1 + _MEAN_ERROR * world.service_noise,
+        due_s=due_s,
+        caution=caution,
         slo_latency_s=point.slo_latency_s,
         clock_delay_s=world.clock_delay_s,
         noise=world.service_noise,
-        queue_texts=MAX_QUEUE_TEXTS,
+        queue_texts=_texts_of(due_s, fastest, most, 1),
+        overload_texts=_overload_texts(due_s / caution, fastest, most),
         reflex=ReflexRule(),
     )
+
+
+def _overload_texts(due_s: float, engine: Engine, most: int) -> int:
+    """How many may wait while more is asked for than can be done.
+
+    The server's margin (service.admission) has learnt then what an answer takes beyond the wait for those
+    before it: the batch in the engine and its own. Of the largest batches two take no longer than `due_s`.
+    """
+    riding = min(float(most), max(1.0, (due_s / 2 - engine.alpha_s) // engine.beta_s_per_text))
+    return _texts_of(due_s - 2 * engine.service_s(riding), engine, most, int(riding))
+
+
+def _texts_of(seconds: float, engine: Engine, most: int, least: int) -> int:
+    """In full batches. One may always wait."""
+    return min(MAX_QUEUE_TEXTS, max(least, math.floor(seconds * engine.capacity_tps(most))))

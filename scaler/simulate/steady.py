@@ -73,7 +73,7 @@ class Cell:
     busy_w: float  # joules of computing, by time
     waiting: float  # texts, mean
     in_flight: float  # texts waiting or in the engine, mean
-    over: float  # share of requests slower than the SLO
+    over: float  # share of requests slower than the SLO, or refused
     latencies: Shape
 
 
@@ -121,6 +121,11 @@ class SteadyTable:
             below = self.over(index - 1) if own > _LITTLE and index > 0 else 0.0
             self._over[index] = max(own, below)
         return self._over[index]
+
+    @property
+    def over_at_most(self) -> float:
+        """The share over the SLO next to the capacity."""
+        return self.over(self.cells - 1)
 
     def at(self, rate_rps: float) -> Now:
         """Linear between cells, the share over the SLO geometric. Above the last cell as in the last; below
@@ -200,7 +205,7 @@ def _run(rules: Rules, c2: float, rate_rps: float) -> Cell:
     least_texts = _least_texts(rules, c2, rate_rps)
     weights = np.zeros(BINS)
     heard_s = latency_s = 0.0
-    texts = over = 0
+    texts = over = refused = 0
     done = False
     while not done:
         arrivals_s = heard_s + np.cumsum(gamma_gaps(_CHUNK_TEXTS, c2, rng)) / rate_rps
@@ -210,12 +215,13 @@ def _run(rules: Rules, c2: float, rate_rps: float) -> Cell:
         weights += counts(answered)
         latency_s += float(answered.sum())
         texts += _CHUNK_TEXTS
-        over += int(np.count_nonzero(answered > rules.slo_latency_s))
+        over += int(np.count_nonzero(answered > rules.slo_latency_s)) + replica.totals.refused - refused
+        refused = replica.totals.refused
         clear = over == 0 and texts >= least_texts and _is_far(weights, rules.slo_latency_s)
         done = replica.totals.batches >= _LEAST_BATCHES and (clear or _is_sure(texts, over))
     totals = replica.totals
     # By what was computed, not by the time it took: so that chance in the arrivals' number drops out.
-    seconds = totals.computed / rate_rps
+    seconds = (totals.computed + totals.refused) / rate_rps
     return Cell(
         rate_rps=rate_rps,
         batches_per_s=totals.batches / seconds,
@@ -223,7 +229,7 @@ def _run(rules: Rules, c2: float, rate_rps: float) -> Cell:
         busy_w=totals.busy_j / seconds,
         waiting=max(0.0, (latency_s - totals.ridden_s) / seconds),
         in_flight=latency_s / seconds,
-        over=(over + totals.refused) / texts,
+        over=over / texts,
         latencies=Shape(weights / weights.sum()),
     )
 

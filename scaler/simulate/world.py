@@ -13,7 +13,7 @@ from scaler.policy import Policy
 from scaler.profile import ClockStep, Profile
 from scaler.simulate.traffic import Traffic
 
-MAX_QUEUE_TEXTS = 1024  # of one replica; the server's default: more are refused
+MAX_QUEUE_TEXTS = 1024  # of one replica; the server's default: more are refused, be the SLO as long as it may
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,7 +97,7 @@ def test_a_step_is_met_in_one_update(rate: float, factor: float, ticks: int) -> 
 def test_a_steep_rise_is_seen_ahead_once_it_is_known_and_a_fall_is_not_believed() -> None:
     ramp = [50 + 30.0 * step for step in range(1, 15)]
     rising = Run().see([50.0] * 30 + ramp)
-    assert rising.last.upper_rps > ramp[-1] + 3 * 30  # where it will be, not where it is
+    assert rising.last.upper_rps > ramp[-1] + 30  # where it will be, not where it is
     falling = Run().see([600.0] * 60 + [600 - 30.0 * step for step in range(1, 7)])
     assert falling.last.upper_rps >= 600 - 6 * 30
 
@@ -108,7 +108,7 @@ def test_young_traffic_lets_no_replica_go() -> None:
     assert first * 5.0 == 12 * 50.0  # horizons
     calm = [one.calm_rps for one in run.ahead[first:]]
     assert calm == sorted(calm, reverse=True), "the longer it is quiet, the less it fears"
-    assert calm[0] > 1.5 * 100
+    assert calm[0] > 1.3 * 100
 
 
 @pytest.mark.parametrize("rate", [30, 1000])
@@ -125,20 +125,20 @@ def test_counting_noise_alone_adds_next_to_nothing(kind: Callable[[], Run], rate
 
 def test_counting_noise_seldom_exceeds_what_a_smaller_fleet_must_stand() -> None:
     run = Run().see(np.random.default_rng(3).poisson(200, 3000))
-    for before, after in zip(run.ahead[200:], run.ahead[203:], strict=False):
-        assert after.upper_rps <= before.calm_rps
+    pairs = list(zip(run.ahead[200:], run.ahead[203:], strict=False))
+    assert sum(after.upper_rps > before.calm_rps for before, after in pairs) <= 1e-3 * len(pairs)
 
 
 @pytest.mark.parametrize(("miss", "spread"), [(0.01, 0.3), (0.01, 0.5), (0.05, 0.3)])
-def test_the_share_of_requests_above_the_forecast_is_about_the_miss(miss: float, spread: float) -> None:
+def test_what_comes_above_the_forecast_is_within_the_miss(miss: float, spread: float) -> None:
     """Of rates that scatter by chance and by far more than counting does."""
     rates = 1e5 * np.exp(spread * np.random.default_rng(7).standard_normal(5000))
     run = Run(miss=miss).see(rates)
     upper = np.array([one.upper_rps for one in run.ahead[:-3]])
     came = rates[3:]
     settled = slice(2000, None)
-    over = came[settled][came[settled] > upper[settled]].sum() / came[settled].sum()
-    assert 0.2 * miss < over < 1.6 * miss
+    over = np.maximum(0.0, came - upper)[settled].sum() / came[settled].sum()
+    assert 0 < over < 1.2 * miss
 
 
 def test_errors_beyond_noise_raise_the_forecast_of_all_that_follows() -> None:

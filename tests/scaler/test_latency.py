@@ -40,6 +40,7 @@ def simulated(server: BatchServer, arrivals_tps: float, texts: int) -> tuple[Flo
         clock_delay_s=0.0,
         noise=0.0,
         queue_texts=int(NEVER),
+        overload_texts=int(NEVER),
         reflex=ReflexRule(short_share=NEVER),
     )
     replica = Replica(rules, repeat(1.0))

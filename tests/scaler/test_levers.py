@@ -222,6 +222,7 @@ def simulated_w(lever: Lever, rate_tps: float, slo_latency_s: float) -> float:
         clock_delay_s=RULES.reflex_delay_s,
         noise=0.0,
         queue_texts=10**6,
+        overload_texts=10**6,
         reflex=ReflexRule(),
     )
     replica = Replica(rules, repeat(1.0))

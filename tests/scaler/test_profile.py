@@ -143,3 +143,27 @@ def test_a_count_within_its_noise_is_no_growing_queue(completed: float, kept_up:
     assert one.sustained is kept_up
     long = one.model_copy(update={"duration_s": 10.0})
     assert long.sustained is (completed == 100)
+
+
+@given(
+    st.floats(1, 512),
+    st.integers(1, 64),
+    st.floats(1, 60),
+    st.floats(0, 2),
+    st.floats(0, 8),
+    st.floats(1, 2),
+    st.floats(0.1, 1),
+)
+def test_at_no_clock_computing_draws_less_than_idling(
+    tokens: float, batch: int, idle_w: float, batch_w: float, token_w: float, slower: float, factor: float
+) -> None:
+    """A factor that was fitted to full batches makes no small one cheaper than to wait."""
+    power = {"idle_w": idle_w, "batch_w": idle_w * (1 + batch_w), "token_w": idle_w * (1 + token_w)}
+    profile = changed(
+        variants=[
+            PROFILE.variants[0].model_dump() | {"power": PROFILE.variants[0].power.model_dump() | power}
+        ]
+    )
+    step = ClockStep(sm_clock_mhz=900, time_factor=slower, power_factor=factor)
+    engine = profile.engine(tokens, clock=step)
+    assert engine.batch_j(batch) >= idle_w * engine.service_s(batch) * (1 - 1e-9)

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from minwatt.v1.reflex import Reflex, ReflexRule
 from scaler.engine import Engine
+from scaler.simulate import rules as simulated
 from scaler.simulate.replica import Replica, gamma_gaps, noise_factors
 from scaler.simulate.rules import Rules, rules_of
+from service import admission
 from service.queue import BatchLimits, BatchQueue
 from service.service_time import ServiceTime
 from service.waiting import WaitingText
@@ -50,6 +52,7 @@ def rules(texts: int, delay_ticks: int, due_ticks: int, token_texts: int, reflex
         clock_delay_s=0.0,
         noise=0.0,
         queue_texts=1_000_000,
+        overload_texts=1_000_000,
         reflex=reflex,
     )
 
@@ -137,7 +140,7 @@ def test_advancing_in_parts_is_advancing_at_once(
 @settings(max_examples=30, deadline=None)
 @given(load=st.floats(0.2, 3.0), bound=st.integers(1, 80), seed=st.integers(0, 99))
 def test_every_request_is_answered_or_refused(load: float, bound: int, seed: int) -> None:
-    own = replace(rules_of(world([1.0]), point()), queue_texts=bound)
+    own = replace(rules_of(world([1.0]), point()), queue_texts=bound, overload_texts=bound)
     arrivals_s = np.cumsum(gamma_gaps(2_000, 1.0, np.random.default_rng(seed))) / (load * own.capacity_rps)
     replica = Replica(own, noise_factors(0.05, seed))
     replica.advance(arrivals_s.tolist(), math.inf)
@@ -194,3 +197,26 @@ def test_a_crash_loses_what_waits_and_what_is_computed() -> None:
     replica.advance([0.0, 0.0001, 0.0002], 0.0003)
     assert replica.lost(0.0003) == (2, 1)
     assert replica.lost(10.0)[1] == 0
+
+
+@settings(max_examples=20, deadline=None)
+@given(load=st.floats(1.05, 3.0), texts=st.sampled_from([1, 8, 64]), seed=st.integers(0, 99))
+def test_an_overloaded_replica_refuses_the_excess_and_answers_the_rest_in_time(
+    load: float, texts: int, seed: int
+) -> None:
+    own = rules_of(world([1.0]), point(texts=texts))
+    assert own.overload_batch_texts == own.batch_texts, "on a fast card full batches are in time"
+    count = 60_000
+    gaps = gamma_gaps(count, 1.0, np.random.default_rng(seed))
+    replica = Replica(own, noise_factors(0.05, seed))
+    replica.advance((np.cumsum(gaps) / (load * own.capacity_rps)).tolist(), math.inf)
+    latency_s = replica.answered().latency_s
+    excess = 1 - 1 / load
+    assert replica.totals.refused / count == pytest.approx(excess, abs=0.02)
+    assert (latency_s > own.slo_latency_s).mean() < 1e-3
+
+
+def test_the_simulated_server_admits_by_the_servers_own_numbers() -> None:
+    assert simulated.DUE_SHARE == admission.TARGET_FRACTION
+    assert simulated.OFFERED_OVER_S == admission.OFFERED_OVER_S
+    assert (simulated.SPARE_LOAD, simulated.FULL_LOAD) == (admission.SPARE_LOAD, admission.FULL_LOAD)

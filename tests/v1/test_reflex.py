@@ -24,8 +24,8 @@ def states(steps: list[tuple[float, float]], rule: ReflexRule = RULE) -> list[tu
 
 def test_it_rises_at_once_and_returns_after_the_hold() -> None:
     reflex = Reflex()
-    assert not reflex.update(0.0, 0.014, SLO_S)
-    assert reflex.update(1.0, 0.016, SLO_S)
+    assert not reflex.update(0.0, 0.019, SLO_S)
+    assert reflex.update(1.0, 0.021, SLO_S)
     assert reflex.back_from_s == 1.5
     assert reflex.update(1.4, 0.0, SLO_S)
     assert not reflex.update(1.5, 0.0, SLO_S)
