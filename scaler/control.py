@@ -248,12 +248,11 @@ def _learn(state: ControlState, seen: Signals, settings: Settings) -> ControlSta
     if state.point is not None and not others:  # else what was measured is of several variants
         corrections = learn_service(state.corrections, seen, _running(state.point, settings))
         state = replace(state, corrections=corrections)
-    spec, watts = settings.policy.spec, seen.power.watts
+    spec = settings.policy.spec
     steady = state.steady[1:] == (seen.ready, version) and not (seen.starting or seen.draining or others)
     if not steady:
         state = replace(state, steady=(seen.at_s, seen.ready, version))
-    over_budget = watts is not None and spec.power.budget_w is not None and watts > spec.power.budget_w
-    if state.point is None or not (steady or over_budget):
+    if state.point is None or not (steady or _over_budget(seen, settings)):
         return state
     service_alone = Corrections(service=state.corrections.service)
     planner = Planner(settings.tables, service_alone)
@@ -262,9 +261,9 @@ def _learn(state: ControlState, seen: Signals, settings: Settings) -> ControlSta
     predicted = planner.predict(seen.ready, point, demand)
     start_up = settings.profile.start_up
     switch = settings.profile.switch
-    predicted_w = predicted.watts + seen.starting * start_up.joules / start_up.seconds
-    predicted_w += others * switch.joules / switch.seconds
-    corrections = learn_watts(state.corrections, seen, predicted_w, spec.power.budget_w)
+    besides_w = seen.starting * start_up.joules / start_up.seconds
+    besides_w += others * switch.joules / switch.seconds
+    corrections = learn_watts(state.corrections, seen, predicted.watts, spec.power.budget_w, besides_w)
     if (
         steady
         and seen.at_s - state.steady[0] >= settings.signal_rules.latency_window_s
@@ -273,6 +272,11 @@ def _learn(state: ControlState, seen: Signals, settings: Settings) -> ControlSta
         tail_s = planner.tail_s(seen.ready, point, demand, spec.slo.percentile)
         corrections = learn_latency(corrections, seen, tail_s, spec.slo.percentile)
     return replace(state, corrections=corrections)
+
+
+def _over_budget(seen: Signals, settings: Settings) -> bool:
+    watts, budget_w = seen.power.watts, settings.limits.budget_w
+    return watts is not None and budget_w is not None and watts > budget_w
 
 
 def _answered_with(seen: Signals, point: OperatingPoint, settings: Settings) -> str:
@@ -308,6 +312,9 @@ def _plan(
     # Texts that wait beyond a batch of each replica are to be gone within a tick.
     backlog_tps = urgency.backlog_texts / settings.tick_s
     demand = replace(demand, upper_tps=demand.upper_tps + backlog_tps)
+    if _over_budget(seen, settings):  # what came is counted on to go on, though the forecast lags
+        now_tps = _demand(seen, seen.arrivals_rps, settings).upper_tps
+        demand = replace(demand, upper_tps=max(demand.upper_tps, now_tps))
     calm_demand = None
     if math.isfinite(ahead.calm_rps):
         calm_tps = demand.upper_tps * max(1.0, ahead.calm_rps / max(ahead.upper_rps, 1e-9))
