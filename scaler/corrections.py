@@ -1,7 +1,7 @@
 """Measured over predicted: service time, then latency and watts while the fleet is steady.
 
 Pure. A profile is of another hour and of an unshared machine; its errors last, so they are learnt slowly,
-and are bounded, so that one odd minute never bends the plan far. Called by `control` once a tick.
+and are bounded, so that one odd minute never bends the plan far. Called by `learning` once a tick.
 """
 
 from __future__ import annotations

@@ -11,9 +11,11 @@ import pytest
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
-from scaler.control import Settings, decide, first_point, start_fresh
+from scaler.control import decide, first_point
+from scaler.control_state import start_fresh
 from scaler.decision import Action, Decision, ReasonCode
 from scaler.profile import StartUp
+from scaler.settings import Settings
 from scaler.signals import Missing
 from tests.scaler.fleet_model import Run, new_run
 from tests.scaler.made_up import card, policy, profile, signals
