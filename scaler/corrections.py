@@ -1,7 +1,7 @@
 """Measured over predicted: service time, then latency and watts while the fleet is steady.
 
 Pure. A profile is of another hour and of an unshared machine; its errors last, so they are learnt slowly,
-and are bounded, so that one odd minute never bends the plan far. Called by `control` once a tick.
+and are bounded, so that one odd minute never bends the plan far. Called by `learning` once a tick.
 """
 
 from __future__ import annotations
@@ -66,13 +66,16 @@ def learn_latency(
 
 
 def learn_watts(
-    before: Corrections, seen: Signals, predicted_w: float, budget_w: float | None
+    before: Corrections, seen: Signals, predicted_w: float, budget_w: float | None, besides_w: float = 0.0
 ) -> Corrections:
-    """Unknown watts leave the profile's as they are. Watts over the budget are believed at once."""
+    """Unknown watts leave the profile's as they are. Watts over the budget are believed at once.
+
+    `besides_w`, what starting and loading takes, is planned with as it is: the error is of those that answer.
+    """
     watts = seen.power.watts
     if watts is None or predicted_w <= 0:
         return replace(before, watts=1.0)
-    ratio = _bounded(watts / predicted_w, _WATTS_BOUNDS)
+    ratio = _bounded((watts - besides_w) / predicted_w, _WATTS_BOUNDS)
     if budget_w is not None and watts > budget_w:
         return replace(before, watts=max(before.watts, ratio))
     return replace(before, watts=_towards(before.watts, ratio))

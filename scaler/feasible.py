@@ -11,10 +11,10 @@ from dataclasses import replace
 
 from minwatt.v1.errors import UsageError
 from minwatt.v1.quantities import format_duration, format_power
-from scaler.control import Settings
 from scaler.levers import LeverTables, TableKey
 from scaler.policy import Policy
 from scaler.profile import Profile, Variant
+from scaler.settings import Settings
 
 
 def check_feasible(policy: Policy, profile: Profile, policy_file: str, profile_file: str) -> None:

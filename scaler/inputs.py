@@ -7,11 +7,11 @@ from pathlib import Path
 
 from minwatt.resources import default_policy, default_profile
 from minwatt.v1.errors import UsageError
-from scaler.control import Settings
 from scaler.feasible import check_feasible
 from scaler.levers import PlanRules
 from scaler.policy import Policy, load_policy
 from scaler.profile import Profile, load_profile
+from scaler.settings import Settings
 
 # A connection stays with the replica that accepted it until it is opened anew: of replicas that share a port
 # one is always fuller than the others.

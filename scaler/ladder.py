@@ -15,7 +15,8 @@ import numpy as np
 from scaler.latency import Floats
 from scaler.levers import Lever, Limits
 
-FleetWatts = Callable[[Floats, Floats], Floats]  # of sizes and of one replica's watts, both [n]
+ReplicaWatts = Callable[[Floats], Floats]  # of one replica, by how many answer
+FleetWatts = Callable[[Floats, ReplicaWatts], Floats]  # of fleets, by their sizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +84,16 @@ def _most_within(lever: Lever, limits: Limits, load: Load, fleet_w: FleetWatts) 
     pinned, fewest = without_reflex(lever), max(1, limits.min_replicas)
     full_tps = load.max_load * pinned.capacity_tps
     needed = min(limits.max_replicas, max(fewest, math.ceil(load.upper_tps / full_tps)))
-    share_tps = min(load.upper_tps / needed, full_tps)
-    draws_tps = share_tps if share_tps < full_tps else pinned.capacity_tps  # overloaded, it never rests
-    rated_tps = np.array([draws_tps, pinned.capacity_tps])
-    share_w, full_w = pinned.watts(rated_tps, limits.slo_latency_s)
     sizes = np.arange(fewest, needed + 1, dtype=np.float64)
-    rates = np.where(sizes < needed, full_tps, share_tps)
-    watts = fleet_w(sizes, np.where(sizes < needed, full_w, share_w))
+    rates = np.minimum(load.upper_tps / sizes, full_tps)
+
+    def replica_w(answering: Floats) -> Floats:
+        shares_tps = load.upper_tps / answering
+        draws_tps = np.where(shares_tps < full_tps, shares_tps, pinned.capacity_tps)  # overloaded: no rest
+        rated_tps, of_each = np.unique(draws_tps, return_inverse=True)
+        return np.asarray(pinned.watts(rated_tps, limits.slo_latency_s)[of_each])
+
+    watts = fleet_w(sizes, replica_w)
     affordable = np.flatnonzero(watts <= (math.inf if limits.budget_w is None else limits.budget_w))
     best = int(affordable[-1]) if affordable.size else 0
     carried_tps = float(sizes[best] * rates[best])

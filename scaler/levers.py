@@ -140,6 +140,13 @@ class LeverTable:
     def top_capacity_tps(self) -> float:
         return max(lever.capacity_tps for lever in self.levers)
 
+    @property
+    def strongest(self) -> int:
+        """Which carries most at the full clock, with the least delay."""
+        full = [k for k, one in enumerate(self.levers) if one.engine == one.raised]
+        strength = [(one.capacity_tps, -one.point.max_delay_s) for one in self.levers]
+        return max(full or range(len(strength)), key=lambda k: strength[k])
+
 
 @dataclass(frozen=True, slots=True)
 class TableKey:

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from scaler.bus import FleetBus
-from scaler.control import ControlState, Settings, decide, observe_fleet
+from scaler.control import decide, observe_fleet
+from scaler.control_state import ControlState
 from scaler.decision import Decision
 from scaler.fleet_joules import FleetJoules
 from scaler.operating_point import OperatingPoint
 from scaler.record import FleetMoment, FleetRow, fleet_row
+from scaler.settings import Settings
 from scaler.signals import Missing, Signals
 
 _EARLY_S = 0.02  # a timer may wake this much before its time: the tick is of this beat all the same

@@ -14,8 +14,9 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from scaler.ladder import Load, climb, without_reflex
+from scaler.ladder import Load, ReplicaWatts, climb, without_reflex
 from scaler.latency import BatchServer, Floats, tail_s
 from scaler.levers import (
     Lever,
@@ -160,15 +161,18 @@ class Planner:
             lever, cap_tps = without_reflex(lever), 0.0  # over the budget: the SLO is given up
             rated_w = lever.watts(rates, self.limits.slo_latency_s)
         fullest_tps = self._fullest_tps(replicas, demand)
-        shares = np.array([demand.expected_tps, demand.upper_tps]) / replicas
-        size = np.array([float(replicas)])
-        watts, upper_w = self._fleets_w(size, np.interp(shares, rates, rated_w), present).tolist()
-        budget_w = self.limits.budget_w
+        size, budget_w = np.array([float(replicas)]), self.limits.budget_w
+
+        def replica_w(answering: Floats) -> Floats:
+            return np.asarray(np.interp(demand.upper_tps / answering, rates, rated_w))
+
+        upper_w = float(self._most_w(size, replica_w, present)[0])
+        expected_w = np.interp(demand.expected_tps / size, rates, rated_w)
         return Candidate(
             replicas=replicas,
             point=point,
             load=fullest_tps / lever.capacity_tps,
-            watts=watts,
+            watts=float(self._fleets_w(size, expected_w, present)[0]),
             holds_slo=bool(fullest_tps <= cap_tps),
             within_budget=budget_w is None or upper_w <= budget_w,
         )
@@ -194,31 +198,43 @@ class Planner:
         learnt = self.corrections
         return self.tables.at(TableKey(demand.text_tokens, learnt.service, learnt.latency))
 
-    def _fleets_w(self, sizes: Floats, replica_w: Floats, present: Present) -> Floats:
-        """Of fleets that all answer, by their sizes and the watts of one of their replicas."""
+    def _fleets_w(
+        self, sizes: Floats, replica_w: Floats, present: Present, answering: Floats | None = None
+    ) -> Floats:
+        """By size, and the watts of one that answers: all do, but for where fewer are given."""
         parked_w = np.maximum(0.0, present.devices - sizes) * self.profile.variants[0].power.parked_w
-        return np.asarray((sizes * replica_w + parked_w) * self.corrections.watts)
+        answering = sizes if answering is None else answering
+        return np.asarray((answering * replica_w + parked_w) * self.corrections.watts)
+
+    def _most_w(self, sizes: Floats, replica_w: ReplicaWatts, present: Present) -> Floats:
+        """The most watts until all answer: while some start, the others carry their load, too."""
+        watts = self._fleets_w(sizes, replica_w(sizes), present)
+        if not present.ready or present.ready >= sizes[-1]:
+            return watts
+        start_up = self.profile.start_up
+        answering = np.minimum(sizes, present.ready)
+        starting_w = start_up.joules / start_up.seconds * (sizes - answering)
+        return np.maximum(watts, self._fleets_w(sizes, replica_w(answering), present, answering) + starting_w)
 
     def _watts_by_size(
         self, table: LeverTable, demand: Demand, present: Present, sizes: Floats
     ) -> tuple[Floats, Floats]:
         """By size: watts at the expected rate, infinite where the SLO is missed; and at the upper rate."""
-        uneven = np.where(sizes > 1, self.rules.imbalance, 1.0)
-        enough = np.searchsorted(-table.cap_tps, -demand.upper_tps / sizes * uneven, side="right")
-        expected_w, upper_w = (
-            self._fleets_w(sizes, _interpolate(table, enough, tps / sizes), present)
-            for tps in (demand.expected_tps, demand.upper_tps)
-        )
-        return expected_w, self._while_starting(upper_w, sizes, present)
 
-    def _while_starting(self, watts: Floats, sizes: Floats, present: Present) -> Floats:
-        """The most watts until all answer: while some start, the others answer alone."""
-        if not present.ready:
-            return watts
-        start_up = self.profile.start_up
-        answering = np.minimum(sizes, present.ready)
-        starting_w = start_up.joules / start_up.seconds * (sizes - answering)
-        return np.maximum(watts, watts * answering / sizes + starting_w)
+        def enough(counts: Floats) -> NDArray[np.intp]:
+            fullest_tps = demand.upper_tps / counts * np.where(counts > 1, self.rules.imbalance, 1.0)
+            return np.searchsorted(-table.cap_tps, -fullest_tps, side="right")
+
+        def replica_w(answering: Floats) -> Floats:
+            shares_tps, holding = demand.upper_tps / answering, enough(answering)
+            watts = _interpolate(table, holding, shares_tps)
+            if holding.all():
+                return watts
+            overloaded_w = np.interp(shares_tps, table.grid_tps, table.watts[table.strongest])
+            return np.where(holding > 0, watts, overloaded_w)
+
+        expected_w = _interpolate(table, enough(sizes), demand.expected_tps / sizes)
+        return self._fleets_w(sizes, expected_w, present), self._most_w(sizes, replica_w, present)
 
     def _lever(
         self,
@@ -268,7 +284,7 @@ class Planner:
         fastest = [lever for lever in table.levers if lever.engine == lever.raised] or list(table.levers)
         carrying = [one for one in fastest if fullest_tps <= self.rules.max_load * one.capacity_tps]
         if not carrying:
-            return max(fastest, key=lambda one: (one.capacity_tps, -one.point.max_delay_s))
+            return table.levers[table.strongest]
         slo_s, miss, rates = self.limits.slo_latency_s, self.limits.miss, np.array([fullest_tps])
         return min(carrying, key=lambda one: float(tail_s(one.server(slo_s), rates, miss)[0]))
 
@@ -287,8 +303,8 @@ class Planner:
         limits, rules = self.limits, self.rules
         default = told_name(self.profile, allowed_variants(self.profile, limits)[0])
 
-        def fleet_w(sizes: Floats, replica_w: Floats) -> Floats:
-            return self._while_starting(self._fleets_w(sizes, replica_w, present), sizes, present)
+        def fleet_w(sizes: Floats, replica_w: ReplicaWatts) -> Floats:
+            return self._most_w(sizes, replica_w, present)
 
         load = Load(demand.upper_tps, rules.max_load)
         choice = climb(table.levers, default, limits, load, fleet_w)

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaler.control import start_beside
+from scaler.control_state import start_beside
 from scaler.embedded_bus import EmbeddedBus
 from scaler.fleet_joules import FleetJoules
 from scaler.inputs import Inputs

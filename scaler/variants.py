@@ -5,8 +5,8 @@ Pure. A metrical task system: each variant costs its fleet's watts, a switch cos
 (Borodin, Linial, Saks: "An optimal online algorithm for metrical task systems", JACM 1992) keeps of each
 variant the fewest joules of a past that ends with it; the present one is left once it does no better than
 the other and the switch to it. With two variants the joules spent are at most three times those of an optimum
-that knows the future, and at a constant load there is at most one switch. Called by `control` once a tick,
-with what `plan` found of each variant by itself: none is asked for that the policy does not allow.
+that knows the future, and at a constant load there is at most one switch. Called by `variant_offers` once a
+tick, with what `plan` found of each variant by itself: none is asked for that the policy does not allow.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ from rich.table import Table
 from minwatt.commands.plan_result import FleetPlan, Plan, Source, plan_for
 from minwatt.v1.errors import UsageError
 from minwatt.v1.quantities import format_power
-from scaler.control import Settings
 from scaler.inputs import check_clock_set, read_pair
+from scaler.settings import Settings
 
 _WIDEST = 200  # characters that a table may take
 _HEADS = (

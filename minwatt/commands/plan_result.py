@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from scaler.control import Settings
 from scaler.inputs import bases
 from scaler.latency import mean_batch
 from scaler.levers import Lever, LeverTable, LeverTables, TableKey
 from scaler.operating_point import OperatingPoint
 from scaler.plan import Candidate, Demand, Planner
 from scaler.pools import Pool, PoolPlan, Traffic, plan_pools
+from scaler.settings import Settings
 
 _NEAR = 3  # fleet sizes beside the chosen one
 

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from minwatt.v1.errors import UsageError
 from minwatt.v1.model_dir import ModelDirectory
-from scaler.control import Settings, first_point, start_fresh
+from scaler.control import first_point
+from scaler.control_state import start_fresh
 from scaler.decision import Decision
 from scaler.embedded_bus import EmbeddedBus
 from scaler.fleet_joules import FleetJoules
@@ -27,6 +28,7 @@ from scaler.local.processes import LocalFleet, LocalRules
 from scaler.loop import ControlLoop, Surroundings, Watcher, beats
 from scaler.metrics import Metrics
 from scaler.record import FleetRow, Record
+from scaler.settings import Settings
 from scaler.terminal import Terminal
 
 _DRAIN_GRACE_S = 10.0

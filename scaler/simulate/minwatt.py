@@ -9,12 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import cast
 
-from scaler.control import ControlState, Settings, decide, first_point, start_fresh
+from scaler.control import decide, first_point
+from scaler.control_state import ControlState, start_fresh
 from scaler.decision import Decision
 from scaler.latency_sketch import Latencies
 from scaler.levers import PlanRules
 from scaler.operating_point import OperatingPoint
 from scaler.profile import Profile
+from scaler.settings import Settings
 from scaler.signals import FleetPower, Missing, Signals
 from scaler.simulate.contender import Seen, Wish
 from scaler.simulate.world import World

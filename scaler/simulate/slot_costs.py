@@ -15,9 +15,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from scaler.control import Settings
 from scaler.levers import LeverTable, TableKey
 from scaler.operating_point import OperatingPoint
+from scaler.settings import Settings
 from scaler.simulate.binned import BinnedServing
 from scaler.simulate.rules import rules_of
 from scaler.simulate.served import Served

@@ -25,8 +25,8 @@ from pydantic import BaseModel, ConfigDict
 from minwatt.commands.backtest_result import MINWATT, OPTIMUM, Backtest
 from minwatt.commands.backtest_run import Options, Prepared, play, prepare, result_of
 from minwatt.commands.pooled import mean_of_each
-from scaler.control import Settings
 from scaler.inputs import read_pair
+from scaler.settings import Settings
 from scaler.simulate.baselines.contenders import initial_replicas
 from scaler.simulate.baselines.server_settings import as_shipped
 from scaler.simulate.capacity import rate_at_slo
@@ -42,14 +42,14 @@ MOST_REPLICAS = 6  # × the static fleet: room for contenders that overshoot, as
 _PEAK_SHARE = 0.999
 _MADE_STEPS_S = 1800  # each half of a made trace
 # What plays a contender; its result depends on the code of these and of all that they import. The optimum
-# takes of `control` the limits and rules alone, which are in its digest as values.
+# takes of `settings` the limits and rules alone, which are in its digest as values.
 _EVERYONE = ("scaler.simulate.run", "scaler.simulate.baselines.static")
 _PLAYED_BY = {
     MINWATT: (*_EVERYONE, "scaler.simulate.minwatt"),
     OPTIMUM: (*_EVERYONE, "scaler.simulate.optimum"),
 }
 _BASELINES = (*_EVERYONE, "scaler.simulate.baselines.contenders")
-_AS_VALUES = {OPTIMUM: ("scaler.control",)}
+_AS_VALUES = {OPTIMUM: ("scaler.settings",)}
 
 
 class Kept(BaseModel):

@@ -16,21 +16,15 @@ import numpy as np
 
 from minwatt.v1.reflex import ReflexRule
 from scaler.bus import FleetView
-from scaler.control import (
-    ControlState,
-    Settings,
-    decide,
-    first_point,
-    observe_fleet,
-    start_beside,
-    start_fresh,
-)
+from scaler.control import decide, first_point, observe_fleet
+from scaler.control_state import ControlState, start_beside, start_fresh
 from scaler.decision import Decision
 from scaler.engine import Engine
 from scaler.latency import BatchServer, mean_batch, tail_s
 from scaler.latency_sketch import encode
 from scaler.operating_point import OperatingPoint
 from scaler.report import Metered, ReplicaState, Report
+from scaler.settings import Settings
 from tests.scaler.made_up import TEXT_TOKENS
 
 _REFLEX = ReflexRule()

@@ -8,12 +8,14 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
-from scaler.control import Settings, decide, first_point, start_fresh
+from scaler.control import decide, first_point
+from scaler.control_state import start_fresh
 from scaler.decision import Action, Decision, ReasonCode
 from scaler.profile import StartUp
+from scaler.settings import Settings
 from scaler.signals import Missing
 from tests.scaler.fleet_model import Run, new_run
 from tests.scaler.made_up import card, policy, profile, signals
@@ -201,6 +203,16 @@ def over_budget_s(run: Run, budget_w: float) -> int:
     st.floats(0.8, 1.6),
     st.lists(st.floats(10, 1500), min_size=1, max_size=3),
     st.integers(0, 2**16),
+)
+# Three replicas that never rest: four at ease are within the budget, a start beside the three is not.
+@example(12.506651026570818, 1.0, [497.5505157522791, 1083.6774963792961, 581.436674343178], 6969)
+# Over the budget in a step that the forecast has not caught up with.
+@example(
+    9.096738124569622, 1.5116335248276298, [119.94607707812693, 433.695432960775, 565.6241365199822], 10033
+)
+# Over the budget while one starts, and only the others draw more than the profile says.
+@example(
+    13.420406230364312, 1.5927917158950522, [1046.3924515472236, 1050.937646793946, 496.32152987497363], 13641
 )
 def test_the_budget_is_never_exceeded_longer_than_a_tick(
     budget_w: float, watts_factor: float, rates: list[float], seed: int

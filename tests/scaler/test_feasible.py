@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from minwatt.resources import resource
 from minwatt.v1.errors import UsageError
 from minwatt.v1.quantities import format_duration, parse_duration_s
-from scaler.control import Settings
 from scaler.documents import parse_document
 from scaler.feasible import check_feasible
 from scaler.plan import Planner
 from scaler.policy import Policy
 from scaler.profile import load_profile
+from scaler.settings import Settings
 
 PROFILE = load_profile(resource("profiles/reference/a100-bert-base-int8.yaml"))
 TEXT = resource("examples/policy-a100.yaml").read_text()

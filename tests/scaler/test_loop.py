@@ -12,7 +12,8 @@ import pytest
 
 from minwatt.v1.errors import UsageError
 from scaler.bus import FleetView
-from scaler.control import Settings, first_point, start_beside, start_fresh
+from scaler.control import first_point
+from scaler.control_state import start_beside, start_fresh
 from scaler.decision import Decision
 from scaler.fleet_joules import FleetJoules
 from scaler.joined import JoinedFleet
@@ -21,6 +22,7 @@ from scaler.metrics import Metrics
 from scaler.operating_point import OperatingPoint
 from scaler.record import FleetRow, Record
 from scaler.report import Metered, ReplicaState, Report
+from scaler.settings import Settings
 from scaler.signals import Missing, Signals
 from scaler.terminal import Terminal
 from tests.scaler.made_up import policy, profile

@@ -237,6 +237,22 @@ def test_replicas_that_start_over_the_budget_count_with_their_start_up() -> None
     assert growing.replicas == 1 < settled.replicas
 
 
+@settings(max_examples=60)
+@given(planners, st.floats(200, 1500), st.integers(1, 6), st.floats(1, 1.5), st.integers(0, len(LADDER)))
+def test_while_some_start_the_others_carry_the_whole_load_within_the_budget(
+    bare: Planner, rate: float, ready: int, room: float, rungs: int
+) -> None:
+    """Budgets at which all of them answering would be fine."""
+    demand, start_up = load(rate), bare.profile.start_up
+    one = with_budget(bare, room * bare.costs(demand).best.watts, LADDER[:rungs])
+    best = one.costs(demand, Present(ready=ready, devices=ready)).best
+    assume(best.within_budget and best.replicas > ready)
+    alone_w = one.predict(ready, best.point, demand).watts
+    starting_w = (best.replicas - ready) * start_up.joules / start_up.seconds
+    assert one.limits.budget_w is not None
+    assert alone_w + starting_w <= 1.01 * one.limits.budget_w
+
+
 def test_a_budget_that_nothing_keeps_takes_the_whole_ladder_and_the_fewest_watts() -> None:
     demand = load(150)
     bound = planner(budget_w=60.0, when_over_budget=LADDER)

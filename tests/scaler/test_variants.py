@@ -8,8 +8,8 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from scaler.control import Settings
 from scaler.decision import Decision, ReasonCode
+from scaler.settings import Settings
 from scaler.variants import Choice, Offer, SwitchRules, VariantState, choose
 from tests.scaler.fleet_model import new_run
 from tests.scaler.made_up import TEXT_TOKENS, policy, power, profile, service_time, variant

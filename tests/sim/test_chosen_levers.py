@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from minwatt.resources import resource
-from scaler.control import Settings
 from scaler.inputs import read_pair
 from scaler.latency import tail_s
 from scaler.levers import LeverTable, TableKey
+from scaler.settings import Settings
 from scaler.simulate.replica import Replica, gamma_gaps
 from scaler.simulate.rules import rules_of
 from scaler.simulate.traffic import Traffic

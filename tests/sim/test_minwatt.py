@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from scaler.control import Settings, decide
+from scaler.control import decide
+from scaler.settings import Settings
 from scaler.simulate.contender import Contender
 from scaler.simulate.minwatt import Minwatt
 from scaler.simulate.run import simulate

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scaler.control import Settings
 from scaler.levers import TableKey
 from scaler.policy import Policy
+from scaler.settings import Settings
 from scaler.simulate.baselines.contenders import baseline, initial_replicas
 from scaler.simulate.minwatt import Minwatt
 from scaler.simulate.optimum import optimum

@@ -1,0 +1,52 @@
+"""What the scaler carries from tick to tick.
+
+Pure. Owns how it begins, and for how long nothing is moved then. Made anew by `control` and its parts once a
+tick.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from scaler.forecast import ForecastState
+from scaler.operating_point import OperatingPoint
+from scaler.plan import Corrections
+from scaler.settings import Settings
+from scaler.signals import SignalMemory
+from scaler.stabilise import StabiliseState
+from scaler.variants import VariantState
+
+
+@dataclass(frozen=True, slots=True)
+class ControlState:
+    """All that is carried from tick to tick. A restart loses it, and lives: the fleet itself is read anew."""
+
+    started_s: float
+    found_running: bool
+    memory: SignalMemory = field(default_factory=SignalMemory)
+    forecast: ForecastState | None = None
+    beats_rps: tuple[float, ...] = ()  # arrivals of each beat since the last tick
+    devices: int = 0  # most replicas there ever were: the devices of those that left are parked
+    stabilised: StabiliseState = field(default_factory=StabiliseState)
+    corrections: Corrections = field(default_factory=Corrections)
+    point: OperatingPoint | None = None
+    missing_since_s: float | None = None
+    was_ready: bool = False
+    variants: VariantState = field(default_factory=VariantState)
+    steady: tuple[float, int, int] = (-math.inf, 0, 0)  # since when: ready replicas, point's version
+
+
+def start_beside(now_s: float) -> ControlState:
+    """For replicas that run already: none of them is moved in the first window."""
+    return ControlState(started_s=now_s, found_running=True)
+
+
+def start_fresh(now_s: float, point: OperatingPoint) -> ControlState:
+    """For a fleet that is yet to start, at `point`."""
+    variants = VariantState(asked=point.variant)
+    return ControlState(started_s=now_s, found_running=False, point=point, variants=variants)
+
+
+def in_first_window(state: ControlState, now_s: float, settings: Settings) -> bool:
+    return state.found_running and now_s - state.started_s < settings.first_window_s
