@@ -61,7 +61,7 @@ def replay(
     ] = None,
     api_key_file: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The API key to send, as `minwatt key new` printed it."),
+        typer.Option(metavar="FILE", help="A file with the API key alone."),
     ] = None,
     allow_plaintext_key: Annotated[
         bool, typer.Option("--allow-plaintext-key", help="Send the key without TLS to another machine.")

@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from loadtest.load import flag
-from minwatt.channels import ExposedKeyError, Identity, Tls, identity
+from minwatt.channels import ExposedKeyError, Identity, Tls, TlsFileError, identity
 from minwatt.v1.errors import UsageError
 
 
@@ -50,8 +50,8 @@ class IdentityOptions(BaseModel):
                 f"--api-key-file: the key would travel unencrypted to {error.address}; give --tls or "
                 "--tls-ca FILE, or --allow-plaintext-key where the network is trusted"
             ) from None
-        except ValueError as error:
-            raise UsageError(str(error)) from error
+        except TlsFileError as error:
+            raise UsageError(error.naming(lambda field: f"--tls-{field}")) from error
 
 
 def _key_in(path: Path) -> str:
@@ -63,5 +63,5 @@ def _key_in(path: Path) -> str:
     except UnicodeDecodeError:
         key = ""
     if not key or not key.isprintable() or " " in key:
-        raise UsageError(f"--api-key-file = {str(path)!r}: allowed: a file with one API key in it")
+        raise UsageError(f"--api-key-file = {str(path)!r}: allowed: a file with the API key alone")
     return key

@@ -9,7 +9,7 @@ import ipaddress
 import json
 import os
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,19 @@ CHANNEL_OPTIONS: list[tuple[str, Any]] = [
 ]
 
 
+class TlsFileError(ValueError):
+    """Files of a `Tls`, by field, that can't be read or are not what they should be."""
+
+    def __init__(self, files: Mapping[str, str | os.PathLike[str]], said: str) -> None:
+        self._files, self._said = files, said
+        super().__init__(f"tls: {self.naming(str)}")
+
+    def naming(self, named: Callable[[str], str]) -> str:
+        """For whom the fields go by another name."""
+        files = (f"{named(field)} = {os.fspath(path)!r}" for field, path in self._files.items())
+        return f"{', '.join(files)}: {self._said}"
+
+
 @dataclass(frozen=True, slots=True)
 class Tls:
     """Encryption, and with `cert` and `key` a client certificate (mTLS). All are PEM files.
@@ -71,7 +84,7 @@ class Tls:
             raise ValueError("tls: cert and key are given together or not at all")
 
     def credentials(self) -> grpc.ChannelCredentials:
-        """Reads the files, now. Raises ValueError for what is missing, or not what it should be.
+        """Reads the files, now. Raises TlsFileError for what is missing, or not what it should be.
 
         gRPC would take anything, and fail with each request.
         """
@@ -81,13 +94,13 @@ class Tls:
             try:
                 context.load_verify_locations(self.ca)
             except ssl.SSLError as error:
-                raise ValueError(f"tls: ca = {os.fspath(self.ca)!r}: no PEM certificate in it") from error
+                raise TlsFileError({"ca": self.ca}, "no PEM certificate in it") from error
         if self.cert is not None and self.key is not None:
-            pair = f"cert = {os.fspath(self.cert)!r}, key = {os.fspath(self.key)!r}"
             try:
                 context.load_cert_chain(self.cert, self.key, _no_passphrase)
             except (ssl.SSLError, _EncryptedError) as error:
-                raise ValueError(f"tls: {pair}: not a PEM certificate with its key, unencrypted") from error
+                pair = {"cert": self.cert, "key": self.key}
+                raise TlsFileError(pair, "not a PEM certificate with its key, unencrypted") from error
         return grpc.ssl_channel_credentials(ca, key, cert)
 
 
@@ -190,7 +203,7 @@ def _pem(name: str, path: str | os.PathLike[str] | None) -> bytes | None:
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise ValueError(f"tls: {name} = {os.fspath(path)!r}: {error.strerror}") from error
+        raise TlsFileError({name: path}, error.strerror or str(error)) from error
 
 
 def _check_key(key: str) -> None:

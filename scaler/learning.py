@@ -23,24 +23,28 @@ def learn(state: ControlState, seen: Signals, settings: Settings) -> ControlStat
     version = state.point.version if state.point else 0
     asked = state.point.variant if state.point else ""
     others = seen.ready - seen.variants.get(asked, 0) if asked and seen.variants else 0
-    if state.point is not None and not others:  # else what was measured is of several variants
-        corrections = learn_service(state.corrections, seen, _running(state.point, settings))
+    # Those that have not taken it by then never will: they load nothing, and the fleet is judged by its most.
+    loading = others if settings.switch_rules.waits(state.variants.asked_s, seen.at_s) else 0
+    point = None
+    if state.point is not None:
+        point = replace(state.point, variant=_answered_with(seen, state.point, settings))
+    if point is not None and not loading:  # else what was measured is of several variants
+        corrections = learn_service(state.corrections, seen, _running(point, settings))
         state = replace(state, corrections=corrections)
     spec = settings.policy.spec
-    steady = state.steady[1:] == (seen.ready, version) and not (seen.starting or seen.draining or others)
+    steady = state.steady[1:] == (seen.ready, version) and not (seen.starting or seen.draining or loading)
     if not steady:
         state = replace(state, steady=(seen.at_s, seen.ready, version))
-    if state.point is None or not (steady or over_budget(seen, settings)):
+    if point is None or not (steady or over_budget(seen, settings)):
         return state
     service_alone = Corrections(service=state.corrections.service)
     planner = Planner(settings.tables, service_alone)
     demand = expected_demand(seen, seen.arrivals_rps, settings)
-    point = replace(state.point, variant=_answered_with(seen, state.point, settings))
     predicted = planner.predict(seen.ready, point, demand)
     start_up = settings.profile.start_up
     switch = settings.profile.switch
     besides_w = seen.starting * start_up.joules / start_up.seconds
-    besides_w += others * switch.joules / switch.seconds
+    besides_w += loading * switch.joules / switch.seconds
     corrections = learn_watts(state.corrections, seen, predicted.watts, spec.power.budget_w, besides_w)
     if (
         steady
@@ -69,7 +73,7 @@ def expected_demand(
 
 
 def _answered_with(seen: Signals, point: OperatingPoint, settings: Settings) -> str:
-    """The variant of most ready replicas: the point's, but while they load it."""
+    """The variant of most ready replicas: the point's, unless they load it still or cannot."""
     there = {name: count for name, count in seen.variants.items() if name in settings.tables_by_variant}
     return max(there, key=lambda name: there[name]) if there and point.variant else point.variant
 

@@ -31,6 +31,10 @@ class SwitchRules:
     # Of whenOverBudget, the rungs before the one of a cheaper variant; None: it is not among them.
     rungs_before: int | None = 0
 
+    def waits(self, asked_s: float, now_s: float) -> bool:
+        """Whether replicas with another variant than was asked for then are still taken to be loading it."""
+        return now_s - asked_s <= self.left_after * self.switch_s
+
 
 @dataclass(frozen=True, slots=True)
 class Offer:
@@ -109,7 +113,7 @@ def _others(
     rules: SwitchRules,
 ) -> tuple[str, ...]:
     """Variants that some replicas answer with still, and are to leave."""
-    if now_s - state.asked_s > rules.left_after * rules.switch_s:
+    if not rules.waits(state.asked_s, now_s):
         return ()
     return tuple(one for one in answering if one != state.asked and one in offers)
 

@@ -111,7 +111,8 @@ class BatchQueue(Generic[P]):
     def _company(
         self, leader: WaitingText[P], flow: Flow[P], limits: CompanyLimits
     ) -> Company[P] | Everyone[P]:
-        if len(flow.by_due) == len(self):  # nobody else waits
+        # Nobody else waits; and more than fit are not listed at each poll of an overload.
+        if len(flow.by_due) == len(self) <= limits.max_texts:
             everyone = Everyone(self._class_of(leader), flow)
             if everyone.fits(limits):
                 return everyone

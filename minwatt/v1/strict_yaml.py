@@ -10,6 +10,7 @@ from collections.abc import Hashable
 from typing import Any
 
 import yaml
+from yaml.constructor import ConstructorError
 
 _MERGE = "tag:yaml.org,2002:merge"  # `<<: *anchor`; keys beside it are meant to be there too
 
@@ -35,9 +36,18 @@ class _TwiceError(Exception):
 
 
 class _Loader(yaml.SafeLoader):
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """PyYAML lets out whatever Python raises of a value."""
+        try:
+            return super().construct_object(node, deep)
+        except ValueError as error:  # a date or number none can be
+            raise ConstructorError(None, None, str(error), node.start_mark) from error
+        except (ArithmeticError, AttributeError, LookupError, TypeError) as error:  # `!!int ""`
+            raise ConstructorError(None, None, "a value is not of its tag", node.start_mark) from error
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Hashable] = set()
-        for key_node, _ in node.value:
+        for key_node, _ in node.value if isinstance(node, yaml.MappingNode) else ():  # `!!map []`
             if key_node.tag == _MERGE:
                 continue
             key = self.construct_object(key_node, deep=True)
@@ -55,7 +65,7 @@ def load(text: str) -> Any:
     except _TwiceError as error:
         said = f"field {error.field!r} is there twice, again at line {error.line}"
         raise UnreadableYamlError(said, error.line, error.field) from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:  # ValueError: a date or number none can be
+    except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:  # `"\UFFFFFFFF"`
         mark = getattr(error, "problem_mark", None)
         said = " ".join(str(error).split())
         raise UnreadableYamlError(f"not YAML: {said}", mark.line + 1 if mark else None) from error

@@ -78,10 +78,16 @@ def test_who_shows_certificate_and_key_is_answered(
         ),
         ({"api_key_file": ""}, "UNAUTHENTICATED: an API key is needed"),
         ({"api_key_file": "absent"}, "--api-key-file = '{folder}/absent': can't be read (No such file"),
-        ({"api_key_file": "server.pem"}, "--api-key-file = '{folder}/server.pem': allowed: a file with one"),
-        ({"tls_ca": "absent"}, "tls: ca = '{folder}/absent': No such file or directory"),
-        ({"tls_ca": "key"}, "tls: ca = '{folder}/key': no PEM certificate in it"),
-        ({"tls_key": "server.key"}, "not a PEM certificate with its key, unencrypted"),
+        (
+            {"api_key_file": "server.pem"},
+            "--api-key-file = '{folder}/server.pem': allowed: a file with the API key alone",
+        ),
+        ({"tls_ca": "absent"}, "--tls-ca = '{folder}/absent': No such file or directory"),
+        ({"tls_ca": "key"}, "--tls-ca = '{folder}/key': no PEM certificate in it"),
+        (
+            {"tls_key": "server.key"},
+            "--tls-key = '{folder}/server.key': not a PEM certificate with its key, unencrypted",
+        ),
         ({"tls_cert": ""}, "--tls-cert: missing; a certificate and its key go together"),
     ],
 )

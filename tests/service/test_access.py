@@ -106,6 +106,7 @@ def test_a_role_that_is_missing_is_denied(file: Path) -> None:
     ("text", "says"),
     [
         ("tenants: [", "not YAML at line 1"),
+        ('tenants:\n- weight: !!int ""', "not YAML at line 2"),
         ("- a", "a YAML mapping with tenants and default is expected"),
         ("tenants: [{name: A}]", "tenants.0.name = 'A'"),
         ("tenants: [{name: a}, {name: a}]", "name 'a' is there twice"),

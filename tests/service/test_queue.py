@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.company import Company, CompanyLimits, Everyone
-from service.flows import FairClass
+from service.flows import FairClass, Flow
 from service.queue import BatchLimits, BatchQueue, padded_tokens
 from service.service_time import ServiceTime
 from service.waiting import WaitingText
@@ -103,6 +103,21 @@ def test_who_rides_is_the_same_whether_all_or_some_are_chosen(
         assert (everyone.padded_tokens, everyone.token_bound) == (company.padded_tokens, company.token_bound)
         assert company.leave() == everyone.leave()
         assert fair.texts == fair.tokens == 0
+
+
+def test_all_are_not_listed_where_more_wait_than_a_batch_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = []
+
+    class Seen(Everyone[str]):
+        def __init__(self, fair: FairClass[str], flow: Flow[str]) -> None:
+            listed.append(len(flow.by_due))
+            super().__init__(fair, flow)
+
+    monkeypatch.setattr("service.queue.Everyone", Seen)
+    queue = queue_of(*(text(str(index)) for index in range(10)))
+    limits = BatchLimits(4, 512, 0.0)
+    assert [len(queue.poll(0.0, limits, CPU).batch) for _ in range(3)] == [4, 4, 2]
+    assert listed == [2]
 
 
 def test_padding_is_worth_it_where_a_batch_of_its_own_costs_more() -> None:

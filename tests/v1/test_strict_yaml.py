@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -51,3 +52,51 @@ def test_any_text_is_read_or_refused_in_one_line(text: str) -> None:
         refused = error
     assert "\n" not in str(refused)
     assert refused is None or refused.line is None or refused.line >= 1
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('a: 1\nb: !!int ""', "a value is not of its tag"),
+        ("a: 1\nb: !!bool maybe", "a value is not of its tag"),
+        ("a: 1\nb: !!timestamp x", "a value is not of its tag"),
+        ("a: 1\nb: !!map [a]", "expected a mapping node, but found sequence"),
+        ("a: 1\nb: 2026-13-45", "month must be in 1..12"),
+        (f"a: 1\nb: {'1' + ':1' * 200}.0", "a value is not of its tag"),  # more than a float can be
+    ],
+)
+def test_a_value_that_is_not_of_its_tag_is_named_with_its_line(text: str, said: str) -> None:
+    with pytest.raises(UnreadableYamlError) as raised:
+        load(text)
+    assert str(raised.value).startswith(f"not YAML: {said}")
+    assert raised.value.line == 2
+
+
+TAGS = (
+    "binary", "bool", "float", "int", "map", "merge", "null", "omap", "pairs", "seq", "set", "str",
+    "timestamp", "value", "python/tuple", "no-such",
+)  # fmt: skip
+plain = st.text("019xaeZT:-+._=ybo ", max_size=12) | st.sampled_from(["maybe", "<<", "2026-11-22T10:00:00Z"])
+quoted = plain.map(lambda value: f'"{value}"') | st.just('"\\UFFFFFFFF"')
+
+
+def tagged(values: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    return st.builds("!!{} {}".format, st.sampled_from(TAGS), values) | values
+
+
+nested = st.recursive(
+    tagged(quoted | plain),
+    lambda inner: tagged(
+        st.lists(inner, max_size=3).map(lambda items: f"[{', '.join(items)}]")
+        | st.lists(st.tuples(tagged(quoted), inner), max_size=3).map(
+            lambda items: "{" + ", ".join(f"{key} : {value}" for key, value in items) + "}"
+        )
+    ),
+    max_leaves=6,
+)
+
+
+@given(nested)
+def test_whatever_the_tags_it_is_read_or_refused(text: str) -> None:
+    with suppress(UnreadableYamlError):
+        load(text)
