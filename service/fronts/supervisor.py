@@ -179,9 +179,11 @@ class _Supervisor:
         before_s = this_process().age_s if not self._engine_deaths else 0.0
         again = bool(self._engine_deaths)
 
+        supervisor = os.getpid()
+
         def act(control: socket.socket) -> None:
             _call_this_process(b"minwatt-engine")
-            _tie_to_parent()
+            _tie_to(supervisor)
             self._let_go_of_sockets()
             for front_end in self._front_ends:
                 if front_end is not None:
@@ -291,6 +293,7 @@ def _run_and_exit(act: Callable[[socket.socket], None], control: socket.socket) 
     """In the child: nothing of the parent's stack is unwound there."""
     code = 1
     try:
+        os.setpgid(0, 0)  # a terminal's Ctrl-C is the supervisor's, which passes it on once
         act(control)
         code = 0
     except UsageError as error:
@@ -309,9 +312,8 @@ def _run_and_exit(act: Callable[[socket.socket], None], control: socket.socket) 
         os._exit(code)
 
 
-def _tie_to_parent() -> None:
-    """SIGTERM when the supervisor ends, however it does."""
-    parent = os.getppid()
+def _tie_to(parent: int) -> None:
+    """SIGTERM when the supervisor ends, however it does; an end at once where it already has."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     if os.getppid() != parent:
         sys.exit(1)
