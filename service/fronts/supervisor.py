@@ -220,9 +220,14 @@ class _Supervisor:
         """Whoever of the two has died meanwhile is reaped next, and the other finds its end lost."""
         if self._engine is None:
             return
-        with new_channel() as (engines_end, front_ends_end), suppress(OSError):
-            engines_end.send(self._engine.control)
-            front_ends_end.send(front_end.control)
+        process = os.pidfd_open(front_end.pid)  # it is not reaped yet, whether it lives or not
+        try:
+            with new_channel() as (engines_end, front_ends_end), suppress(OSError):
+                engines_end.others_process = process
+                engines_end.send(self._engine.control)
+                front_ends_end.send(front_end.control)
+        finally:
+            os.close(process)
 
     def _fork(self, act: Callable[[socket.socket], None]) -> _Child:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
