@@ -84,10 +84,15 @@ class Access:
         return self._callers[tenant.name]
 
     def known(self, tenant: str) -> Caller:
-        """Whom a front end has found to call and to be allowed to. Raises Refusal: UNAUTHENTICATED."""
+        """Whom a front end has found to call and to be allowed to `infer`: by what is in force here.
+
+        Raises Refusal: UNAUTHENTICATED, PERMISSION_DENIED.
+        """
         caller = self._callers.get(tenant)
         if caller is None:
             raise unauthenticated("the API key is not known here any more")
+        if "infer" not in caller.tenant.roles:
+            raise permission_denied(tenant, "infer")
         return caller
 
     def tenant(self, call: Call | None) -> Tenant:

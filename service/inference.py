@@ -121,6 +121,7 @@ class Inference:
         """The reply. Raises Refusal; cancelling it withdraws the request. Each way out is counted once."""
         try:
             answered, identity = await self._answered(message, arrival)
+            reply = self._reply(cast(AnyRequest, message), answered, identity)
         except asyncio.CancelledError:
             self._left_by_client(arrival)
             raise
@@ -130,7 +131,6 @@ class Inference:
             log.exception("%s failed", arrival.method, extra=about(arrival.call, {}))
             raise self._counted(arrival, internal(f"unexpected {type(error).__name__}")) from error
         arrival.cost = answered.cost
-        reply = self._reply(cast(AnyRequest, message), answered, identity)
         self._telemetry.answered(
             arrival.method, self._clock() - arrival.arrived_s, answered.cost, len(answered.results)
         )

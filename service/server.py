@@ -57,6 +57,8 @@ from service.workers import Workers
 
 log = logging.getLogger(__name__)
 
+ONE_SIGNAL_S = 1.0  # to stop that come within it count as one
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:
@@ -257,16 +259,24 @@ async def _until(stop: asyncio.Event, loops: list[asyncio.Task[None]]) -> None:
 
 
 def _stop_signal(last_acts: Sequence[Callable[[], None]]) -> asyncio.Event:
-    """Set by the first SIGTERM or SIGINT; the second one ends the process at once, after its last acts."""
+    """Set by the first SIGTERM or SIGINT; the second one ends the process at once, after its last acts.
+
+    A service manager signals all processes of a service, and the supervisor passes on what it gets: signals
+    that come together are one.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    first_s = 0.0
 
     def on_signal(number: int) -> None:
-        if stop.is_set():
+        nonlocal first_s
+        if not stop.is_set():
+            first_s = loop.time()
+            stop.set()
+        elif loop.time() - first_s >= ONE_SIGNAL_S:
             for act in last_acts:
                 act()
             os._exit(128 + number)
-        stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)

@@ -13,6 +13,7 @@ import contextlib
 import logging
 import mmap
 import os
+import signal
 import socket
 import struct
 from collections import deque
@@ -20,7 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from service.fronts.ring import HEADER_BYTES, Damaged, Ring, fence
+from service.fronts.ring import HEADER_BYTES, Ring, fence
 
 RING_BYTES = 2 * 1024 * 1024 + HEADER_BYTES  # each way: some thousands of short requests that nobody has read
 READ_AT_ONCE = 64  # records in one turn of the loop
@@ -43,9 +44,11 @@ class Ends:
     own_bell: int
     others_bell: int
     stream: int
+    others_process: int | None = None  # a pidfd, for who may kill it
 
     def all(self) -> list[int]:
-        return [self.memory, self.own_bell, self.others_bell, self.stream]
+        process = [] if self.others_process is None else [self.others_process]
+        return [self.memory, self.own_bell, self.others_bell, self.stream, *process]
 
     def close(self) -> None:
         for number in self.all():
@@ -59,7 +62,7 @@ class Ends:
     def receive(cls, through: socket.socket) -> Ends | None:
         """None where the sender has ended. Raises OSError."""
         try:
-            message, numbers, _, _ = socket.recv_fds(through, 64, 4)
+            message, numbers, _, _ = socket.recv_fds(through, 64, 5)
         except ConnectionResetError:  # it had not read all that it was told
             return None
         if not message:
@@ -101,6 +104,7 @@ class Channel:
         self._loop = asyncio.get_running_loop()
         self._on_record, self._on_message, self._on_lost = on_record, on_message, on_lost
         self._own_bell, self._others_bell = ends.own_bell, ends.others_bell
+        self._others_process = ends.others_process
         self._memory = mmap.mmap(ends.memory, 2 * RING_BYTES)
         os.close(ends.memory)
         view = memoryview(self._memory)
@@ -123,6 +127,11 @@ class Channel:
     def most_bytes(self) -> int:
         """Of a record; what is larger goes as a message."""
         return self._outgoing.most_bytes
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Of messages that the other side has no room for yet."""
+        return len(self._unsent)
 
     def offer(self, record: bytes) -> bool:
         """Sends a record; False where there is no room for it."""
@@ -160,11 +169,20 @@ class Channel:
         self._socket.close()
         os.close(self._own_bell)
         os.close(self._others_bell)
+        if self._others_process is not None:
+            os.close(self._others_process)
         self._incoming.release()
         self._outgoing.release()
         with contextlib.suppress(BufferError):  # a view is in use up the stack: it goes with the process
             self._memory.close()
         self._on_lost()
+
+    def kill(self) -> None:
+        """The process at the other end, if it is known; then as `close`."""
+        if self._others_process is not None and not self.lost:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._others_process, signal.SIGKILL)
+        self.close()
 
     # -- records
 
@@ -218,9 +236,8 @@ class Channel:
                 self._on_record(record)
                 if self.lost:
                     return
-        except (Damaged, ValueError, IndexError, struct.error) as error:
-            log.error("a process at the other end has sent what is no record: %s", type(error).__name__)
-            self.close()
+        except Exception as error:
+            self._fail(error)
             return
         if self._incoming.writer_waits():
             self._wake_other()
@@ -231,9 +248,16 @@ class Channel:
 
     def _ended(self) -> None:
         """The other side has: what it had written is read to the end."""
-        with contextlib.suppress(Damaged, ValueError, IndexError, struct.error):
+        try:
             while not self.lost and (record := self._incoming.take()) is not None:
                 self._on_record(record)
+        except Exception as error:
+            self._fail(error)
+        self.close()
+
+    def _fail(self, error: Exception) -> None:
+        """What came can't be read or acted upon: nothing that comes after it can be relied on."""
+        log.error("a process at the other end has sent what is of no use: %s", type(error).__name__)
         self.close()
 
     # -- messages
@@ -249,15 +273,27 @@ class Channel:
             self._ended()
             return
         self._unread += data
+        try:
+            for message in self._whole_messages():
+                if self.lost:
+                    return
+                self._on_message(message)
+        except Exception as error:
+            self._fail(error)
+
+    def _whole_messages(self) -> list[bytes]:
+        """Taken off what has come."""
+        messages = []
         at = 0
-        while not self.lost and len(self._unread) - at >= _LENGTH.size:
+        while len(self._unread) - at >= _LENGTH.size:
             size = _LENGTH.unpack_from(self._unread, at)[0]
             begin = at + _LENGTH.size
             if len(self._unread) - begin < size:
                 break
             at = begin + size
-            self._on_message(bytes(self._unread[begin:at]))
+            messages.append(bytes(self._unread[begin:at]))
         del self._unread[:at]
+        return messages
 
     def _send_messages(self) -> None:
         try:

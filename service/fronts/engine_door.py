@@ -28,7 +28,7 @@ from service.lifecycle.resident import ResidentModel
 from service.oip.statistics import ModelCounts
 from service.telemetry import Telemetry
 
-SEEN_S = 30.0  # a front end that takes longer to follow is not waited for
+SEEN_S = 30.0  # a front end that takes longer to follow hangs
 CLOSED_S = 8.0  # beyond the grace: connections linger, a process ends
 
 log = logging.getLogger(__name__)
@@ -119,14 +119,10 @@ class EngineDoor:
     # -- beyond `Door`
 
     async def followed(self) -> None:
-        """Returns when every front end goes by what is so now. One that hangs is not waited for."""
+        """Returns when every front end goes by what is so now. One that hangs is ended (`tell`)."""
         wanted = self._version
-        try:
-            async with asyncio.timeout(SEEN_S):
-                while any(link.seen < wanted for link in self._links):
-                    await self._next_move()
-        except TimeoutError:
-            log.error("a front end has not followed in %g s", SEEN_S)
+        while any(link.seen < wanted for link in self._links):
+            await self._next_move()
 
     @property
     def up(self) -> int:
@@ -158,7 +154,15 @@ class EngineDoor:
         self._told = {digest: told for digest, told in self._told.items() if digest in needed}
         for link in self._links:
             link.tell(self._world(models, link))
+        asyncio.get_running_loop().call_later(SEEN_S, self._end_hung, self._version, tuple(self._links))
         self._residents.release(link.seen for link in self._links)
+
+    def _end_hung(self, version: int, told: Sequence[Link]) -> None:
+        """Those that were told of `version` and don't go by it: models that were replaced wait for them."""
+        for link in told:
+            if link in self._links and link.seen < version and not self._closing:
+                log.error("a front end has not followed in %g s: it is ended", SEEN_S)
+                link.kill()
 
     def _world(self, models: Sequence[ToldModel], link: Link) -> World:
         cache = self._engine.cache

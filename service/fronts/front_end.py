@@ -28,6 +28,7 @@ from service.oip import open_inference_pb2 as pb
 from service.oip.infer import Inferring
 from service.oip.models import Catalog
 from service.oip.service import NAME as OPEN_INFERENCE_NAME
+from service.oip.service import probes
 from service.oip.statistics import ModelCounts, Took
 from service.request import Cost
 from service.rpc import RpcLimits, text_inference
@@ -47,10 +48,11 @@ class FrontEnd:
         self._settings = settings
         self._control: socket.socket | None = control
         self._door = Door(options)
-        self.remote = Remote(settings.max_texts, settings.default_deadline_s)
+        self.remote = Remote(settings.max_texts, settings.default_deadline_s, settings.max_in_flight)
         self._channel: Channel | None = None
         self._told: Told | None = None
         self._open = False
+        self._spent_before_s = 0.0  # CPU, for engine processes before this one
         self._alone: asyncio.TimerHandle | None = None  # there is no engine process
         self._worlds: asyncio.Queue[tuple[Channel, World]] = asyncio.Queue()
 
@@ -93,6 +95,7 @@ class FrontEnd:
             self._channel.close()
         if self._alone is not None:
             self._alone.cancel()
+        self._spent_before_s = _cpu_s()
         self._channel = Channel(ends, Side.FRONT, self.remote.record, self._message, self._lost)
         self.remote.attach(self._channel)
 
@@ -154,8 +157,8 @@ class FrontEnd:
         """What this process computes belongs to the replica's watts."""
         while True:
             if self._channel is not None:
-                used = resource.getrusage(resource.RUSAGE_SELF)
-                self._channel.send_message(*messages.for_engine(Spent(used.ru_utime + used.ru_stime)))
+                spent = Spent(_cpu_s() - self._spent_before_s)
+                self._channel.send_message(*messages.for_engine(spent))
             await asyncio.sleep(SPENT_EVERY_S)
 
     # -- services
@@ -166,24 +169,34 @@ class FrontEnd:
         return {} if self._told is None else self._told.by_name  # type: ignore[return-value]
 
     def _services(self, world: World) -> Sequence[Service]:
-        """Texts are read here; all else is forwarded."""
+        """Texts are read here, and probes answered, engine process or not; all else is forwarded."""
         limits = RpcLimits(self._settings.max_message_bytes, self._settings.max_in_flight)
         counts = _CountedThere(self.remote)
+        catalog = Catalog(self)
         inferring = Inferring(
-            self.remote, Catalog(self), limits.max_message_bytes, limits.max_stream_in_flight, counts
+            self.remote, catalog, limits.max_message_bytes, limits.max_stream_in_flight, counts
         )
-        infer: dict[str, Unary] = {"ModelInfer": inferring.unary}
+        here: dict[str, Unary] = {
+            **probes(catalog, lambda: self.remote.serving, limits.max_message_bytes),
+            "ModelInfer": inferring.unary,
+        }
         forwarded = {
             name: partial(self._forward, f"/{OPEN_INFERENCE_NAME}/{name}")
             for name in world.methods[OPEN_INFERENCE_NAME]
         }
         return [
             text_inference(self.remote, limits),
-            Service(OPEN_INFERENCE_NAME, {**forwarded, **infer}, {"ModelStreamInfer": inferring.stream}),
+            Service(OPEN_INFERENCE_NAME, {**forwarded, **here}, {"ModelStreamInfer": inferring.stream}),
         ]
 
     async def _forward(self, path: str, message: bytes, call: Call) -> bytes:
         return await self.remote.forward(path, message, call)
+
+
+def _cpu_s() -> float:
+    """Of this process, since it started."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
 
 
 class _CountedThere(defaultdict[str, ModelCounts]):

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from google.protobuf.message import Message
-from grpc import StatusCode
 
 from minwatt.v1.inference_pb2 import ClassifyRequest, ExtractEntitiesRequest
 from service.calls import Unary
@@ -66,6 +65,10 @@ class Link:
 
     def cut(self) -> None:
         self._channel.close()
+
+    def kill(self) -> None:
+        """A front end that hangs: the supervisor starts another."""
+        self._channel.kill()
 
     def _lost(self) -> None:
         for task in self._tasks.values():
@@ -120,7 +123,10 @@ class Link:
     def _submitted(self, one: Submission) -> None:
         held = self._asked.residents.find(one.model)
         if held is None or not one.task < len(held.model.spec.tasks):
-            self._refuse(one.id, unavailable("starting", "the model has just been replaced", 0.1))
+            refusal = unavailable("starting", "the model has just been replaced", 0.1)
+            self._asked.telemetry.arrived()
+            self._asked.telemetry.refused(one.method, time.monotonic() - one.arrived_s, refusal)
+            self._refuse(one.id, refusal)
             return
         submitted = self._asked.submitted
         arrival = submitted.submitted(one)
@@ -138,10 +144,12 @@ class Link:
     async def _answer(self, one: Submission, held: Held, arrival: Arrival) -> None:
         try:
             record = await self._asked.submitted.packed_answer(one, held.model, arrival)
+            self._give(record)
         except Refusal as refusal:
             self._refuse(one.id, refusal)
-        else:
-            self._give(record)
+        except Exception as error:  # it is counted as answered by now
+            log.exception("an answer could not be sent")
+            self._refuse(one.id, internal(f"unexpected {type(error).__name__}"))
 
     def _refuse(self, id_: int, refusal: Refusal) -> None:
         status = refusal.status().SerializeToString()
@@ -186,9 +194,7 @@ class Link:
     # -- what is told
 
     def _refused_there(self, one: RefusedHere) -> None:
-        refusal = Refusal(StatusCode.RESOURCE_EXHAUSTED, one.reason, "")
-        if one.reason != "queue_full":
-            refusal = unavailable(one.reason, "", 0.0)
+        refusal = Refusal(messages.CODES[one.code], one.reason, "")
         for _ in range(one.count):
             self._asked.telemetry.arrived()
             self._asked.telemetry.refused(one.method, 0.0, refusal)

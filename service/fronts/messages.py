@@ -27,7 +27,7 @@ from service.tenants import Directory
 CONTEXT_KEYS = ("traceparent", "tracestate", REQUEST_ID_KEY)  # what traces and logs read of a call
 CREDENTIAL_KEYS = ("authorization", "x-api-key")
 ForwardedKind = Literal["call", "ask", "unreadable"]
-_CODES = {code.value[0]: code for code in StatusCode}
+CODES = {code.value[0]: code for code in StatusCode}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ class Left:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """CPU seconds of the front end since it started."""
+    """CPU seconds of the front end since this engine process was there."""
 
     cpu_s: float
 
@@ -143,7 +143,7 @@ def in_engine(data: bytes) -> tuple[ToEngine, bytes]:
 def refusal_of(reason: str, status: bytes) -> Refusal:
     """The Refusal of which another process has sent reason and status."""
     told = Status.FromString(status)
-    return Refusal(_CODES[told.code], reason, told.message, [_detail(one) for one in told.details])
+    return Refusal(CODES[told.code], reason, told.message, [_detail(one) for one in told.details])
 
 
 def _detail(packed: Any) -> Message:

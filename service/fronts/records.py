@@ -48,7 +48,7 @@ class _Flag:
 
 _SUBMISSION = struct.Struct("=BBBBQIIQddddHI")
 _ID = struct.Struct("=BQ")
-_REFUSED_HERE = struct.Struct("=BBIH")
+_REFUSED_HERE = struct.Struct("=BBIBH")
 _COST = struct.Struct("=IddIdId")
 _COUNTED = struct.Struct("=BddddIH")
 _ANSWER = struct.Struct("=BQBI")
@@ -107,6 +107,7 @@ class RefusedHere:
     method: str
     count: int
     reason: str
+    code: int  # of gRPC
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +204,8 @@ def seen(version: int) -> bytes:
 
 def refused_here(one: RefusedHere) -> bytes:
     reason = one.reason.encode()
-    return _REFUSED_HERE.pack(Kind.REFUSED_HERE, METHODS.index(one.method), one.count, len(reason)) + reason
+    method = METHODS.index(one.method)
+    return _REFUSED_HERE.pack(Kind.REFUSED_HERE, method, one.count, one.code, len(reason)) + reason
 
 
 def oip_counted(one: OipCounted) -> bytes:
@@ -222,9 +224,9 @@ def to_engine(record: bytes) -> ToEngine:
         case Kind.SEEN:
             return Seen(_ID.unpack(record)[1])
         case Kind.REFUSED_HERE:
-            _, method, count, length = _REFUSED_HERE.unpack_from(record)
+            _, method, count, code, length = _REFUSED_HERE.unpack_from(record)
             reason = _Read(record, _REFUSED_HERE.size).bytes(length).decode()
-            return RefusedHere(METHODS[method], count, reason)
+            return RefusedHere(METHODS[method], count, reason, code)
         case Kind.OIP_COUNTED:
             _, at_s, all_s, input_s, output_s, texts, length = _COUNTED.unpack_from(record)
             read = _Read(record, _COUNTED.size)

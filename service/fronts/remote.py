@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
+
+from grpc import StatusCode
 
 from minwatt.v1.decode import EncodedText
 from minwatt.v1.inference_pb2 import (
@@ -40,14 +43,20 @@ from service.inference import (
     AnyResponse,
     Arrival,
 )
+from service.logs import about
 from service.request import Cost
-from service.statuses import Refusal, queue_full, unavailable
+from service.statuses import Refusal, internal, queue_full, unavailable
 from service.tokenize import TooLong
 from service.validation import Options, check
 from service.wire import Unreadable
 
 RETRY_FULL_S = 0.1
+MOST_UNSENT_BYTES = 64 * 1024 * 1024  # that the engine process has not read; then nothing more is forwarded
 RETRY_ENGINE_S = 1.0  # what it takes to start, or to notice that it can't
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +73,22 @@ class Prepared:
 
 
 class Remote:
-    """One per front end. Without an engine process everything is refused with UNAVAILABLE."""
+    """One per front end. Without an engine process everything is refused with UNAVAILABLE.
 
-    def __init__(self, max_texts: int, default_deadline_s: float) -> None:
+    Holds `max_in_flight` requests at most: the replica lets in no more, so the others are refused here.
+    """
+
+    def __init__(self, max_texts: int, default_deadline_s: float, max_in_flight: int) -> None:
         self._max_texts = max_texts
         self._default_deadline_s = default_deadline_s
+        self._max_in_flight = max_in_flight
+        self._in_flight = 0
         self._channel: Channel | None = None
         self._told: Told | None = None
         self._ids = itertools.count(1)
         self._answers: dict[int, asyncio.Future[Answer]] = {}
         self._replies: dict[int, asyncio.Future[bytes]] = {}
-        self._refused_here: Counter[tuple[str, str]] = Counter()  # by method and reason, not yet told
+        self._refused_here: Counter[tuple[str, str, StatusCode]] = Counter()  # not yet told
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tokenizer")
 
     # -- the engine process
@@ -100,24 +114,19 @@ class Remote:
                 future.set_exception(_engine_ended())
 
     def record(self, record: bytes) -> None:
-        """An answer has come."""
+        """An answer has come. Raises what it likes where it is none: its client still waits then."""
         one = records.to_front(record)
-        future = self._answers.pop(one.id, None)
-        if future is None or future.done():
-            return  # its client has left
-        if isinstance(one, RefusedAnswer):
-            future.set_exception(refusal_of(one.reason, one.status))
-        else:
-            future.set_result(one)
+        outcome = refusal_of(one.reason, one.status) if isinstance(one, RefusedAnswer) else one
+        _settle(self._answers.pop(one.id, None), outcome)
 
     def replied(self, one: Replied) -> None:
-        future = self._replies.pop(one.id, None)
-        if future is None or future.done():
-            return
-        if one.message is None:
-            future.set_exception(refusal_of(*one.refusal))
-        else:
-            future.set_result(one.message)
+        outcome = refusal_of(*one.refusal) if one.message is None else one.message
+        _settle(self._replies.pop(one.id, None), outcome)
+
+    @property
+    def serving(self) -> bool:
+        """There is an engine process, and it says so."""
+        return self._told is not None and self._told.world.serving
 
     # -- as `Inference`
 
@@ -130,6 +139,22 @@ class Remote:
         return Arrival(method, now_s, deadline_s, call)
 
     async def answer(self, message: AnyRequest | Unreadable, arrival: Arrival) -> AnyResponse:
+        """Raises Refusal."""
+        if self._in_flight >= self._max_in_flight:
+            raise self._refused(arrival.method, self._full())
+        self._in_flight += 1
+        try:
+            return await self._answered(message, arrival)
+        except (Refusal, asyncio.CancelledError):
+            raise
+        except Exception as error:
+            log.exception("%s failed", arrival.method, extra=about(arrival.call, {}))
+            failed = internal(f"unexpected {type(error).__name__}")
+            raise self._refused(arrival.method, failed) from error
+        finally:
+            self._in_flight -= 1
+
+    async def _answered(self, message: AnyRequest | Unreadable, arrival: Arrival) -> AnyResponse:
         if isinstance(message, Unreadable):
             refusal = message.refusal
             status = refusal.status().SerializeToString()
@@ -155,8 +180,7 @@ class Remote:
             arrival.cost = _cost_of(answer.usage)
             return answer
         if not channel.offer(record):
-            full = "the engine process has not read what came before"
-            raise self._refused(arrival.method, queue_full(full, RETRY_FULL_S))
+            raise self._refused(arrival.method, _unread())
         if self._refused_here:
             self._tell_refused()
         future = self._answers[id_] = asyncio.get_running_loop().create_future()
@@ -176,7 +200,13 @@ class Remote:
         left_s = call.timeout_s
         deadline_s = None if left_s is None else time.monotonic() + left_s
         arrival = Arrival(path, time.monotonic(), 0.0, call)
-        return await self._forward("call", path, arrival, message, deadline_s=deadline_s)
+        if self._in_flight >= self._max_in_flight:
+            raise self._full()
+        self._in_flight += 1
+        try:
+            return await self._forward("call", path, arrival, message, deadline_s=deadline_s)
+        finally:
+            self._in_flight -= 1
 
     def count_oip(self, one: OipCounted) -> None:
         if self._channel is not None:
@@ -263,8 +293,9 @@ class Remote:
         reason: str = "",
     ) -> bytes:
         channel, call = self._channel, arrival.call
-        if channel is None:
-            raise self._refused(method, _engine_ended()) if kind != "call" else _engine_ended()
+        if channel is None or channel.unsent_bytes > MOST_UNSENT_BYTES:  # of clients that have left, too
+            refusal = _engine_ended() if channel is None else _unread()
+            raise self._refused(method, refusal) if kind != "call" else refusal
         id_ = next(self._ids)
         forwarded = Forwarded(
             id_,
@@ -287,16 +318,28 @@ class Remote:
             raise
         return reply
 
+    def _full(self) -> Refusal:
+        return queue_full(f"{self._max_in_flight} requests in flight", RETRY_FULL_S)
+
     def _refused(self, method: str, refusal: Refusal) -> Refusal:
         """The engine process learns of it when it can."""
-        self._refused_here[method, refusal.reason] += 1
+        self._refused_here[method, refusal.reason, refusal.code] += 1
         return refusal
 
     def _tell_refused(self) -> None:
         assert self._channel is not None  # noqa: S101 - its caller's matter
-        for (method, reason), count in self._refused_here.items():
-            self._channel.send(records.refused_here(RefusedHere(method, count, reason)))
+        for (method, reason, code), count in self._refused_here.items():
+            self._channel.send(records.refused_here(RefusedHere(method, count, reason, code.value[0])))
         self._refused_here.clear()
+
+
+def _settle(future: asyncio.Future[T] | None, outcome: T | Refusal) -> None:
+    if future is None or future.done():
+        return  # its client has left
+    if isinstance(outcome, Refusal):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)
 
 
 def _shown(call: Call | None, keys: Sequence[str]) -> dict[str, str]:
@@ -320,6 +363,10 @@ def _cost_of(usage: Usage) -> Cost:
 def _engine_ended() -> Refusal:
     message = "the engine process has ended or is starting"
     return unavailable("starting", message, RETRY_ENGINE_S)
+
+
+def _unread() -> Refusal:
+    return queue_full("the engine process has not read what came before", RETRY_FULL_S)
 
 
 def _response(prepared: Prepared, message: AnyRequest, answer: Answer) -> AnyResponse:

@@ -179,9 +179,11 @@ class _Supervisor:
         before_s = this_process().age_s if not self._engine_deaths else 0.0
         again = bool(self._engine_deaths)
 
+        supervisor = os.getpid()
+
         def act(control: socket.socket) -> None:
             _call_this_process(b"minwatt-engine")
-            _tie_to_parent()
+            _tie_to(supervisor)
             self._let_go_of_sockets()
             for front_end in self._front_ends:
                 if front_end is not None:
@@ -218,9 +220,14 @@ class _Supervisor:
         """Whoever of the two has died meanwhile is reaped next, and the other finds its end lost."""
         if self._engine is None:
             return
-        with new_channel() as (engines_end, front_ends_end), suppress(OSError):
-            engines_end.send(self._engine.control)
-            front_ends_end.send(front_end.control)
+        process = os.pidfd_open(front_end.pid)  # it is not reaped yet, whether it lives or not
+        try:
+            with new_channel() as (engines_end, front_ends_end), suppress(OSError):
+                engines_end.others_process = process
+                engines_end.send(self._engine.control)
+                front_ends_end.send(front_end.control)
+        finally:
+            os.close(process)
 
     def _fork(self, act: Callable[[socket.socket], None]) -> _Child:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -291,6 +298,7 @@ def _run_and_exit(act: Callable[[socket.socket], None], control: socket.socket) 
     """In the child: nothing of the parent's stack is unwound there."""
     code = 1
     try:
+        os.setpgid(0, 0)  # a terminal's Ctrl-C is the supervisor's, which passes it on once
         act(control)
         code = 0
     except UsageError as error:
@@ -309,9 +317,8 @@ def _run_and_exit(act: Callable[[socket.socket], None], control: socket.socket) 
         os._exit(code)
 
 
-def _tie_to_parent() -> None:
-    """SIGTERM when the supervisor ends, however it does."""
-    parent = os.getppid()
+def _tie_to(parent: int) -> None:
+    """SIGTERM when the supervisor ends, however it does; an end at once where it already has."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     if os.getppid() != parent:
         sys.exit(1)

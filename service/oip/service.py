@@ -54,9 +54,7 @@ def open_inference(inference: Inference, served: Served) -> Service:
     return Service(
         NAME,
         {
-            "ServerLive": _method(pb.ServerLiveRequest, methods.server_live, limit),
-            "ServerReady": _method(pb.ServerReadyRequest, methods.server_ready, limit),
-            "ModelReady": _method(pb.ModelReadyRequest, methods.model_ready, limit),
+            **probes(methods.catalog, lambda: methods.ready, limit),
             "ServerMetadata": _method(pb.ServerMetadataRequest, methods.server_metadata, limit),
             "ModelMetadata": _method(pb.ModelMetadataRequest, methods.model_metadata, limit, of_caller),
             "ModelConfig": _method(pb.ModelConfigRequest, methods.model_config, limit, of_caller),
@@ -72,6 +70,27 @@ def open_inference(inference: Inference, served: Served) -> Service:
         },
         {"ModelStreamInfer": methods.inferring.stream},
     )
+
+
+def probes(catalog: Catalog, ready: Callable[[], bool], max_bytes: int) -> dict[str, Unary]:
+    """Liveness and readiness: of the process that is asked, whatever becomes of others."""
+
+    def server_live(_request: pb.ServerLiveRequest) -> pb.ServerLiveResponse:
+        return pb.ServerLiveResponse(live=True)
+
+    def server_ready(_request: pb.ServerReadyRequest) -> pb.ServerReadyResponse:
+        return pb.ServerReadyResponse(ready=ready())
+
+    def model_ready(request: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
+        """Of a model that is not there: not ready, as Triton has it."""
+        there = catalog.find(request.name, request.version) is not None
+        return pb.ModelReadyResponse(ready=there and ready())
+
+    return {
+        "ServerLive": _method(pb.ServerLiveRequest, server_live, max_bytes),
+        "ServerReady": _method(pb.ServerReadyRequest, server_ready, max_bytes),
+        "ModelReady": _method(pb.ModelReadyRequest, model_ready, max_bytes),
+    }
 
 
 def _anyone(_call: Call) -> None:
@@ -100,46 +119,35 @@ class _Methods:
     """Answers that need no model; Refusal where there is none."""
 
     def __init__(self, inference: Inference, served: Served) -> None:
-        self._catalog = Catalog(served.replica.models)
+        self.catalog = Catalog(served.replica.models)
         self._replica = served.replica
         self._repository = served.repository
         self._deployed = served.deployed
         self._version = importlib.metadata.version("minwatt")
         self.inferring = Inferring(
-            inference, self._catalog, served.max_message_bytes, served.max_stream_in_flight, served.counts
+            inference, self.catalog, served.max_message_bytes, served.max_stream_in_flight, served.counts
         )
 
     @property
-    def _ready(self) -> bool:
+    def ready(self) -> bool:
         return self._replica.state == REPLICA_STATE_READY
-
-    def server_live(self, _request: pb.ServerLiveRequest) -> pb.ServerLiveResponse:
-        return pb.ServerLiveResponse(live=True)
-
-    def server_ready(self, _request: pb.ServerReadyRequest) -> pb.ServerReadyResponse:
-        return pb.ServerReadyResponse(ready=self._ready)
-
-    def model_ready(self, request: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
-        """Of a model that is not there: not ready, as Triton has it."""
-        there = self._catalog.find(request.name, request.version) is not None
-        return pb.ModelReadyResponse(ready=there and self._ready)
 
     def server_metadata(self, _request: pb.ServerMetadataRequest) -> pb.ServerMetadataResponse:
         return pb.ServerMetadataResponse(name="minwatt", version=self._version, extensions=EXTENSIONS)
 
     def model_metadata(self, request: pb.ModelMetadataRequest) -> pb.ModelMetadataResponse:
-        return self._catalog.get(request.name, request.version).metadata()
+        return self.catalog.get(request.name, request.version).metadata()
 
     def model_config(self, request: pb.ModelConfigRequest) -> pb.ModelConfigResponse:
-        model = self._catalog.get(request.name, request.version)
+        model = self.catalog.get(request.name, request.version)
         max_delay_s = self._replica.dispatcher.limits.max_delay_s
         return pb.ModelConfigResponse(config=model.config(self._deployed, max_delay_s))
 
     def model_statistics(self, request: pb.ModelStatisticsRequest) -> pb.ModelStatisticsResponse:
         if request.name:
-            models = [self._catalog.get(request.name, request.version)]
+            models = [self.catalog.get(request.name, request.version)]
         else:
-            models = list(self._catalog.models.values())
+            models = list(self.catalog.models.values())
         counts = self.inferring.counts
         return pb.ModelStatisticsResponse(
             model_stats=[counts[model.name].told(model.name, model.version) for model in models]
@@ -147,13 +155,13 @@ class _Methods:
 
     def repository_index(self, request: pb.RepositoryIndexRequest) -> pb.RepositoryIndexResponse:
         check_repository(request.repository_name)
-        if self._ready:
+        if self.ready:
             state, reason = "READY", ""
         elif self._replica.state == REPLICA_STATE_STARTING:
             state, reason = "LOADING", "the model is being loaded"
         else:
             state, reason = "UNLOADING", "the server is draining"
-        models = [] if request.ready and not self._ready else self._catalog.models.values()
+        models = [] if request.ready and not self.ready else self.catalog.models.values()
         index = pb.RepositoryIndexResponse.ModelIndex
         listed = [index(name=m.name, version=m.version, state=state, reason=reason) for m in models]
         unloaded = [] if request.ready else self._repository.unloaded

@@ -23,7 +23,13 @@ class ReplicaProcess:
 
     front_ends = 0  # of replicas that are started from now on (`conftest`)
 
-    def __init__(self, model: Path, *flags: str, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        model: Path,
+        *flags: str,
+        environ: Mapping[str, str] | None = None,
+        start_new_session: bool = False,
+    ) -> None:
         ports = () if "--port" in flags else ("--port", "0")
         slo = () if "--slo" in flags else ("--slo", "10s")  # a busy machine is no reason to refuse
         command = [
@@ -47,6 +53,7 @@ class ReplicaProcess:
             stderr=subprocess.PIPE,
             text=True,
             env=environ,
+            start_new_session=start_new_session,
         )
         self.target = ""
         self._lines: queue.Queue[str] = queue.Queue()

@@ -197,6 +197,24 @@ def test_one_that_dies_again_and_again_ends_the_replica(replica: ReplicaProcess)
     assert "10 before it: the replica ends" in replica.stderr
 
 
+@pytest.mark.parametrize("everybody", [True, False])
+def test_signals_to_all_processes_drain_it(tiny_model: Path, everybody: bool) -> None:
+    """To the process group, as a terminal does; to each process, as a service manager does."""
+    flags = (*FRONT_ENDS, "--drain-delay", "1s")
+    with ReplicaProcess(tiny_model, *flags, start_new_session=True) as replica:
+        pids = [replica.process.pid, engine(replica), *front_ends(replica)]
+        if everybody:
+            for pid in pids:
+                os.kill(pid, signal.SIGTERM)
+                time.sleep(0.1)  # so that none is merged with the one before
+        else:
+            assert os.getpgid(pids[1]) != replica.process.pid
+            os.killpg(replica.process.pid, signal.SIGTERM)
+        with minwatt.Client(replica.target) as client:
+            assert client.classify(["hello"])[0].label  # served on while balancers look away
+        assert replica.wait() == 0
+
+
 def test_nothing_outlives_the_first_process(replica: ReplicaProcess) -> None:
     pids = [engine(replica), *front_ends(replica)]
     replica.process.kill()

@@ -26,6 +26,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
 import minwatt
+from service.server import ONE_SIGNAL_S
 from tests.e2e.replica_process import ReplicaProcess
 
 pytestmark = pytest.mark.both_modes
@@ -283,6 +284,7 @@ def test_a_draining_replica_is_not_ready(tiny_model: Path) -> None:
             assert client.is_server_live()
             assert not client.is_model_ready(INTENT)
             assert client.infer(INTENT, texts("hello")).as_numpy("LABELS").size == 1
+        time.sleep(ONE_SIGNAL_S)
         replica.terminate()  # the second signal ends it at once
         replica.wait()
 

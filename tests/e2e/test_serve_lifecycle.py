@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 import minwatt
 from minwatt.v1 import inference_pb2 as pb
 from minwatt.v1.inference_pb2_grpc import TextInferenceStub
+from service.server import ONE_SIGNAL_S
 from tests.e2e.replica_process import ReplicaProcess
 
 pytestmark = pytest.mark.both_modes
@@ -98,5 +100,6 @@ def test_a_second_signal_ends_it_at_once(tiny_model: Path) -> None:
         replica.terminate()
         with minwatt.Client(replica.target) as client:
             assert client.classify(["hello"])[0].label  # served on while balancers look away
+        time.sleep(ONE_SIGNAL_S)
         replica.terminate()
         assert replica.wait() == 128 + signal.SIGTERM

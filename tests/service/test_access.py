@@ -102,6 +102,19 @@ def test_a_role_that_is_missing_is_denied(file: Path) -> None:
     assert refused(Access(), None, "admin").code is grpc.StatusCode.PERMISSION_DENIED
 
 
+def test_whom_a_front_end_found_has_the_role_by_what_is_in_force_here(tmp_path: Path) -> None:
+    roles = {"name": "mail", "identities": ["spiffe://acme/mail"]}
+    access = Access(read_tenants(write(tmp_path / "before.yaml", roles)))
+    assert access.known("mail").tenant.name == "mail"
+    access.replace(read_tenants(write(tmp_path / "after.yaml", roles | {"roles": ["admin"]})))
+    with pytest.raises(Refusal) as raised:
+        access.known("mail")
+    assert raised.value.code is grpc.StatusCode.PERMISSION_DENIED
+    with pytest.raises(Refusal) as raised:
+        access.known("nobody")
+    assert raised.value.code is grpc.StatusCode.UNAUTHENTICATED
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

@@ -74,10 +74,11 @@ async def replica(model: Path, **flags: object) -> AsyncIterator[Replica]:
         yield Replica(parts, door, front_end)
     finally:
         await door.close(0.0)
+        to_front.close()  # nobody is left to serve for
         await asyncio.wait({running[0]})
         running[1].cancel()
         await asyncio.wait({running[1]})
-        for one in (to_engine, engines, to_front, fronts):
+        for one in (to_engine, engines, fronts):
             one.close()
         parts.inference.close()
         parts.power.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 import pytest
 
@@ -81,13 +81,29 @@ async def test_the_end_of_one_is_told_to_the_other_behind_what_it_said(pair: tup
     front.channel.send_message(b"to nobody")
 
 
-async def test_who_writes_no_records_is_left(pair: tuple[End, End]) -> None:
+@pytest.mark.parametrize("error", [ValueError, KeyError, TypeError])
+async def test_who_writes_no_records_is_left(pair: tuple[End, End], error: type[Exception]) -> None:
     engine, front = pair
-
-    def refuse(_: bytes) -> None:
-        raise ValueError("no record")
-
-    with patch.object(engine.channel, "_on_record", refuse):
+    with patch.object(engine.channel, "_on_record", Mock(side_effect=error)):
         front.channel.send(b"?")
         await asyncio.wait_for(engine.lost.wait(), 30)
+    await asyncio.wait_for(front.lost.wait(), 30)
+
+
+async def test_whose_last_words_are_none_is_left(pair: tuple[End, End]) -> None:
+    engine, front = pair
+    with patch.object(engine.channel, "_on_record", Mock(side_effect=KeyError)):
+        front.channel.send(b"?")
+        front.channel.close()
+        await asyncio.wait_for(engine.lost.wait(), 30)
+
+
+async def test_who_sends_no_messages_is_left(pair: tuple[End, End]) -> None:
+    engine, front = pair
+    refused = Mock(side_effect=RuntimeError)
+    with patch.object(engine.channel, "_on_message", refused):
+        front.channel.send_message(b"?")
+        front.channel.send_message(b"not heard any more")
+        await asyncio.wait_for(engine.lost.wait(), 30)
+    refused.assert_called_once_with(b"?")
     await asyncio.wait_for(front.lost.wait(), 30)

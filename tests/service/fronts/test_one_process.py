@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 import grpc
 import pytest
@@ -20,9 +20,11 @@ from minwatt.v1.inference_pb2 import (
     ExtractEntitiesOptions,
     ExtractEntitiesRequest,
 )
-from service.fronts import channel
+from service.fronts import channel, engine_door, front_end
 from service.fronts.ring import SMALLEST_BYTES
+from service.fronts.submitted import Shown
 from service.inference import AnyRequest, AnyResponse
+from service.oip import open_inference_pb2 as pb
 from service.statuses import Refusal
 from tests.service.fronts.one_process import Replica, replica
 from tests.tiny_model import INTENTS, write_tiny_model
@@ -171,3 +173,128 @@ async def test_without_an_engine_all_is_refused_and_told_later(tiny_model: Path)
         with pytest.raises(Refusal, match="has ended or is starting") as raised:
             await one.ask(ClassifyRequest(texts=["hello"]))
         assert raised.value.code is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_front_end_holds_no_more_than_the_replica_lets_in(tiny_model: Path) -> None:
+    release = asyncio.Event()
+
+    async def held(*_: object) -> None:
+        await release.wait()
+
+    async def hang(message: bytes, call: object) -> bytes:
+        await release.wait()
+        return b"done"
+
+    async with replica(tiny_model, max_in_flight=3) as one:
+        one.door._asked.methods["/hang"] = hang
+        with patch.object(one.remote, "_prepared", held):
+            hanging = asyncio.create_task(one.remote.forward("/hang", b"", Shown({})))
+            await asyncio.sleep(0)
+            asked = [asyncio.create_task(one.ask(ClassifyRequest(texts=["hello"]))) for _ in range(5)]
+            await asyncio.wait({asked[4]})
+            assert [task.done() for task in asked] == [False, False, True, True, True]
+            with pytest.raises(Refusal, match="3 requests in flight"):
+                await one.remote.forward("/hang", b"", Shown({}))
+            release.set()
+            outcomes = await asyncio.gather(hanging, *asked, return_exceptions=True)
+        assert outcomes[0] == b"done"
+        refused = [outcome.reason for outcome in outcomes if isinstance(outcome, Refusal)]
+        assert refused == ["queue_full"] * 3
+        await one.ask(ClassifyRequest(texts=["hello"]))
+        await one.ask(ClassifyRequest(texts=["hello"]))
+        assert one.parts.counters.refusals == {"queue_full": 3}
+        assert one.parts.counters.arrivals == 7
+
+
+async def test_nothing_is_forwarded_to_an_engine_that_does_not_read(tiny_model: Path) -> None:
+    async with replica(tiny_model) as one:
+        with (
+            patch.object(channel.Channel, "unsent_bytes", 2**30),
+            pytest.raises(Refusal, match="has not read what came before"),
+        ):
+            await one.remote.forward("/hang", b"", Shown({}))
+
+
+@pytest.mark.parametrize("where", ["front end", "engine"])
+async def test_what_fails_unexpectedly_is_a_counted_refusal(tiny_model: Path, where: str) -> None:
+    broken = Mock(side_effect=ZeroDivisionError)
+    async with replica(tiny_model) as one:
+        telemetry = Mock(wraps=one.door._asked.telemetry)
+        breaking = (
+            patch("service.fronts.remote._response", broken)
+            if where == "front end"
+            else patch.object(one.door._asked.submitted, "_reply", broken)
+        )
+        with (
+            breaking,
+            patch.object(one.door._asked, "telemetry", telemetry),
+            pytest.raises(Refusal, match="unexpected ZeroDivisionError") as raised,
+        ):
+            await asyncio.wait_for(one.ask(ClassifyRequest(texts=["hello"])), 30)
+        assert raised.value.code is grpc.StatusCode.INTERNAL
+        with patch.object(one.door._asked, "telemetry", telemetry):
+            await one.ask(ClassifyRequest(texts=["hello"]))
+            await one.ask(ClassifyRequest(texts=["hello"]))
+        assert one.parts.counters.refusals == {"failed": 1}
+        assert one.parts.counters.in_flight == 0
+        for call in telemetry.refused.call_args_list:
+            assert call.args[2].code is grpc.StatusCode.INTERNAL
+
+
+async def test_a_request_for_a_model_that_is_gone_is_counted(tiny_model: Path) -> None:
+    async with replica(tiny_model) as one:
+        with (
+            patch.object(one.door._residents, "find", lambda _: None),
+            pytest.raises(Refusal, match="has just been replaced"),
+        ):
+            await one.ask(ClassifyRequest(texts=["hello"]))
+        assert one.parts.counters.refusals == {"starting": 1}
+        assert (one.parts.counters.arrivals, one.parts.counters.in_flight) == (1, 0)
+
+
+async def test_a_front_end_that_hangs_is_ended_and_models_go(tmp_path: Path) -> None:
+    model = write_tiny_model(tmp_path / "tiny-text")
+    async with replica(model) as one:
+        first = one.parts.lifecycle.models.default
+        with patch.object(one.remote, "follow"), patch.object(engine_door, "SEEN_S", 0.05):
+            write_tiny_model(model, version="2", seed=8)
+            await one.parts.lifecycle.reload("tiny-text")
+            await asyncio.wait_for(one.door.followed(), 30)
+        assert one.door.up == 0
+        assert not one.parts.lifecycle.models.users(first)
+
+
+async def test_a_front_end_tells_what_it_used_for_this_engine_process(tiny_model: Path) -> None:
+    used = Mock(ru_utime=1000.0, ru_stime=0.0)
+    with (
+        patch.object(front_end, "resource", Mock(getrusage=lambda _: used)),
+        patch.object(front_end, "SPENT_EVERY_S", 0.01),
+    ):
+        async with replica(tiny_model) as one:
+            used.ru_utime = 1002.0
+            async with asyncio.timeout(30):
+                while not one.door.cpu_s:  # noqa: ASYNC110 - nobody tells
+                    await asyncio.sleep(0.001)
+            assert one.door.cpu_s == 2.0
+
+
+async def test_probes_are_answered_without_an_engine(tiny_model: Path) -> None:
+    async with replica(tiny_model) as one:
+        assert one.front_end._told is not None
+        [_, service] = one.front_end._services(one.front_end._told.world)
+        names = list(front_end.Catalog(one.front_end).models)
+        name = pb.ModelReadyRequest(name=names[0]).SerializeToString()
+
+        async def told() -> tuple[bool, bool, bool]:
+            live = await service.unary["ServerLive"](b"", Shown({}))
+            ready = await service.unary["ServerReady"](b"", Shown({}))
+            model = await service.unary["ModelReady"](name, Shown({}))
+            return (
+                pb.ServerLiveResponse.FromString(live).live,
+                pb.ServerReadyResponse.FromString(ready).ready,
+                pb.ModelReadyResponse.FromString(model).ready,
+            )
+
+        assert await told() == (True, True, True)
+        one.remote.detach()
+        assert await told() == (True, False, False)

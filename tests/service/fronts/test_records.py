@@ -81,9 +81,9 @@ def test_what_is_withdrawn_and_seen(number: int) -> None:
     assert records.to_engine(records.seen(number)) == records.Seen(number)
 
 
-@given(st.sampled_from(METHODS), st.integers(0, 2**32 - 1), names)
-def test_what_was_refused_without_the_engine(method: str, count: int, reason: str) -> None:
-    one = RefusedHere(method, count, reason)
+@given(st.sampled_from(METHODS), st.integers(0, 2**32 - 1), names, st.integers(0, 16))
+def test_what_was_refused_without_the_engine(method: str, count: int, reason: str, code: int) -> None:
+    one = RefusedHere(method, count, reason, code)
     assert records.to_engine(records.refused_here(one)) == one
 
 
