@@ -8,7 +8,7 @@ PERF_ANALYZER := .perf-analyzer
 KSERVE := .kserve
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test leaderboard lint unit bench bench-peers bench-scaler chaos soak fuzz gpu-check proto lock clean system perf-analyzer kserve
+.PHONY: help demo test leaderboard lint unit bench bench-peers bench-scaler chaos soak explore fuzz gpu-check proto lock clean system perf-analyzer kserve
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -49,6 +49,9 @@ gpu-check: ## on a machine with an NVIDIA card: answers, memory, sweep, joules; 
 	@$(PYTHON) -m tests.gpu.card
 	@$(MAKE) --no-print-directory $(GPU_READY)
 	.venv-gpu/bin/python -m tests.gpu $(OPTIONS)
+
+explore: $(READY) ## the property tests with examples that no run has drawn before; OPTIONS='tests/scaler'
+	$(BIN)/pytest -n 2 --dist worksteal -m hypothesis --hypothesis-profile explore $(OPTIONS)
 
 fuzz: $(READY) ## ten minutes of coverage-guided fuzzing of messages; what it finds stays in out/fuzz/
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'

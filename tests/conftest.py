@@ -9,9 +9,11 @@ from hypothesis import HealthCheck, settings
 
 from tests.tiny_model import write_tiny_model
 
-# No test's outcome may depend on how busy the machine is.
-settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("unhurried")
+# No outcome may depend on how busy the machine is, nor on luck: `make test` draws the same examples each
+# time, `make explore` new ones.
+settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("repeatable", settings.get_profile("explore"), derandomize=True)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture(scope="session")

@@ -212,7 +212,9 @@ def test_an_overloaded_replica_refuses_the_excess_and_answers_the_rest_in_time(
     replica.advance((np.cumsum(gaps) / (load * own.capacity_rps)).tolist(), math.inf)
     latency_s = replica.answered().latency_s
     excess = 1 - 1 / load
-    assert replica.totals.refused / count == pytest.approx(excess, abs=0.02)
+    # The margin for what the predicted wait misses refuses some more with large batches: at most 2.1 % of
+    # all in 12 seeds.
+    assert replica.totals.refused / count == pytest.approx(excess, abs=0.03)
     assert (latency_s > own.slo_latency_s).mean() < 1e-3
 
 
