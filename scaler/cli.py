@@ -18,6 +18,9 @@ from scaler.scale import ScaleOptions, run_scale
 
 _Policy = Annotated[Path | None, typer.Option(help="PowerPolicy file. [default: the shipped one]")]
 _Profile = Annotated[Path | None, typer.Option(help="Profile file. [default: the shipped one]")]
+_MetricsPort = Annotated[
+    int, typer.Option(help="Prometheus port of the scaler; 0: a free one.", min=0, max=65535)
+]
 _Record = Annotated[Path | None, typer.Option(help="Directory for fleet.jsonl and decisions.jsonl.")]
 
 
@@ -27,9 +30,7 @@ def up(
     model: Annotated[Path | None, typer.Option(help="Model directory. [default: the shipped one]")] = None,
     host: Annotated[str, typer.Option(help="Address to serve on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="gRPC port; 0: a free one.", min=0, max=65535)] = 8500,
-    metrics_port: Annotated[
-        int, typer.Option(help="Prometheus port of the scaler; 0: a free one.", min=0, max=65535)
-    ] = 9090,
+    metrics_port: _MetricsPort = 9090,
     record: _Record = None,
     meter: Annotated[
         str, typer.Option(help="Each replica's meter: auto, nvml, rapl, modelled or replayed:FILE.")
@@ -59,6 +60,7 @@ def scale(
     policy: _Policy = None,
     profile: _Profile = None,
     listen: Annotated[str, typer.Option(help="HOST:PORT that replicas join.")] = "127.0.0.1:8600",
+    metrics_port: _MetricsPort = 9090,
     record: _Record = None,
 ) -> None:
     """The scaler alone, for replicas that join it: moves operating points, says how many there should be.
@@ -66,7 +68,8 @@ def scale(
     Example: minwatt scale --policy policy.yaml --listen 0.0.0.0:8600, and on each host
     minwatt serve --scaler SCALER-HOST:8600
     """
-    asyncio.run(run_scale(read_inputs(policy, profile), ScaleOptions(listen, record), _say))
+    options = ScaleOptions(listen, metrics_port, record)
+    asyncio.run(run_scale(read_inputs(policy, profile), options, _say))
 
 
 policy_app = typer.Typer(

@@ -1,1 +1,1 @@
-"""The Kubernetes fleet: policies, targets and pods through the API server."""
+"""The scaler on Kubernetes."""

@@ -80,7 +80,7 @@ async def run_up(inputs: Inputs, options: UpOptions, say: Callable[[str], None])
         watchers: list[Watcher] = [
             _ReadyLine(say, settings.limits.min_replicas, where),
             Terminal(say),
-            metrics,
+            metrics.of("", settings.policy),
         ]
         if options.record is not None:
             record = Record.into(options.record, say)
