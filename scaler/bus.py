@@ -1,7 +1,7 @@
 """How the scaler hears replicas and tells them their operating point: the protocol every bus keeps.
 
-A replica belongs to one fleet, by name; a hub carries any number of them. `embedded_bus` is the one that needs
-no other server, `redis_bus` the one for large fleets, `bus_opening` chooses. Both pass
+A replica belongs to one fleet, by name; a hub carries any number of them. `embedded_bus` is the one that
+needs no other server, `redis_bus` the one for large fleets, `bus_opening` chooses. Both pass
 tests/contract/test_fleet_bus.py.
 """
 

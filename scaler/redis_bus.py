@@ -12,9 +12,9 @@ own clock on both ends, so that rates are taken over the time between reports an
 scaler counts that time itself, and none in which it could not hear: a Redis that is away or came back empty
 empties no fleet. It says `problem` instead, and the silence of all becomes Missing.
 
-**Operating points** are kept in Redis by the scaler, which writes its own again wherever it is missing, and are
-published once. Each scaler that takes a fleet takes the next fence with it: one that was taken over is
-refused, says so and hears nothing more. It stays so until it is closed, and asks for the fleet anew.
+**Operating points** are kept in Redis by the scaler, which writes its own again wherever it is missing, and
+are published once. Each scaler that takes a fleet takes the next fence with it: one that was taken over is
+refused, says so and hears nothing more, until the fleet is closed and asked for anew.
 """
 
 from __future__ import annotations
@@ -196,8 +196,11 @@ class RedisBus:
             # Nothing read yet; or another server's clock is behind the one that numbered what was read.
             begin, again = str(max(0, server_ms - round(FIRST_LOOK_S * 1e3))), True
         while True:
-            page = await self._line.ask(lambda redis, begin=begin: redis.execute_command(
-                "XRANGE", self._keys.reports, begin, "+", "COUNT", PAGE))
+            page = await self._line.ask(
+                lambda redis, begin=begin: redis.execute_command(
+                    "XRANGE", self._keys.reports, begin, "+", "COUNT", PAGE
+                )
+            )
             for entry in page:
                 report = self._taken(entry, server_ms, now_s, again)
                 if report is not None:

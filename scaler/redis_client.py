@@ -82,5 +82,5 @@ async def _closed(client: Any) -> None:
 
 
 def _as_it_came(response: Any, **_: Any) -> Any:
-    """The library makes a dictionary of each entry; of a large fleet's that takes longer than reading them."""
+    """The library makes a dictionary of each entry, which takes longer than to read a large fleet's."""
     return response

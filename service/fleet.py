@@ -1,8 +1,9 @@
 """The replica's side of the fleet: reports up, operating points down, by whichever link.
 
-Owns when a report is due, what is done with an operating point, and that serving never depends on either: while
-the other side is away the last operating point stays in force, and the link is opened again with backoff and
-jitter. `fleet_grpc` is a stream to the scaler itself, `fleet_redis` meets it in a Redis. Started by `server`.
+Owns when a report is due, what is done with an operating point, and that serving never depends on either:
+while the other side is away the last operating point stays in force, and the link is opened again with backoff
+and jitter. `fleet_grpc` is a stream to the scaler itself, `fleet_redis` meets it in a Redis; `fleet_opening`
+chooses. Started by `server`.
 """
 
 from __future__ import annotations
@@ -18,11 +19,8 @@ from typing import Protocol
 
 from minwatt.v1.backoff import FIRST_BACKOFF_S, backoff_s
 from minwatt.v1.fleet_pb2 import OperatingPoint, ReplicaReport
-from minwatt.v1.redis_address import parse_redis_url
-from service.fleet_grpc import GrpcLink
 from service.replica import Sources
 from service.report import report
-from service.settings import ServeSettings
 
 log = logging.getLogger(__name__)
 
@@ -50,19 +48,6 @@ class Link(Protocol):
 
     def open(self) -> AbstractAsyncContextManager[Session]:
         """Raises AwayError, as what is done within does."""
-
-
-def open_link(settings: ServeSettings) -> Link | None:
-    """None: a replica on its own. Raises UsageError."""
-    if settings.scaler is not None:
-        return GrpcLink(settings.scaler)
-    if settings.bus_redis is None:
-        return None
-    from service.fleet_redis import RedisLink  # an extra: read only where it is asked for
-
-    address = parse_redis_url(settings.bus_redis, "bus-redis", settings.bus_redis_password_file)
-    address.password()
-    return RedisLink(address, settings.fleet)
 
 
 class FleetMember:
@@ -110,9 +95,7 @@ class FleetMember:
         self._leaving.set()
         self._changed.set()
         await asyncio.wait({run}, timeout=LAST_REPORT_S)
-        while not run.done():  # more than once, if need be: redis-py swallows it while it connects
-            run.cancel()
-            await asyncio.wait({run}, timeout=LAST_REPORT_S)
+        await _ended(run)
 
     async def _pause(self, wait_s: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -133,8 +116,7 @@ class FleetMember:
                     await self._until_next(listening)
                 await listening
             finally:
-                listening.cancel()
-                await asyncio.wait({listening})
+                await _ended(listening)
 
     async def _until_next(self, listening: asyncio.Task[None]) -> None:
         """A second, a change, or the link's end."""
@@ -161,4 +143,14 @@ class FleetMember:
         now_s = time.monotonic()
         interval_s, self._reported_s = now_s - self._reported_s, now_s
         self._sequence += 1
-        return report(self._sources, self._fleet, self._sequence, interval_s)
+        message = report(self._sources, self._sequence, interval_s)
+        message.fleet = self._fleet
+        return message
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    while not task.done():  # more than once, if need be: redis-py swallows it while it connects
+        task.cancel()
+        await asyncio.wait({task}, timeout=LAST_REPORT_S)
+    if not task.cancelled():
+        task.exception()  # was told of, or comes too late to matter

@@ -1,9 +1,9 @@
-"""What a fleet is called, and where its messages are in Redis: what both sides of the Redis bus must agree on.
+"""What a fleet is called, and where its messages are in Redis: what both ends of that bus must agree on.
 
 Names only; no client. Used by `scaler/redis_bus.py` and `service/fleet_redis.py`.
 
-Everything of a fleet is in one slot of a Redis Cluster (the braces are a hash tag), so that a script may touch
-it whole and a fleet never spans two nodes. Two keys and one channel:
+Everything of a fleet is in one slot of a Redis Cluster (the braces are a hash tag), so that a script may
+touch it whole and a fleet never spans two nodes. Two keys and one channel:
 
 - `minwatt:{FLEET}:reports`, a stream: each report is an entry of one field, `r`, or `l` where it is a
   replica's last. The value is a `minwatt.v1.ReplicaReport`. The server's clock numbers the entries, so that a
@@ -11,7 +11,7 @@ it whole and a fleet never spans two nodes. Two keys and one channel:
 - `minwatt:{FLEET}:point`, a hash: `point` (a `minwatt.v1.OperatingPoint`), its `version`, and `fence`, which
   grows with each scaler that takes the fleet. Both numbers are written with 20 digits: a script compares them
   as words, as Lua's own numbers are exact only up to 2**53.
-- `minwatt:{FLEET}:told`, a channel: each new operating point, as in `point`. Who listens there is of the fleet.
+- `minwatt:{FLEET}:told`, a channel: each new operating point, as in `point`. Who listens is of the fleet.
 """
 
 from __future__ import annotations

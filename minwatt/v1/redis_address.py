@@ -162,7 +162,8 @@ def _options(query: str, kind: Kind, *, tls: bool) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name not in allowed or not value:
-            raise ValueError(f"option {name!r}: allowed here, each with a value: {', '.join(allowed) or 'none'}")
+            listed = ", ".join(allowed) or "none"
+            raise ValueError(f"option {name[:20]!r}: allowed here, each with a value: {listed}")
         if name in names and not Path(value).is_file():
             raise ValueError(f"{name} = {value!r}: no such file")
         if name == "sentinel-auth" and value not in ("yes", "no"):
