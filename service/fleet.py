@@ -1,9 +1,9 @@
 """The replica's side of the fleet: reports up, operating points down, by whichever link.
 
 Owns when a report is due, what is done with an operating point, and that serving never depends on either:
-while the other side is away the last operating point stays in force, and the link is opened again with backoff
-and jitter. `fleet_grpc` is a stream to the scaler itself, `fleet_redis` meets it in a Redis; `fleet_opening`
-chooses. Started by `server`.
+while the other side is away the last operating point stays in force, and the link is opened again with
+backoff and jitter. `fleet_grpc` is a stream to the scaler itself, `fleet_redis` meets it in a Redis;
+`fleet_opening` chooses. Started by `server`.
 """
 
 from __future__ import annotations

@@ -158,9 +158,7 @@ class ServeSettings(BaseModel):
                 f"max-batch-texts = {self.max_batch_texts}: TensorRT's engine takes {MOST_PREPARED_TEXTS}"
             )
         if self.scaler is not None and self.bus_redis is not None:
-            raise ValueError(
-                "scaler and bus-redis: a replica meets its scaler in one place: give one of them"
-            )
+            raise ValueError("scaler and bus-redis: the scaler is met in one place: give one of them")
         if self.bus_redis is not None:
             try:
                 parse_redis_url(self.bus_redis, "bus-redis", self.bus_redis_password_file)

@@ -183,10 +183,14 @@ async def test_a_report_that_can_not_be_meant_is_not_handed_out(
         assert named in caplog.text
     else:
         with pytest.raises(AwayError, match=f"INVALID_ARGUMENT: .*{re.escape(named)}"):
-            async with link_to(hub, DEFAULT_FLEET).open() as session, asyncio.timeout(WAIT_S):
-                while True:
-                    await session.send(message, last=False)
-                    await asyncio.sleep(0.001)
+            await say_forever(link_to(hub, DEFAULT_FLEET), message)
+
+
+async def say_forever(link: Link, message: fleet_pb2.ReplicaReport) -> None:
+    async with link.open() as session, asyncio.timeout(WAIT_S):
+        while True:
+            await session.send(message, last=False)
+            await asyncio.sleep(0.001)
 
 
 async def test_what_is_missing_stays_missing(bus: FleetBus, join: Join) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
 from collections.abc import AsyncIterator, Iterator
@@ -90,6 +91,7 @@ async def shared(shared_server: RedisServer) -> AsyncIterator[Place]:
     await place.leave()
 
 
+@contextlib.asynccontextmanager
 async def at(url: str) -> AsyncIterator[Place]:
     place = Place(url)
     yield place
@@ -101,6 +103,11 @@ async def own(own_server: RedisServer) -> AsyncIterator[Place]:
     place = Place(own_server.url)
     yield place
     await place.leave()
+
+
+async def say_once(url: str) -> None:
+    async with RedisLink(parse_redis_url(url, "test"), DEFAULT_FLEET).open() as session:
+        await session.send(report(), last=False)
 
 
 async def test_who_says_nothing_any_more_is_gone_after_a_while(shared: Place) -> None:
@@ -156,8 +163,7 @@ async def test_killed_and_restarted_empty(own: Place, own_server: RedisServer) -
 
     own_server.kill()
     with pytest.raises(AwayError):
-        async with RedisLink(parse_redis_url(own.url, "test"), DEFAULT_FLEET).open():
-            pass
+        await say_once(own.url)
     for _ in range(3):  # it is not asked at once again; nobody has left by that
         view = await bus.collect()
         assert (view.members, view.reports, bool(view.problem)) == ({"a"}, (), True)
@@ -189,8 +195,7 @@ async def test_slow_is_away(own: Place, own_server: RedisServer, monkeypatch: py
         assert (view.members, bool(view.problem)) == ({"a"}, True)
         monkeypatch.setattr(fleet_redis, "PATIENCE_S", 0.1)
         with pytest.raises(AwayError):
-            async with RedisLink(parse_redis_url(own.url, "test"), DEFAULT_FLEET).open() as session:
-                await session.send(report(), last=False)
+            await say_once(own.url)
     finally:
         own_server.thaw()
     monkeypatch.setattr(redis_bus, "PATIENCE_S", WAIT_S)
@@ -209,8 +214,7 @@ async def test_a_read_only_server_is_away_until_it_is_promoted(own: Place, own_s
     assert view.members == {"a"}
     assert "READONLY" in view.problem or "read only" in view.problem
     with pytest.raises(AwayError, match="read only"):
-        async with RedisLink(parse_redis_url(own.url, "test"), DEFAULT_FLEET).open() as session:
-            await session.send(report(), last=False)
+        await say_once(own.url)
     own_server.command(b"REPLICAOF", b"NO", b"ONE")
     own.clock.now_s += 10.0
     await replica.say(report(sequence=2))
@@ -352,9 +356,8 @@ async def test_the_least_rights_suffice(
     assert dict(await own.hubs[0].strays()) == {}
     assert (await bus.collect()).problem == ""
 
-    with pytest.raises(AwayError, match="(?i)no permissions"):
-        async with RedisLink(parse_redis_url(f"unix://scaler:s-secret@{path}", "t"), "x").open() as session:
-            await session.send(report(), last=False)
+    with pytest.raises(AwayError, match=r"(?i)no permissions"):
+        await say_once(f"unix://scaler:s-secret@{path}")
     wrong = own.scaler(f"unix://scaler:wrong-secret@{path}")
     assert "AuthenticationError" in (await wrong.collect()).problem
     assert not re.search("[rsd]-secret|wrong-secret", caplog.text)
@@ -371,7 +374,7 @@ async def test_tls_with_a_client_certificate(tmp_path: Path) -> None:
     port = free_port()
     flags = ("--tls-port", str(port), "--tls-ca-cert-file", str(ca), "--tls-cert-file", str(cert))
     with RedisServer(tmp_path, *flags, "--tls-key-file", str(key)):
-        async for place in at(f"rediss://localhost:{port}/0?ca={ca}&cert={cert}&key={key}"):
+        async with at(f"rediss://localhost:{port}/0?ca={ca}&cert={cert}&key={key}") as place:
             await meets(place)
         untrusted = RedisHub(parse_redis_url(f"rediss://localhost:{port}/0", "test"))
         assert "ConnectionError" in (await untrusted.fleet(DEFAULT_FLEET).collect()).problem
@@ -401,7 +404,7 @@ async def test_a_cluster(tmp_path: Path) -> None:
             return b"cluster_state:ok" in server.command(b"CLUSTER", b"INFO")
 
         await eventually(covered)
-        async for place in at(f"redis+cluster://127.0.0.1:{port}"):
+        async with at(f"redis+cluster://127.0.0.1:{port}") as place:
             await meets(place)
 
 
@@ -415,7 +418,7 @@ async def test_sentinels_tell_where_the_master_is_and_who_is_it_next(tmp_path: P
         RedisServer(tmp_path / "master", "--port", str(master_port)),
         RedisServer(tmp_path / "sentinel", str(config), "--sentinel", "--port", str(sentinel_port)),
     ):
-        async for place in at(f"redis+sentinel://127.0.0.1:{sentinel_port}/fleet"):
+        async with at(f"redis+sentinel://127.0.0.1:{sentinel_port}/fleet") as place:
             await meets(place)
-        async for place in at(f"redis+sentinel://127.0.0.1:{sentinel_port}/unknown"):
+        async with at(f"redis+sentinel://127.0.0.1:{sentinel_port}/unknown") as place:
             assert "MasterNotFoundError" in (await place.scaler().collect()).problem
