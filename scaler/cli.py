@@ -10,6 +10,10 @@ from typing import Annotated
 import typer
 
 from minwatt.resources import default_model_dir
+from minwatt.v1.errors import UsageError
+from minwatt.v1.fleet_keys import DEFAULT_FLEET, FLEET_ALLOWED, checked_fleet
+from minwatt.v1.redis_address import ALLOWED as REDIS_ALLOWED
+from scaler.bus_opening import DEFAULT_LISTEN, BusOptions
 from scaler.inputs import read_inputs
 from scaler.local.command import DoorFiles
 from scaler.local.up import UpOptions, run_up
@@ -59,7 +63,16 @@ def up(
 def scale(
     policy: _Policy = None,
     profile: _Profile = None,
-    listen: Annotated[str, typer.Option(help="HOST:PORT that replicas join.")] = "127.0.0.1:8600",
+    listen: Annotated[
+        str | None, typer.Option(help=f"HOST:PORT that replicas join. [default: {DEFAULT_LISTEN}]")
+    ] = None,
+    bus_redis: Annotated[
+        str | None, typer.Option(help=f"Meet the replicas in a Redis instead: {REDIS_ALLOWED}.")
+    ] = None,
+    bus_redis_password_file: Annotated[
+        Path | None, typer.Option(help="Its password; read at each connection.")
+    ] = None,
+    fleet: Annotated[str, typer.Option(help=f"The replicas' --fleet: {FLEET_ALLOWED}.")] = DEFAULT_FLEET,
     metrics_port: _MetricsPort = 9090,
     record: _Record = None,
 ) -> None:
@@ -68,8 +81,12 @@ def scale(
     Example: minwatt scale --policy policy.yaml --listen 0.0.0.0:8600, and on each host
     minwatt serve --scaler SCALER-HOST:8600
     """
-    options = ScaleOptions(listen, metrics_port, record)
-    asyncio.run(run_scale(read_inputs(policy, profile), options, _say))
+    try:
+        checked_fleet(fleet)
+    except ValueError as error:
+        raise UsageError(f"--fleet = {fleet!r}: {error}") from error
+    bus = BusOptions(listen, bus_redis, bus_redis_password_file)
+    asyncio.run(run_scale(read_inputs(policy, profile), ScaleOptions(bus, fleet, metrics_port, record), _say))
 
 
 policy_app = typer.Typer(
