@@ -49,8 +49,8 @@ def start_fresh(now_s: float, point: OperatingPoint) -> ControlState:
 
 
 def carried(state: ControlState, before: Settings, after: Settings) -> ControlState:
-    """Under an edited policy: what was learnt of traffic and machines stays, what was weighed by the old rules
-    is weighed anew. The point stays too: its version must go on growing.
+    """Under an edited policy: what was learnt of traffic and machines stays, what was weighed by old rules is
+    weighed anew. The point stays too: its version must go on growing.
     """
     same_machines = before.profile == after.profile
     variants, accuracy = after.limits.variants, after.limits.min_accuracy

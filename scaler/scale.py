@@ -54,8 +54,8 @@ async def run_scale(inputs: Inputs, options: ScaleOptions, say: Callable[[str], 
         bus = hub.fleet(options.fleet)
         served = metrics.serve(options.bus.host, options.metrics_port)
         say(
-            f"ready: fleet {options.fleet} at {hub.address} · metrics {served} · starts and stops no replica: "
-            "the desired number is only said"
+            f"ready: fleet {options.fleet} at {hub.address} · metrics {served} · "
+            "starts and stops no replica: the desired number is only said"
         )
         around = Surroundings(bus, JoinedFleet(), watchers, time.time)
         control = ControlLoop(

@@ -8,7 +8,6 @@ connection that waits for minutes, and a task can be cancelled where a thread ca
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 
 from minwatt.v1.errors import UsageError
-from scaler.kube.errors import Unavailable, from_answer, from_event
+from scaler.kube.errors import UnavailableError, from_answer, from_event
 from scaler.kube.permissions import Resource, check
 
 Object = Mapping[str, Any]
@@ -84,7 +83,7 @@ class KubeApi:
         return await self._call("GET", path(resource, namespace, name))
 
     async def list_all(self, selection: Selection) -> Listed:
-        """Page by page. Raises Gone when the pages took too long: list anew."""
+        """Page by page. Raises GoneError when the pages took too long: list anew."""
         check("list", selection.resource, target=selection.target)
         where = path(selection.resource, selection.namespace)
         query = {**selection.query, "limit": str(_PAGE)}
@@ -97,9 +96,7 @@ class KubeApi:
                 return Listed(tuple(items), str(metadata.get("resourceVersion", "")))
             query["continue"] = metadata["continue"]
 
-    async def watch(
-        self, selection: Selection, version: str, limit_s: int
-    ) -> AsyncGenerator[Object, None]:
+    async def watch(self, selection: Selection, version: str, limit_s: int) -> AsyncGenerator[Object, None]:
         """Events since `version`, bookmarks too; the server ends it after `limit_s`. The first item is
         `{}`: the watch stands. Raises what an ERROR event says."""
         check("watch", selection.resource, target=selection.target)
@@ -164,11 +161,11 @@ class KubeApi:
         try:
             answer = json.loads(await response.read())
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            raise Unavailable(f"{method} {where}: {_words(error)}") from error
+            raise UnavailableError(f"{method} {where}: {_words(error)}") from error
         except ValueError as error:
-            raise Unavailable(f"{method} {where}: not JSON") from error
+            raise UnavailableError(f"{method} {where}: not JSON") from error
         if not isinstance(answer, dict):
-            raise Unavailable(f"{method} {where}: not an object")
+            raise UnavailableError(f"{method} {where}: not an object")
         return answer
 
     async def _send(
@@ -198,7 +195,7 @@ class KubeApi:
                 words = await response.read()
                 raise from_answer(response.status, words, response.headers.get("Retry-After"))
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            raise Unavailable(f"{method} {where}: {_words(error)}") from error
+            raise UnavailableError(f"{method} {where}: {_words(error)}") from error
         return response  # type: ignore[no-any-return]
 
 
@@ -226,9 +223,9 @@ async def _events(response: aiohttp.ClientResponse) -> AsyncIterator[Object]:
                 if line.strip():
                     yield json.loads(line)
     except (TimeoutError, aiohttp.ClientError, OSError) as error:
-        raise Unavailable(f"watch: {_words(error)}") from error
+        raise UnavailableError(f"watch: {_words(error)}") from error
     except ValueError as error:
-        raise Unavailable("watch: not JSON") from error
+        raise UnavailableError("watch: not JSON") from error
 
 
 def _words(error: BaseException) -> str:
@@ -258,4 +255,3 @@ async def _configuration(kubeconfig: Path | None, context: str) -> Any:
 
 def _first_line(error: BaseException) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
-

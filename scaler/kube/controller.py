@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from typing import Any
 
 from scaler.bus import Hub
 from scaler.kube.api import KubeApi, Selection
-from scaler.kube.conditions import Obstacle
-from scaler.kube.desired_replicas import DesiredReplicas
 from scaler.kube.election import Election
 from scaler.kube.events import Events
 from scaler.kube.leading import Leading
@@ -25,10 +24,9 @@ from scaler.kube.policy_object import parse
 from scaler.kube.policy_run import Shared
 from scaler.kube.profiles import Library, settings_for
 from scaler.kube.reconcile import Wanted, wanted_of, with_claims
-from scaler.kube.status import Fence
+from scaler.kube.status import Fence, StatusMoment
 from scaler.kube.status_writes import StatusWrites
 from scaler.kube.store import Key, Object
-from scaler.kube.target import Kinds
 from scaler.kube.watches import Watches
 from scaler.metrics import Metrics
 
@@ -47,7 +45,6 @@ class Surroundings:
     watches: Watches
     library: Library
     metrics: Metrics
-    desired: DesiredReplicas
     open_hub: Callable[[], Awaitable[Hub]]
     shared: Callable[[KubeApi, Hub], Shared]
     say: Callable[[str], None]
@@ -100,10 +97,10 @@ class Controller:
             around.say(f"leading as {election.identity}, term {term}: fleets join {hub.address}")
             writes = around.api.fenced(election.check)
             events = Events(writes, election.identity)
-            leading = Leading(around.shared(writes, hub), events, Fence(election.identity, term))
-            stack.push_async_callback(leading.close)
-            statuses = StatusWrites(_Told(leading, self), writes, events.note, around.shared(writes, hub).clock)
-            tasks = [asyncio.create_task(events.run()), asyncio.create_task(statuses.run())]
+            shared = around.shared(writes, hub)
+            leading = Leading(shared, events, Fence(election.identity, term))
+            statuses = StatusWrites(_Told(leading, self), writes, events.note, shared.clock)
+            tasks = [asyncio.create_task(one.run()) for one in (events, statuses)]
             stack.push_async_callback(_cancelled, tasks)
             stack.push_async_callback(events.flush, _LAST_EVENTS_S)
             stack.push_async_callback(leading.close)
@@ -134,7 +131,9 @@ class Controller:
     def _take(self, key: Key, obj: Object) -> None:
         """Read anew where what a person writes has changed: the spec's generation, or the annotations."""
         metadata = obj.get("metadata") or {}
-        version = tuple(metadata.get(name) for name in ("uid", "generation", "annotations", "deletionTimestamp"))
+        version = tuple(
+            metadata.get(name) for name in ("uid", "generation", "annotations", "deletionTimestamp")
+        )
         if self._read_as.get(key) == version:
             self._wanted[key] = replace(self._wanted[key], obj=obj)
             return
@@ -147,8 +146,10 @@ class Controller:
 
     async def _pause(self, stopped: asyncio.Event) -> None:
         waits = [asyncio.create_task(one.wait()) for one in (stopped, self._wake)]
-        await asyncio.wait(waits, timeout=_LOOK_EVERY_S, return_when=asyncio.FIRST_COMPLETED)
-        await _cancelled(waits)
+        try:
+            await asyncio.wait(waits, timeout=_LOOK_EVERY_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await _cancelled(waits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +159,7 @@ class _Told:
     leading: Leading
     controller: Controller
 
-    def moments(self) -> Mapping[Key, tuple[Object, object]]:
+    def moments(self) -> Mapping[Key, tuple[Object, StatusMoment]]:
         return self.leading.moments()
 
     def wrote(self, obj: Object) -> None:
@@ -175,7 +176,7 @@ async def _standing(election: Election) -> None:
             await asyncio.sleep(_LOOK_EVERY_S)
 
 
-async def _cancelled(tasks: Sequence[asyncio.Task[object]]) -> None:
+async def _cancelled(tasks: Iterable[asyncio.Task[Any]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

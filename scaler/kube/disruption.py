@@ -55,9 +55,7 @@ def allowed_down(
     held_by = ""
     for replicas in range(desired, current):
         left = min(ready, replicas) if not_ready_first else max(0, ready - (current - replicas))
-        breaking = next(
-            (one for one in budgets if left + one.others_ready < one.least_ready(replicas)), None
-        )
+        breaking = next((one for one in budgets if left + one.others_ready < one.least_ready(replicas)), None)
         if breaking is None:
             return Allowed(replicas, held_by)
         held_by = held_by or breaking.name

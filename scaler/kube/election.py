@@ -1,10 +1,10 @@
 """Runs for the Lease, renews it, and says at each moment whether this process may act.
 
 The `kubernetes` client has an election (`kubernetes.leaderelection`, `LeaseLock`), and it is not used: it
-measures its deadlines on the wall clock; a call that hangs has no limit, so that a leader learns too late that
-it is one no more; it keeps no count of transitions, lets go of no lease at its end, spells a time without
-microseconds once in a million (the server refuses that), and its asyncio half writes local time as UTC. The
-protocol is the same as its own and client-go's, so both may stand for one Lease.
+measures its deadlines on the wall clock; a call that hangs has no limit, so that a leader learns too late
+that it is one no more; it keeps no count of transitions, lets go of no lease at its end, spells a time
+without microseconds once in a million (the server refuses that), and its asyncio half writes local time as
+UTC. The protocol is the same as its own and client-go's, so both may stand for one Lease.
 
 **A lapse is not a loss.** When the API server is away nobody can renew, and nobody else can take the lease
 either. The fence closes, so nothing is written; but the fleet is still watched, and what was learnt is kept.
@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from scaler.kube.errors import ApiError, Conflict, Deposed, NotFound
+from scaler.kube.errors import ApiError, ConflictError, DeposedError, NotFoundError
 from scaler.kube.lease import (
     LeaseRules,
     Object,
@@ -94,9 +94,9 @@ class Election:
         return self._term is not None and self._clock() < self._renewed_s + self._rules.renew_deadline_s
 
     def check(self) -> None:
-        """The fence: raises Deposed. Asked immediately before each write."""
+        """The fence: raises DeposedError. Asked immediately before each write."""
         if not self.may_act:
-            raise Deposed("this controller may not be the leader any more: nothing is written")
+            raise DeposedError("this controller may not be the leader any more: nothing is written")
 
     async def change(self) -> None:
         """Until a next try has ended."""
@@ -111,7 +111,7 @@ class Election:
         try:
             await self._attempt()
             self.problem = None
-        except Conflict:
+        except ConflictError:
             pass  # another was faster: the next look says who
         except ApiError as error:
             self.problem = error
@@ -134,7 +134,7 @@ class Election:
     async def _attempt(self) -> None:
         try:
             lease = await self._store.get(LEASES, self._namespace, self._name)
-        except NotFound:
+        except NotFoundError:
             sent_s = self._clock()
             first = first_lease(self._name, self.identity, self._rules, self._unix_s())
             self._have(await self._store.create(LEASES, self._namespace, first), sent_s)

@@ -15,27 +15,27 @@ class ApiError(Exception):
         self.status = status
 
 
-class Conflict(ApiError):
+class ConflictError(ApiError):
     """409: the object is of another version than the one that was read, or exists already."""
 
 
-class Gone(ApiError):
+class GoneError(ApiError):
     """410: too old a version to watch from, or to list on from: list anew."""
 
 
-class Denied(ApiError):
+class DeniedError(ApiError):
     """401 or 403. The server's own words name verb, resource and namespace."""
 
 
-class NotFound(ApiError):
+class NotFoundError(ApiError):
     """404: no such object, or no such kind."""
 
 
-class Invalid(ApiError):
+class InvalidError(ApiError):
     """400 or 422: the server can't use what was sent. The same again would be refused again."""
 
 
-class Throttled(ApiError):
+class ThrottledError(ApiError):
     """429. `retry_after_s` is what the server asks for."""
 
     def __init__(self, message: str, retry_after_s: float) -> None:
@@ -43,22 +43,22 @@ class Throttled(ApiError):
         self.retry_after_s = retry_after_s
 
 
-class Unavailable(ApiError):
+class UnavailableError(ApiError):
     """5xx, refused, reset, timed out: whether a write was done is not known."""
 
 
-class Deposed(ApiError):
+class DeposedError(ApiError):
     """Not sent: this process may not be the leader any more."""
 
 
 _BY_STATUS: Mapping[int, type[ApiError]] = {
-    400: Invalid,
-    401: Denied,
-    403: Denied,
-    404: NotFound,
-    409: Conflict,
-    410: Gone,
-    422: Invalid,
+    400: InvalidError,
+    401: DeniedError,
+    403: DeniedError,
+    404: NotFoundError,
+    409: ConflictError,
+    410: GoneError,
+    422: InvalidError,
 }
 _DEFAULT_RETRY_AFTER_S = 1.0
 _MOST_RETRY_AFTER_S = 60.0
@@ -66,11 +66,11 @@ _LONGEST_MESSAGE = 400
 
 
 def from_answer(status: int, body: bytes, retry_after: str | None = None) -> ApiError:
-    """Of an answer that is not 2xx. The body is a Status object, or whatever stands before the server sent."""
+    """Of an answer that is not 2xx. The body is a Status object, or what a proxy before the server sent."""
     message = _message(body) or f"HTTP {status}"
     if status == 429:
-        return Throttled(message, retry_after_s(retry_after))
-    kind = _BY_STATUS.get(status, Unavailable if status >= 500 else ApiError)
+        return ThrottledError(message, retry_after_s(retry_after))
+    kind = _BY_STATUS.get(status, UnavailableError if status >= 500 else ApiError)
     return kind(message, status)
 
 

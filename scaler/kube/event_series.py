@@ -1,9 +1,9 @@
 """Which Events are written: each new one by itself, a repeated one as a series, and never a flood. Pure.
 
 As events.k8s.io/v1 has it: an Event that happens again is counted in the `series` of the first, whose other
-fields can't be changed. What was noted is not always the same word for word (`3 → 4 replicas`, `4 → 6 replicas`):
-a few notes with the same type, reason and action are told one by one, then the rest counts as one series until
-it has been quiet.
+fields can't be changed. What was noted is not always the same word for word (`3 → 4 replicas`, `4 → 6
+replicas`): a few notes with the same type, reason and action are told one by one, then the rest counts as one
+series until it has been quiet.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from scaler.kube.errors import ApiError, NotFound
+from scaler.kube.errors import ApiError, NotFoundError
 from scaler.kube.event_series import Count, Create, Noted, SeriesState, after, firsts, forgotten
 from scaler.kube.kube_time import micro_time
 from scaler.kube.permissions import EVENTS, Resource
@@ -119,7 +119,7 @@ class Events:
         series = {"count": write.count, "lastObservedTime": micro_time(write.at_s)}
         try:
             await self._writes.merge(EVENTS, namespace, name, {"series": series})
-        except NotFound:
+        except NotFoundError:
             self._state = forgotten(self._state, write.first)
 
     def _event(self, policy: Object, name: str, create: Create) -> dict[str, Any]:

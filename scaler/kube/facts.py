@@ -1,7 +1,7 @@
 """What is known of a target now, and how far a decision may be acted on beside it. Pure.
 
-The law of `allow`: never fewer than the policy's minimum or than there are now, whichever is less; no fewer at
-all while the pods are not seen, a rollout is in progress, or a budget needs them; more at once.
+The law of `allow`: never fewer than the policy's minimum or than there are now, whichever is less; no fewer
+at all while the pods are not seen, a rollout is in progress, or a budget needs them; more at once.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A fleet whose replicas are pods: the loop's decisions become the `scale` of a target.
 
 Owns when a number is written. A decision is written once at most, and only while the scale is what it was
-decided on: what somebody else has written meanwhile is answered by the next decision, never overwritten.
-What is seen is `sight`'s, how far a decision may go is `facts`', whether this process may act at all is the
+decided on: what somebody else has written meanwhile is answered by the next decision, never overwritten. What
+is seen is `sight`'s, how far a decision may go is `facts`', whether this process may act at all is the
 fence's (`election`). `running` is the number that the target is to have, pods that are pending included:
 nothing is asked for twice. Called by the loop each beat.
 """
@@ -18,7 +18,15 @@ from typing import Protocol
 from scaler.decision import Decision
 from scaler.kube.conditions import Obstacle
 from scaler.kube.decision_events import EventNote, decision_events
-from scaler.kube.errors import ApiError, Conflict, Denied, Invalid, NotFound, Throttled, Unavailable
+from scaler.kube.errors import (
+    ApiError,
+    ConflictError,
+    DeniedError,
+    InvalidError,
+    NotFoundError,
+    ThrottledError,
+    UnavailableError,
+)
 from scaler.kube.facts import Facts, Permit, allow
 from scaler.kube.permissions import Resource
 from scaler.kube.rivals import TargetKey
@@ -38,9 +46,7 @@ _REFUSED_SHOWN_S = 600.0
 class ScaleWrites(Protocol):
     """A fenced `KubeApi`."""
 
-    async def get(
-        self, resource: Resource, namespace: str, name: str, *, target: bool = False
-    ) -> Object: ...
+    async def get(self, resource: Resource, namespace: str, name: str, *, target: bool = False) -> Object: ...
 
     async def replace(
         self, resource: Resource, namespace: str, name: str, body: Object, *, target: bool = False
@@ -73,7 +79,7 @@ class Seen(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FleetRules:
-    """Of the policy as it stands. `obstacle`: one that the target does not show, as an older policy's claim."""
+    """Of the policy as it stands. `obstacle`: one that the target does not show: an older policy's claim."""
 
     min_replicas: int
     paused: bool = False
@@ -121,7 +127,7 @@ class KubeFleet:
 
     @property
     def _refusal(self) -> Obstacle | None:
-        """Of the last write, for as long as nobody can have forgotten it: a right may have been given since."""
+        """Of the last write, for a while: a right may have been given since, and nothing to be written."""
         return self._refused if self._clock() < self._refused_until_s else None
 
     def running(self, seen: Signals | Missing) -> int:
@@ -160,7 +166,7 @@ class KubeFleet:
     async def _write(self, facts: Facts, permit: Permit, decision: Decision) -> None:
         try:
             scale = await self._put(facts.scale, permit.replicas)
-        except Conflict:
+        except ConflictError:
             await self._again(facts.scale, permit, decision)
         except ApiError as error:
             self._failed(error)
@@ -168,7 +174,7 @@ class KubeFleet:
             self._done(scale, facts.scale, permit, decision)
 
     async def _again(self, before: Scale, permit: Permit, decision: Decision) -> None:
-        """Of another version: often the target's status alone has moved. Then what was decided still holds."""
+        """Of another version: often the target's status alone has moved, and what was decided still holds."""
         kind, key = self._sight.kind, self._sight.key
         if kind is None:
             return
@@ -179,7 +185,7 @@ class KubeFleet:
                 self._open = None  # decide again
                 return
             scale = await self._put(now, permit.replicas)
-        except Conflict:
+        except ConflictError:
             self._sight.doubt()  # the next beat tries anew
         except ApiError as error:
             self._failed(error)
@@ -189,11 +195,9 @@ class KubeFleet:
     async def _put(self, scale: Scale, replicas: int) -> Scale:
         kind, key = self._sight.kind, self._sight.key
         if kind is None:
-            raise Unavailable(f"{key}: its kind is not known")
+            raise UnavailableError(f"{key}: its kind is not known")
         body = scale_to_write(key, scale, replicas)
-        return scale_of(
-            await self._writes.replace(kind.scale, key.namespace, key.name, body, target=True)
-        )
+        return scale_of(await self._writes.replace(kind.scale, key.namespace, key.name, body, target=True))
 
     def _done(self, scale: Scale, before: Scale, permit: Permit, decision: Decision) -> None:
         self._sight.wrote(scale)
@@ -211,10 +215,12 @@ class KubeFleet:
         log.warning("%s: not scaled: %s", self._sight.key, error)
         self._sight.doubt()
         wait_s = 1.0
-        if isinstance(error, Throttled):
+        if isinstance(error, ThrottledError):
             wait_s = error.retry_after_s
-        elif isinstance(error, Denied | Invalid | NotFound):
-            reason = {Denied: "AccessDenied", NotFound: "TargetNotFound"}.get(type(error), "ScaleRefused")
+        elif isinstance(error, DeniedError | InvalidError | NotFoundError):
+            reason = {DeniedError: "AccessDenied", NotFoundError: "TargetNotFound"}.get(
+                type(error), "ScaleRefused"
+            )
             self._refused = Obstacle(reason, str(error))
             self._refused_until_s = self._clock() + _REFUSED_SHOWN_S
             wait_s = _REFUSED_AGAIN_S
@@ -224,8 +230,9 @@ class KubeFleet:
         counts, since_s = facts.counts, facts.counts.unschedulable_since_s
         if since_s is None or self._unix_s() - since_s < _UNSCHEDULABLE_AFTER_S:
             return
-        note = f"{counts.unschedulable} pods find no node: {counts.unschedulable_why or 'the scheduler says no more'}"
-        self._tell("unschedulable", EventNote("Warning", "PodsUnschedulable", "Schedule", note[:1000]))
+        why = counts.unschedulable_why or "the scheduler says no more"
+        note = f"{counts.unschedulable} pods find no node: {why}"[:1000]
+        self._tell("unschedulable", EventNote("Warning", "PodsUnschedulable", "Schedule", note))
 
     def _tell(self, what: str, event: EventNote) -> None:
         """When it is news, and now and then while it lasts."""

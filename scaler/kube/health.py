@@ -56,5 +56,10 @@ def _answer(line: bytes, ready: Callable[[], bool]) -> bytes:
     else:
         status, text = "404 Not Found", "allowed: /livez, /readyz"
     body = f"{text}\n".encode()
-    head = f"HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-    return head.encode() + body
+    head = (
+        f"HTTP/1.1 {status}",
+        "Content-Type: text/plain",
+        f"Content-Length: {len(body)}",
+        "Connection: close",
+    )
+    return "\r\n".join((*head, "", "")).encode() + body

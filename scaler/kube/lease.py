@@ -1,8 +1,8 @@
 """Who acts: one controller at a time, elected by a Lease. Pure; `election` runs it.
 
 The rules are client-go's. A candidate takes a lease that nobody holds, or whose holder has not renewed it for
-its whole duration by the candidate's own monotonic clock, counted from when it saw the last renewal: clocks of
-two machines are never compared. A leader may act until `renew_deadline_s` after it *sent* its last renewal
+its whole duration by the candidate's own monotonic clock, counted from when it saw the last renewal: clocks
+of two machines are never compared. A leader may act until `renew_deadline_s` after it *sent* its last renewal
 that succeeded. The others wait for `duration_s` at least from when that renewal arrived, so between the two
 there is time for a write that was let through to be answered or given up: that is the fence. Every write of
 either side names the version it read, so what comes later still is refused (409). `transitions` grows with

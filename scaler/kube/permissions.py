@@ -1,7 +1,7 @@
 """Everything the controller may ask of the API server: one table, and what is not in it is not asked.
 
-Owns the table and the check. `api` asks it before each call, so that a call that the role does not grant fails
-in tests and not on a cluster; the manifests' roles are compared with it.
+Owns the table and the check. `api` asks it before each call, so that a call that the role does not grant
+fails in tests and not on a cluster; the manifests' roles are compared with it.
 """
 
 from __future__ import annotations
@@ -75,9 +75,7 @@ PERMISSIONS: tuple[Permission, ...] = (
     Permission(PODS, _WATCHED, Scope.POLICIES, "which replicas are ready, start, wait or leave"),
     Permission(BUDGETS, _WATCHED, Scope.POLICIES, "how many ready pods a scale-down must leave"),
     Permission(AUTOSCALERS, _WATCHED, Scope.POLICIES, "not to fight an HPA over a target"),
-    Permission(
-        SCALED_OBJECTS, _WATCHED, Scope.POLICIES, "not to fight KEDA over a target", optional=True
-    ),
+    Permission(SCALED_OBJECTS, _WATCHED, Scope.POLICIES, "not to fight KEDA over a target", optional=True),
     Permission(EVENTS, frozenset({"create", "patch"}), Scope.POLICIES, "to tell of decisions"),
     Permission(LEASES, frozenset({"get", "create", "update"}), Scope.LEASE, "one controller acts at a time"),
 )
@@ -86,7 +84,7 @@ _GRANTED = {(one.resource.group, one.resource.name): one.verbs for one in PERMIS
 _TARGET_VERBS = {"": _WATCHED, "scale": frozenset({"get", "update"})}
 
 
-class NotInTable(Exception):
+class NotInTableError(Exception):
     """A mistake in this program: a call that no role is written for."""
 
 
@@ -96,4 +94,4 @@ def check(verb: str, resource: Resource, *, target: bool = False) -> None:
     if verbs is None and target:
         verbs = _TARGET_VERBS.get(resource.subresource)
     if verbs is None or verb not in verbs:
-        raise NotInTable(f"{verb} {resource}: not in scaler/kube/permissions.py")
+        raise NotInTableError(f"{verb} {resource}: not in scaler/kube/permissions.py")

@@ -1,7 +1,7 @@
 """How the pods of a target stand. Pure: dicts of the API in, counts out.
 
-A pod counts once: leaving, ready, starting (on a node, not ready), or pending (on no node yet); what has ended
-counts as none. Those that no node has room for are among the pending.
+A pod counts once: leaving, ready, starting (on a node, not ready), or pending (on no node yet); what has
+ended counts as none. Those that no node has room for are among the pending.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One policy's loop on Kubernetes, from what it sees of its target to what its status is told.
 
-Assembles sight, fleet, bus and control loop, and starts them anew, later each time, when one of them fails for
-a reason that nobody foresaw: another policy's loop must not notice. Decides nothing. Made and run by
+Assembles sight, fleet, bus and control loop, and starts them anew, later each time, when one of them fails
+for a reason that nobody foresaw: another policy's loop must not notice. Decides nothing. Made and run by
 `leading`.
 """
 

@@ -1,7 +1,7 @@
 """From the policies that there are to the loops that should run: what to start, stop and edit. Pure.
 
-Level-triggered: the same from scratch each time, whatever was missed in between. Owns which policy is in force
-(the newest that can be used) and which of two has a target. Called by `controller` after each change.
+Level-triggered: the same from scratch each time, whatever was missed in between. Owns which policy is in
+force (the newest that can be used) and which of two has a target. Called by `controller` after each change.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from scaler.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One policy as it stands. `accepted` is in force, maybe of an earlier generation than the object's, which
-    has a `problem` then; None: nothing can be run by."""
+    """One policy as it stands. `accepted` is in force, maybe of an earlier generation than the object's,
+    which has a `problem` then; None: nothing can be run by."""
 
     obj: Object
     generation: int
@@ -116,14 +116,14 @@ def reconcile(wanted: Mapping[Key, Wanted], running: Mapping[Key, Wanted]) -> Ch
         key: one for key, one in wanted.items() if identity_of(one) is not None and one.obstacle is None
     }
     stay = {
-        key for key, one in running.items() if key in runnable and identity_of(one) == identity_of(runnable[key])
+        key
+        for key, one in running.items()
+        if key in runnable and identity_of(one) == identity_of(runnable[key])
     }
     return Changes(
         stop=tuple(key for key in running if key not in stay),
         start=tuple(key for key in runnable if key not in stay),
-        edit=tuple(
-            key for key in runnable if key in stay and _edited(running[key], runnable[key])
-        ),
+        edit=tuple(key for key in runnable if key in stay and _edited(running[key], runnable[key])),
     )
 
 

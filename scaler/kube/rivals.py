@@ -1,7 +1,7 @@
 """Who else scales a target: an HPA, KEDA, or another policy. Pure.
 
-Two that write the same number undo one another's work for ever, so the controller steps back: it says who, and
-writes no replicas until the other is gone. Between two policies the older one stays.
+Two that write the same number undo one another's work for ever, so the controller steps back: it says who,
+and writes no replicas until the other is gone. Between two policies the older one stays.
 """
 
 from __future__ import annotations
@@ -32,9 +32,7 @@ class TargetKey:
         return f"{self.kind} {self.name}"
 
 
-def autoscaler_on(
-    target: TargetKey, scaled_objects: Iterable[Object], autoscalers: Iterable[Object]
-) -> str:
+def autoscaler_on(target: TargetKey, scaled_objects: Iterable[Object], autoscalers: Iterable[Object]) -> str:
     """`HorizontalPodAutoscaler NAME` or `ScaledObject NAME`; empty: nobody. KEDA works through an HPA of its
     own making: who made it is named."""
     for kind, found in (("ScaledObject", scaled_objects), ("HorizontalPodAutoscaler", autoscalers)):
@@ -60,7 +58,7 @@ class Claim:
 
 
 def refused_claims(claims: Iterable[Claim]) -> Mapping[Key, Key]:
-    """Of each policy that may not have its target, the policy that has it: the oldest, by name among equals."""
+    """Of each policy that may not have its target, the one that has it: the oldest, by name among equals."""
     holders: dict[TargetKey, Key] = {}
     refused: dict[Key, Key] = {}
     for claim in sorted(claims, key=lambda one: (one.created, one.policy)):

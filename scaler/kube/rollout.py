@@ -1,9 +1,9 @@
 """Whether a target is in the middle of a rollout. Pure.
 
 While old and new pods stand beside one another, `replicas` says nothing of how many of them serve; the
-workload's own controller moves pods by its surge and unavailability. A smaller number then takes pods that the
-rollout counts on, so the fleet does not shrink until it is over. It may grow: the workload's controller spreads
-what is added over old and new.
+workload's own controller moves pods by its surge and unavailability. A smaller number then takes pods that
+the rollout counts on, so the fleet does not shrink until it is over. It may grow: the workload's controller
+spreads what is added over old and new.
 """
 
 from __future__ import annotations

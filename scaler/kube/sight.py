@@ -7,6 +7,7 @@ and the budgets and autoscalers of its namespace. Moves nothing. Made and run by
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import random
@@ -17,14 +18,14 @@ from typing import Protocol
 from scaler.kube.api import Selection
 from scaler.kube.conditions import Obstacle
 from scaler.kube.disruption import budgets_over
-from scaler.kube.errors import ApiError, Denied, NotFound
+from scaler.kube.errors import ApiError, DeniedError, NotFoundError
 from scaler.kube.facts import SEEN_WITHIN_S, Facts
 from scaler.kube.permissions import AUTOSCALERS, BUDGETS, PODS, SCALED_OBJECTS, Resource
 from scaler.kube.pods import count_pods
 from scaler.kube.rivals import TargetKey, autoscaler_on
 from scaler.kube.rollout import rollout_of
 from scaler.kube.store import Object, Store
-from scaler.kube.target import Discovery, Kinds, Scale, TargetKind, Unscalable, scale_of
+from scaler.kube.target import Kinds, Scale, TargetKind, UnscalableError, scale_of
 from scaler.kube.watches import Watches
 from scaler.kube.watching import Waits, Watching
 
@@ -38,9 +39,7 @@ _READ_AT_MOST_S = 1.0  # a target's status moves many times a second while it sc
 class Reads(Protocol):
     """`KubeApi`."""
 
-    async def get(
-        self, resource: Resource, namespace: str, name: str, *, target: bool = False
-    ) -> Object: ...
+    async def get(self, resource: Resource, namespace: str, name: str, *, target: bool = False) -> Object: ...
 
 
 class Sight:
@@ -111,10 +110,8 @@ class Sight:
             while True:
                 wait_s = await self._look()
                 await asyncio.sleep(min(wait_s, _READ_AT_MOST_S))
-                try:
+                with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), max(0.0, wait_s - _READ_AT_MOST_S))
-                except TimeoutError:
-                    pass
                 self._wake.clear()
         finally:
             for name in list(self._held):
@@ -125,15 +122,13 @@ class Sight:
         key = self.key
         try:
             self.kind = await self._kinds.find(self._api_version, key.kind)
-            found = scale_of(
-                await self._reads.get(self.kind.scale, key.namespace, key.name, target=True)
-            )
-        except Unscalable as error:
+            found = scale_of(await self._reads.get(self.kind.scale, key.namespace, key.name, target=True))
+        except UnscalableError as error:
             self.obstacle = Obstacle(error.reason, str(error))
-        except NotFound:
+        except NotFoundError:
             self.obstacle = Obstacle("TargetNotFound", f"{key} is not there")
             return _MISSING_AGAIN_S
-        except Denied as error:
+        except DeniedError as error:
             self.obstacle = Obstacle("AccessDenied", str(error))
         except ApiError as error:
             # What was known stays: the next look says more.
@@ -187,7 +182,7 @@ class Sight:
         now_s = self._clock()
         for name, words in (("pods", "pods"), ("budgets", "PodDisruptionBudgets")):
             store = self._held[name].store if name in self._held else Store()
-            if isinstance(store.failure, Denied):
+            if isinstance(store.failure, DeniedError):
                 return f"{words} can't be read: {store.failure}"
             if store.deaf_for_s(now_s) == math.inf:
                 return f"{words} not seen yet"

@@ -1,4 +1,4 @@
-"""Writes policies' statuses, each when it is worth a write, and the Events of conditions that changed with it.
+"""Writes policies' statuses, each when it is worth it, and the Events of conditions that changed with it.
 
 Owns the round over all policies and what a failure means for it; what a status says is `status`. One policy's
 trouble holds up no other; the API server's holds up all of them, for the round. Run by `leading`.
@@ -12,7 +12,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from scaler.kube.decision_events import EventNote, condition_events
-from scaler.kube.errors import ApiError, Conflict, Deposed, NotFound, Throttled, Unavailable
+from scaler.kube.errors import (
+    ApiError,
+    ConflictError,
+    DeposedError,
+    NotFoundError,
+    ThrottledError,
+    UnavailableError,
+)
 from scaler.kube.permissions import POLICY_STATUS, Resource
 from scaler.kube.status import StatusMoment, status_of, worth_writing
 from scaler.kube.store import Key, Object
@@ -62,11 +69,11 @@ class StatusWrites:
         for key, (obj, moment) in self._policies.moments().items():
             try:
                 await self._one(key, obj, moment)
-            except (Conflict, NotFound):
+            except (ConflictError, NotFoundError):
                 continue  # the watch brings what it is now, or that it is gone
-            except Throttled as error:
+            except ThrottledError as error:
                 return max(_EVERY_S, error.retry_after_s)
-            except (Unavailable, Deposed):
+            except (UnavailableError, DeposedError):
                 return _AFTER_FAILURE_S
             except ApiError as error:
                 self._say(key, error)

@@ -1,7 +1,7 @@
 """What the API server has said of a selection: the last list, and every event since. Pure.
 
-Owns the objects and how old the picture is; `watching` feeds it. Objects are kept without their managedFields,
-which nobody here reads and which are most of them.
+Owns the objects and how old the picture is; `watching` feeds it. Objects are kept without their
+managedFields, which nobody here reads and which are most of them.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from scaler.kube.errors import NotFound
+from scaler.kube.errors import NotFoundError
 from scaler.kube.permissions import Resource
 from scaler.kube.rivals import TargetKey
 
@@ -41,7 +41,7 @@ class Scale:
     selector: str  # of its pods, as a list's query has it; empty: the kind says none
 
 
-class Unscalable(Exception):
+class UnscalableError(Exception):
     """There is no such thing to scale. `reason` in CamelCase, `str(error)` a line."""
 
     def __init__(self, reason: str, line: str) -> None:
@@ -50,7 +50,7 @@ class Unscalable(Exception):
 
 
 def target_kind(found: Object, group: str, version: str, kind: str) -> TargetKind:
-    """From a group's APIResourceList. Raises Unscalable."""
+    """From a group's APIResourceList. Raises UnscalableError."""
     named = f"spec.targetRef: {kind} of {group + '/' if group else ''}{version}"
     resources = found.get("resources") or ()
     main = next(
@@ -58,12 +58,14 @@ def target_kind(found: Object, group: str, version: str, kind: str) -> TargetKin
     )
     if main is None:
         kinds = sorted({str(one.get("kind")) for one in resources if "/" not in str(one.get("name"))})
-        raise Unscalable("TargetKindUnknown", f"{named}: no such kind; there are {', '.join(kinds) or 'none'}")
+        raise UnscalableError(
+            "TargetKindUnknown", f"{named}: no such kind; there are {', '.join(kinds) or 'none'}"
+        )
     plural = str(main["name"])
     if not main.get("namespaced"):
-        raise Unscalable("TargetNotScalable", f"{named}: is not in a namespace")
+        raise UnscalableError("TargetNotScalable", f"{named}: is not in a namespace")
     if not any(one.get("name") == f"{plural}/scale" for one in resources):
-        raise Unscalable("TargetNotScalable", f"{named}: has no scale subresource")
+        raise UnscalableError("TargetNotScalable", f"{named}: has no scale subresource")
     return TargetKind(Resource(group, version, plural), Resource(group, version, f"{plural}/scale"), kind)
 
 
@@ -79,7 +81,7 @@ def scale_of(found: Object) -> Scale:
 
 
 def scale_to_write(target: TargetKey, scale: Scale, replicas: int) -> Object:
-    """With version and uid as preconditions: another's change, or another target of the name, is a conflict."""
+    """With version and uid as preconditions: another's change, or another target of that name, conflicts."""
     return {
         "apiVersion": "autoscaling/v1",
         "kind": "Scale",
@@ -108,16 +110,16 @@ class Kinds:
         self._known: dict[tuple[str, str], tuple[TargetKind, float]] = {}
 
     async def find(self, api_version: str, kind: str) -> TargetKind:
-        """Raises Unscalable, or ApiError where the server can't be asked."""
+        """Raises UnscalableError, or ApiError where the server can't be asked."""
         known = self._known.get((api_version, kind))
         if known is not None and self._clock() < known[1]:
             return known[0]
         group, _, version = api_version.rpartition("/")
         try:
             found = await self._discovery.discover(group, version)
-        except NotFound:
+        except NotFoundError:
             line = f"spec.targetRef.apiVersion = {api_version!r}: the API server has no such API"
-            raise Unscalable("TargetKindUnknown", line) from None
+            raise UnscalableError("TargetKindUnknown", line) from None
         result = target_kind(found, group, version, kind)
         self._known[api_version, kind] = result, self._clock() + _KNOWN_FOR_S
         return result

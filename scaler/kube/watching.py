@@ -14,10 +14,10 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Protocol
 
 from scaler.kube.api import Listed, Object, Selection
-from scaler.kube.errors import ApiError, Denied, NotFound, Throttled, Unavailable
+from scaler.kube.errors import ApiError, DeniedError, NotFoundError, ThrottledError, UnavailableError
 from scaler.kube.store import Store
 
-# A connection that hangs half open is noticed when its watch should have ended: so not the usual five minutes.
+# A connection that hangs half open is noticed when its watch should have ended: not the usual five minutes.
 _WATCH_S = (90, 150)
 _LIST_AGAIN_S = 900.0  # a resync: whatever a watch may have missed, a list says
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 30.0
@@ -41,12 +41,12 @@ class Waits:
         self._failures = 0
 
     def after(self, error: ApiError) -> float:
-        if isinstance(error, Denied | NotFound):
+        if isinstance(error, DeniedError | NotFoundError):
             return self._rng.uniform(0.5, 1.0) * _REFUSED_WAIT_S
         longest_s = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** min(self._failures, 10))
         self._failures += 1
         wait_s = self._rng.uniform(0.5, 1.0) * longest_s
-        return max(wait_s, error.retry_after_s) if isinstance(error, Throttled) else wait_s
+        return max(wait_s, error.retry_after_s) if isinstance(error, ThrottledError) else wait_s
 
     def well(self) -> None:
         self._failures = 0
@@ -89,7 +89,9 @@ class Watching:
             except ApiError as error:
                 # Too old a version, or an answer that makes no sense: the list is the truth. What was merely
                 # not to be reached is asked again from where it was.
-                relist = relist or not isinstance(error, Unavailable | Throttled) or error.status == 500
+                relist = (
+                    relist or not isinstance(error, UnavailableError | ThrottledError) or error.status == 500
+                )
                 self.store.lost(self._clock(), error)
                 self._tell()
                 await asyncio.sleep(self._waits.after(error))
@@ -115,8 +117,12 @@ class Watching:
             await events.aclose()
             if self._clock() - began_s >= _STEADY_S:
                 self._waits.well()
-        if self._clock() - began_s < _STEADY_S:  # a server that ends each watch at once would be asked in a loop
-            raise Unavailable(f"watch {self.selection.resource}: ended after {self._clock() - began_s:.1f} s")
+        if (
+            self._clock() - began_s < _STEADY_S
+        ):  # a server that ends each watch at once would be asked in a loop
+            raise UnavailableError(
+                f"watch {self.selection.resource}: ended after {self._clock() - began_s:.1f} s"
+            )
 
     def _tell(self) -> None:
         self._tried.set()
