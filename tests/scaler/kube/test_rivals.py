@@ -12,8 +12,8 @@ from scaler.kube.target import UnscalableError, scale_of, target_kind
 from tests.scaler.kube.made_objects import TARGET
 
 
-def aims(name: str, **ref: str) -> dict[str, object]:
-    return {"metadata": {"name": name, "namespace": "inference"}, "spec": {"scaleTargetRef": ref}}
+def aims(called: str, **ref: str) -> dict[str, object]:
+    return {"metadata": {"name": called, "namespace": "inference"}, "spec": {"scaleTargetRef": ref}}
 
 
 def test_an_autoscaler_on_the_same_target_is_found_whatever_its_version() -> None:

@@ -26,7 +26,7 @@ from scaler.kube.permissions import PODS
 from scaler.kube.store import Store
 from scaler.kube.watches import Watches
 from scaler.kube.watching import Source, Waits, Watching
-from tests.eventually import eventually
+from tests.eventually import happens
 
 
 def thing(name: str, version: int) -> dict[str, Any]:
@@ -204,7 +204,7 @@ async def test_a_watch_is_shared_and_ends_with_the_last_who_holds_it() -> None:
     selection = Selection(PODS, "ns")
     first, second = watches.hold(selection, one), watches.hold(selection, two)
     assert first is second
-    await eventually(lambda: {"one", "two"} <= set(told))
+    await happens(lambda: {"one", "two"} <= set(told))
     watches.let_go(selection, one)
     watches.let_go(selection, two)
     assert watches.hold(selection, one) is not first
