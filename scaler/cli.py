@@ -10,7 +10,9 @@ from typing import Annotated
 import typer
 
 from minwatt.resources import default_model_dir
+from minwatt.v1.errors import UsageError
 from scaler.inputs import read_inputs
+from scaler.kube.policy_object import annotation_problem, on_kubernetes
 from scaler.local.command import DoorFiles
 from scaler.local.up import UpOptions, run_up
 from scaler.policy import load_policy
@@ -93,11 +95,15 @@ def check(
     Example: minwatt policy check examples/policy.yaml
     """
     policy = load_policy(file)
+    wrong = annotation_problem(policy.metadata.annotations)
+    if wrong is not None:
+        raise UsageError(f"{file}: {wrong}")
     if json:
         document = policy.model_dump(mode="json") | {"not_acted_on": policy.not_acted_on()}
         _say(dumps(document, indent=2))
     else:
         _say(policy.summary())
+        _say(f"  on Kubernetes: {on_kubernetes(policy)}")
 
 
 def _say(line: str) -> None:

@@ -1,8 +1,8 @@
-"""A PowerPolicy object of the API server as what the controller runs by: `Accepted`, or the `Problem` with it.
+"""A PowerPolicy object of the API server as what the controller runs by (`Accepted`), or a `Problem`.
 
-Pure. Owns the annotations, the wording of a problem, and which policy is in force while the newest can't be
+Pure. Owns the annotations, the wording of a `Problem`, and which policy is in force while the newest can't be
 used. The schema is `scaler.policy`, the same as the file's; which profile fits is `profiles`. Called by the
-controller for each object that it sees.
+controller for each object that it sees, and by `minwatt policy check`.
 """
 
 from __future__ import annotations
@@ -120,6 +120,22 @@ def annotation_problem(annotations: Mapping[str, Any]) -> str | None:
         elif value not in _ALLOWED[key]:
             return f"{said} = {value!r}: allowed: {' or '.join(repr(one) for one in _ALLOWED[key])}"
     return None
+
+
+def on_kubernetes(policy: Policy) -> str:
+    """One line: what a policy that was read from a file would do as an object."""
+    target, annotations = policy.spec.target_ref, policy.metadata.annotations
+    if target is None:
+        return "spec.targetRef is missing: an object must have it"
+    namespace = policy.metadata.namespace or "the namespace it is created in"
+    said = [f"scales {target.kind} {target.name} ({target.api_version}) in {namespace}"]
+    if annotations.get(REPLICAS) == "external":
+        said = [f"{said[0].replace('scales', 'tunes', 1)}; another autoscaler scales it"]
+    if annotations.get(PAUSED) == "true":
+        said.append("paused: moves nothing")
+    if PROFILE in annotations:
+        said.append(f"profile {annotations[PROFILE]}")
+    return "; ".join(said)
 
 
 _ALLOWED: Mapping[str, tuple[str, ...]] = {

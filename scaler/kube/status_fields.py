@@ -1,8 +1,8 @@
 """What a PowerPolicy's `status` holds: the schema that the CRD carries and that `status` fills in.
 
 Values only. Quantities are spelled as in `spec` (`31ms`, `210W`), so that people read both alike and no float
-is compared. Times are RFC 3339 in UTC. What is not known is left out. Made by `status`; read back by it alone,
-to keep what must not change.
+is compared. Times are RFC 3339 in UTC. What is not known is left out. Made by `status`, which also reads it
+back, to keep what must not change.
 """
 
 from __future__ import annotations
