@@ -3,7 +3,7 @@
 Pure. Owns what the API server must know beyond that schema: how a quantity is checked there, rules of fields
 together, columns, names. `python -m scaler.kube.crd > k8s/base/crd.yaml`; a test fails when that is stale.
 
-The API server takes structural schemas only: no references, a type for every field, neither defaults nor types
+The API server takes structural schemas only: no references, a type for every field, no types or defaults
 under anyOf. A default is filled in only where its parent is there: a parent of such fields has one, too.
 Rules are CEL, and every string, list and map is bounded: the server refuses rules whose cost it can't bound.
 """
@@ -50,7 +50,8 @@ _RULES: Mapping[tuple[str, ...], list[Schema]] = {
             " && self.telemetry.fallbackReplicas <= self.replicas.max)",
             "message": "fallbackReplicas: allowed: replicas.min to max",
             "messageExpression": "'fallbackReplicas = ' + string(self.telemetry.fallbackReplicas)"
-            " + ': allowed: ' + string(self.replicas.min) + ' to ' + string(self.replicas.max) + ' (replicas.min to max)'",
+            " + ': allowed: ' + string(self.replicas.min) + ' to ' + string(self.replicas.max)"
+            " + ' (replicas.min to max)'",
             "fieldPath": ".telemetry.fallbackReplicas",
         }
     ],

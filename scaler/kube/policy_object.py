@@ -146,8 +146,10 @@ _ALLOWED: Mapping[str, tuple[str, ...]] = {
 
 
 def _as_file(obj: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """What a file would hold: the API server's own metadata and the status left out."""
-    kept = {key: metadata[key] for key in ("name", "namespace", "labels", "annotations") if metadata.get(key)}
+    """What a file would hold: the API server's own metadata and the status left out. Labels and annotations
+    too: a policy that is equal is planned with equally.
+    """
+    kept = {key: metadata[key] for key in ("name", "namespace") if metadata.get(key)}
     return {
         **{key: obj[key] for key in ("apiVersion", "kind") if key in obj},
         "metadata": kept,

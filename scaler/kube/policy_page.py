@@ -40,13 +40,14 @@ Durations are written as `50ms`, `5s`, `2m`, `1h`; power as `20W`, `1.2kW`; shar
 """
 
 _RULES = """
-`targetRef` is required on Kubernetes. In a file it may be left out: replicas are then local processes, or join
-by themselves.
+`targetRef` is required on Kubernetes. In a file it may be left out: replicas are then local processes, or
+join by themselves.
 
 Of fields together: `replicas.min` ≤ `telemetry.fallbackReplicas` ≤ `replicas.max`; each step of
 `power.whenOverBudget` once. On Kubernetes the API server refuses what breaks a rule. What only the controller
-can find out (no profile of the model, an SLO that no operating point meets) it says in the conditions, and the
-last policy that could be used stays in force: `status.generationInForce` is then below `metadata.generation`.
+can find out (no profile of the model, an SLO that no operating point meets) it says in the conditions, and
+the last policy that could be used stays in force: `status.generationInForce` is then below
+`metadata.generation`.
 
 ## Annotations
 """
@@ -55,8 +56,8 @@ _ANNOTATIONS = f"""
 | annotation | value | |
 |---|---|---|
 | `{PAUSED}` | `"true"` or `"false"` | With `"true"` minwatt looks, decides and writes the status, and moves \
-nothing: neither replicas nor operating points. Any other value is refused in the condition Ready, and pauses \
-until it is mended: who writes this annotation wants to stop something. |
+nothing: neither replicas nor operating points. Any other value is refused in the condition Ready, and \
+pauses until it is mended: who writes this annotation wants to stop something. |
 | `{REPLICAS}` | `external` | Another autoscaler (KEDA) scales the target by minwatt's desired replicas. \
 minwatt sets operating points and never writes the scale. |
 | `{PROFILE}` | name of a file in the directory of `--profiles` | Which profile to plan with, where the \
@@ -71,8 +72,8 @@ A condition's `lastTransitionTime` moves only with its status. A broken promise 
 """
 
 _OBSTACLES = """\
-Where something outside of the policy keeps the controller from acting (the target is missing, another autoscaler
-scales it), Ready is False with a reason of its own and a message that says what to do.
+Where something outside of the policy keeps the controller from acting (the target is missing, another
+autoscaler scales it), Ready is False with a reason of its own and a message that says what to do.
 
 ## status
 

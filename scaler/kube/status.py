@@ -214,7 +214,7 @@ def _decision(known: fields.Status | None, moment: StatusMoment) -> fields.Decis
     at = rfc3339(moment.at_s if moment.decided_at_s is None else moment.decided_at_s)
     told = fields.DecisionStatus(
         since=at,
-        action=decision.action.value,
+        action=decision.action,
         current=decision.current_replicas,
         desired=decision.desired_replicas,
         message=shortened(decision.line()),
