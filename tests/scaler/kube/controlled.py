@@ -18,13 +18,14 @@ import yaml
 from scaler.bus import Hub
 from scaler.bus_opening import BusOptions
 from scaler.kube import command
+from scaler.kube.crd import custom_resource_definition
 from scaler.kube.command import Clocks, KubeOptions, run_kube
 from tests.kube_api.jumping_loop import run_jumping
 from tests.kube_api.stand_in import KubeApi
 from tests.scaler.kube.made_fleet import MadeHub, Traffic
 from tests.scaler.made_up import profile
 
-CRD = Path(__file__).parents[3] / "k8s" / "base" / "crd.yaml"
+
 NAMESPACE = "inference"
 PATIENCE_S = 600.0  # of the loop's own time
 
@@ -124,7 +125,7 @@ def play(
         loop = asyncio.get_running_loop()
         async with KubeApi(directory) as api:
             api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
-            api.apply(yaml.safe_load(CRD.read_text()))
+            api.apply(custom_resource_definition())
 
             def traffic(name: str) -> Traffic:
                 return Traffic(loop.time, lambda: scenario._ready(name.partition("/")[2]))
