@@ -2,10 +2,10 @@
 
     python -m bench.fleet [--replicas 10000] [--seconds 30]
 
-A redis-server on TCP, two processes that are the replicas (each on a connection of its own: `fleet_load`) and
-a scaler (`fleet_scaler`) that looks and decides each second. Prints what its beats took and how much of a core
-each process took; writes out/bench/fleet.json; exits 1 if reports were lost, if replicas were not all seen, or
-if the scaler's beat and tick took 200 ms (99 of 100) or a whole core.
+A redis-server on TCP, two processes that are the replicas (each on a connection of its own: `fleet_load`)
+and a scaler (`fleet_scaler`) that looks and decides each second. Prints what its beats took and how much of a
+core each process took; writes out/bench/fleet.json; exits 1 if reports were lost, if replicas were not all
+seen, or if the scaler's beat and tick took 200 ms (99 of 100) or a whole core.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Replicas and a scaler that meet in a Redis, as processes: points arrive, and it may die and come back empty."""
+"""Replicas and a scaler that meet in a Redis, as processes: it may die and come back empty."""
 
 from __future__ import annotations
 
