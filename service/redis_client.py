@@ -21,7 +21,7 @@ try:
     from redis.backoff import NoBackoff
     from redis.exceptions import MovedError, ReadOnlyError, RedisError, ResponseError
 except ImportError as error:
-    raise UsageError("bus-redis: needs the redis package: pip install 'minwatt[redis]'") from error
+    raise UsageError("Redis: needs its package: pip install 'minwatt[redis]'") from error
 
 # What a try may end with; a host's name may be no text that DNS takes.
 FAILURES = (RedisError, OSError, TimeoutError, UnicodeError, UsageError)

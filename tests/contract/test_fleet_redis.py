@@ -21,8 +21,7 @@ from service import fleet_redis
 from service.fleet import AwayError
 from service.fleet_redis import RedisLink
 from tests.contract.fleet_replica import WAIT_S, Replica, point, report, until
-from tests.eventually import eventually
-from tests.redis_server import RedisServer, free_port
+from tests.redis_server import RedisServer, free_port, redis_cluster
 
 KEYS = FleetKeys.of(DEFAULT_FLEET)
 REPORTS, POINT = KEYS.reports.encode(), KEYS.point.encode()
@@ -395,16 +394,8 @@ async def meets(place: Place) -> None:
 
 
 async def test_a_cluster(tmp_path: Path) -> None:
-    port = free_port()
-    flags = ("--port", str(port), "--cluster-enabled", "yes", "--cluster-port", str(free_port()))
-    with RedisServer(tmp_path, *flags, "--cluster-config-file", str(tmp_path / "nodes.conf")) as server:
-        assert server.command(b"CLUSTER", b"ADDSLOTSRANGE", b"0", b"16383") == b"+OK\r\n"
-
-        async def covered() -> bool:
-            return b"cluster_state:ok" in server.command(b"CLUSTER", b"INFO")
-
-        await eventually(covered)
-        async with at(f"redis+cluster://127.0.0.1:{port}") as place:
+    with redis_cluster(tmp_path) as (_, url):
+        async with at(url) as place:
             await meets(place)
 
 

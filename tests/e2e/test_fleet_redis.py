@@ -31,7 +31,7 @@ spec:
   slo: {latency: 500ms}
   replicas: {min: 1, max: 4}
   batching: {maxSize: 4, maxDelay: 0ms}
-  behavior: {tick: 1s}
+  behavior: {tick: 1s, scaleDown: {stabilizationWindow: 1s}}
   telemetry: {staleAfter: 1h, fallbackReplicas: 1}
 """
 
