@@ -54,6 +54,7 @@ async def connected(address: RedisAddress, patience_s: float) -> AsyncIterator[A
         "socket_connect_timeout": patience_s,
         "retry": Retry(NoBackoff(), 0),
         "protocol": 2,
+        "driver_info": None,  # its name is not told: that would need one more right of the ACL user
     }
     async with contextlib.AsyncExitStack() as stack:
         client: Any
