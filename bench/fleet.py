@@ -55,7 +55,7 @@ def line_of(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None  # noqa: S101 - a pipe was asked for
     line = process.stdout.readline()
     if not line:
-        raise RuntimeError(f"{process.args}: ended with {process.wait()}")
+        raise RuntimeError(f"{process.args!r}: ended with {process.wait()}")
     return line
 
 

@@ -177,7 +177,7 @@ class RedisBus:
         if self._point is not None:
             version, payload = digits(self._point.version), point_to_proto(self._point).SerializeToString()
         words = (self._fence, version, payload, round(POINT_KEPT_S * 1e3), self._keys.told)
-        answer = await self._line.ask(lambda redis: redis.eval(HOLD, 1, self._keys.point, *words))
+        answer = await self._line.command("EVAL", HOLD, 1, self._keys.point, *words)
         try:
             own, fence, told, seconds, microseconds = answer
             self._told_version = int(told)
@@ -196,10 +196,8 @@ class RedisBus:
             # Nothing read yet; or another server's clock is behind the one that numbered what was read.
             begin, again = str(max(0, server_ms - round(FIRST_LOOK_S * 1e3))), True
         while True:
-            page = await self._line.ask(
-                lambda redis, begin=begin: redis.execute_command(
-                    "XRANGE", self._keys.reports, begin, "+", "COUNT", PAGE
-                )
+            page: list[_Entry] = await self._line.command(
+                "XRANGE", self._keys.reports, begin, "+", "COUNT", PAGE
             )
             for entry in page:
                 report = self._taken(entry, server_ms, now_s, again)
@@ -254,6 +252,10 @@ class _Line:
         self._failures = 0
         self._why = ""
         self._again_s = -math.inf
+
+    async def command(self, *words: str | bytes | int) -> Any:
+        """Raises _AwayError."""
+        return await self.ask(lambda redis: redis.execute_command(*words))
 
     async def ask(self, question: Callable[[Any], Awaitable[Any]]) -> Any:
         """Raises _AwayError."""
