@@ -15,7 +15,7 @@ import trustme
 
 from minwatt.v1.fleet_keys import DEFAULT_FLEET, FleetKeys
 from minwatt.v1.redis_address import parse_redis_url
-from scaler import redis_bus
+from scaler import redis_bus, redis_line
 from scaler.redis_bus import MEMBER_TTL_S, RedisBus, RedisHub
 from service import fleet_redis
 from service.fleet import AwayError
@@ -65,7 +65,7 @@ class Place:
 
 @pytest.fixture(autouse=True)
 def _unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redis_bus, "PATIENCE_S", WAIT_S)
+    monkeypatch.setattr(redis_line, "PATIENCE_S", WAIT_S)
     monkeypatch.setattr(fleet_redis, "PATIENCE_S", WAIT_S)
     monkeypatch.setattr(fleet_redis, "CATCH_UP_S", 0.05)
 
@@ -140,6 +140,22 @@ async def test_reports_wait_for_a_scaler_and_go_when_none_comes(
     assert 0 < int(shared_server.command(b"PTTL", REPORTS)[1:]) <= 60_000
 
 
+async def test_what_is_read_ahead_is_handed_out_once(shared: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a fleet of more than a page, and looks that come while the pages between them are read."""
+    monkeypatch.setattr(redis_bus, "PAGE", 3)
+    bus = shared.scaler()
+    replica = await shared.replica()
+    heard = []
+    for sequence in range(200):
+        await replica.say(report(sequence=sequence, arrivals_total=sequence))
+        if sequence % 10 == 9:
+            heard += (await bus.collect()).reports
+            shared.clock.now_s += 0.01
+            await asyncio.sleep(0.002 * (sequence % 7))
+    heard += await until(bus, lambda members, reports: len(heard) + len(reports) >= 200)
+    assert [one.arrivals_total for one in heard] == list(range(200))
+
+
 async def test_ages_are_by_redis_own_clock(shared: Place) -> None:
     bus = shared.scaler()
     replica = await shared.replica()
@@ -189,7 +205,7 @@ async def test_slow_is_away(own: Place, own_server: RedisServer, monkeypatch: py
     await until(bus, lambda members, reports: members == {"a"})
     own_server.freeze()
     try:
-        monkeypatch.setattr(redis_bus, "PATIENCE_S", 0.1)
+        monkeypatch.setattr(redis_line, "PATIENCE_S", 0.1)
         view = await bus.collect()
         assert (view.members, bool(view.problem)) == ({"a"}, True)
         monkeypatch.setattr(fleet_redis, "PATIENCE_S", 0.1)
@@ -197,7 +213,7 @@ async def test_slow_is_away(own: Place, own_server: RedisServer, monkeypatch: py
             await say_once(own.url)
     finally:
         own_server.thaw()
-    monkeypatch.setattr(redis_bus, "PATIENCE_S", WAIT_S)
+    monkeypatch.setattr(redis_line, "PATIENCE_S", WAIT_S)
     await replica.say(report(sequence=2))
     own.clock.now_s += 10.0
     await until(bus, lambda members, reports: any(r.replica_id == "a" for r in reports))
