@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,14 +90,14 @@ class _Service(pb_grpc.ExternalScalerServicer):
         self.closing = asyncio.Event()
         self._desired = desired
 
-    async def IsActive(  # type: ignore[override]  # noqa: N802 - the stubs know only the blocking form
+    async def IsActive(  # noqa: N802
         self, request: pb.ScaledObjectRef, context: _Context
     ) -> pb.IsActiveResponse:
         """Always: a policy's fleet has one replica or more, a silent one too."""
         await self._look_up(request, context)
         return pb.IsActiveResponse(result=True)
 
-    async def StreamIsActive(  # type: ignore[override]  # noqa: N802
+    async def StreamIsActive(  # type: ignore[override]  # noqa: N802 - the stub returns an iterator
         self, request: pb.ScaledObjectRef, context: _Context
     ) -> None:
         """At once and with each new number, until the policy is not scaled from outside any more.
@@ -120,7 +121,7 @@ class _Service(pb_grpc.ExternalScalerServicer):
         finally:
             closing.cancel()
 
-    async def GetMetricSpec(  # type: ignore[override]  # noqa: N802
+    async def GetMetricSpec(  # noqa: N802
         self, request: pb.ScaledObjectRef, context: _Context
     ) -> pb.GetMetricSpecResponse:
         """The same for all, before anything is decided too."""
@@ -128,7 +129,7 @@ class _Service(pb_grpc.ExternalScalerServicer):
         spec = pb.MetricSpec(metricName=METRIC, targetSize=TARGET, targetSizeFloat=TARGET)
         return pb.GetMetricSpecResponse(metricSpecs=[spec])
 
-    async def GetMetrics(  # type: ignore[override]  # noqa: N802
+    async def GetMetrics(  # noqa: N802
         self, request: pb.GetMetricsRequest, context: _Context
     ) -> pb.GetMetricsResponse:
         """The desired replicas. There is one metric: the name in the request says nothing more.
@@ -165,38 +166,36 @@ class _Service(pb_grpc.ExternalScalerServicer):
 
 def _credentials(files: TlsFiles) -> grpc.ServerCredentials:
     """Files are read at each handshake: renewed ones serve at once, unusable ones leave the last in force."""
+    last = _read(files)
 
-    def renewed() -> grpc.ServerCertificateConfiguration | None:
-        try:
-            return _read(files)
-        except UsageError:
-            return None
+    def renewed() -> grpc.ServerCertificateConfiguration:
+        nonlocal last
+        with suppress(UsageError):
+            last = _read(files)
+        return last
 
     return grpc.dynamic_ssl_server_credentials(
-        _read(files), renewed, require_client_authentication=files.client_ca is not None
+        last, renewed, require_client_authentication=files.client_ca is not None
     )
 
 
 def _read(files: TlsFiles) -> grpc.ServerCertificateConfiguration:
     """Raises UsageError that names option and file."""
-    options = (
-        ("--external-scaler-tls-cert", files.certificate),
-        ("--external-scaler-tls-key", files.key),
-        ("--external-scaler-tls-client-ca", files.client_ca),
-    )
-    texts: list[bytes | None] = []
-    for option, path in options:
-        try:
-            texts.append(None if path is None else path.read_bytes())
-        except OSError as error:
-            raise UsageError(f"{option} = {path}: can't be read ({error.strerror})") from error
+    options = {
+        "--external-scaler-tls-cert": files.certificate,
+        "--external-scaler-tls-key": files.key,
+        "--external-scaler-tls-client-ca": files.client_ca,
+    }
+    named = ", ".join(f"{option} = {path}" for option, path in options.items() if path is not None)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
+        certificate, key = files.certificate.read_bytes(), files.key.read_bytes()
+        client_ca = None if files.client_ca is None else files.client_ca.read_bytes()
         context.load_cert_chain(files.certificate, files.key, lambda: b"")
         if files.client_ca is not None:
             context.load_verify_locations(files.client_ca)
-    except (ssl.SSLError, OSError) as error:
-        named = ", ".join(f"{option} = {path}" for option, path in options if path is not None)
+    except ssl.SSLError as error:  # is an OSError too
         raise UsageError(f"{named}: not PEM, or not the key of the certificate") from error
-    certificate, key, client_ca = texts
+    except OSError as error:
+        raise UsageError(f"{named}: {error.filename} can't be read ({error.strerror})") from error
     return grpc.ssl_server_certificate_configuration([(key, certificate)], client_ca)

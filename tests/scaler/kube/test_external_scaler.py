@@ -294,7 +294,7 @@ async def test_a_taken_port_is_one_line() -> None:
 
 async def test_files_that_can_not_be_used_are_one_line_with_option_and_file(tmp_path: Path) -> None:
     made = files(tmp_path, trustme.CA())
-    with pytest.raises(UsageError, match=r"--external-scaler-tls-key = .*none\.pem: can't be read"):
+    with pytest.raises(UsageError, match=r"--external-scaler-tls-key = .*none\.pem can't be read"):
         await ExternalScaler.listen(
             "127.0.0.1:0", DesiredReplicas(), TlsFiles(made.certificate, tmp_path / "none.pem")
         )
