@@ -172,13 +172,17 @@ class Policy(_Frozen):
         variants = self.spec.variants.model_copy(update={"allow": tuple(names)})
         return self.model_copy(update={"spec": self.spec.model_copy(update={"variants": variants})})
 
+    def without_target(self) -> Policy:
+        """The same policy for a loop whose fleet has the target already."""
+        return self.model_copy(update={"spec": self.spec.model_copy(update={"target_ref": None})})
+
     def not_acted_on(self) -> tuple[str, ...]:
         """Fields that are set and that nothing acts on in this version, one sentence each."""
         spec = self.spec
         idle: list[str] = []
         if spec.target_ref is not None:
             idle.append(
-                "targetRef: no Kubernetes fleet yet; replicas are local processes or join by themselves"
+                "targetRef: of a fleet on Kubernetes; here replicas are local processes or join by themselves"
             )
         if spec.carbon is not None:
             idle.append("carbon: the budget is not shifted; `minwatt backtest --carbon` counts gCO2")
