@@ -47,6 +47,41 @@ class TlsFiles:
     client_ca: Path | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ListenOptions:
+    """Of the command."""
+
+    address: str
+    tls: TlsFiles | None = None
+
+    def check(self) -> None:
+        """Before this copy leads, which may be days after its start. Raises UsageError."""
+        # gRPC takes a port over 65535, and listens on some other.
+        named = re.fullmatch(r".+:(\d{1,5})", self.address, re.ASCII)
+        if named is None or int(named[1]) > 65535:
+            raise UsageError(f"--external-scaler = {self.address!r}: allowed: HOST:PORT, ports 0 to 65535")
+        if self.tls is not None:
+            _read(self.tls)
+
+
+def listen_options(
+    address: str | None, certificate: Path | None, key: Path | None, client_ca: Path | None
+) -> ListenOptions | None:
+    """From what the command line says; None: KEDA asks nothing here. Raises UsageError."""
+    if address is None:
+        if certificate or key or client_ca:
+            raise UsageError("--external-scaler-tls-*: need --external-scaler")
+        return None
+    if certificate is None and key is None and client_ca is None:
+        return ListenOptions(address)
+    if certificate is None or key is None:
+        missing = "cert" if certificate is None else "key"
+        raise UsageError(
+            f"--external-scaler-tls-{missing}: is missing; a certificate and its key go together"
+        )
+    return ListenOptions(address, TlsFiles(certificate, key, client_ca))
+
+
 class ExternalScaler:
     """Made by `listen`; everything runs on the event loop it was made on."""
 
@@ -56,17 +91,13 @@ class ExternalScaler:
         self.address = address  # host:port for a trigger's scalerAddress
 
     @classmethod
-    async def listen(
-        cls, address: str, desired: DesiredReplicas, tls: TlsFiles | None = None
-    ) -> ExternalScaler:
+    async def listen(cls, options: ListenOptions, desired: DesiredReplicas) -> ExternalScaler:
         """Starts to serve; port 0 is chosen by the OS. Raises UsageError: of the address or the files."""
-        # gRPC takes a port over 65535, and listens on some other.
-        named = re.fullmatch(r".+:(\d{1,5})", address, re.ASCII)
-        if named is None or int(named[1]) > 65535:
-            raise UsageError(f"--external-scaler = {address!r}: allowed: HOST:PORT, ports 0 to 65535")
+        options.check()
+        address = options.address
         server, service = grpc.aio.server(options=_OPTIONS), _Service(desired)
         pb_grpc.add_ExternalScalerServicer_to_server(service, server)
-        credentials = None if tls is None else _credentials(tls)
+        credentials = None if options.tls is None else _credentials(options.tls)
         try:
             port = (
                 server.add_insecure_port(address)
