@@ -127,6 +127,7 @@ def scale(
                 "--policy, --profile, --fleet, --record: not with --kubernetes: policies are objects there"
             )
         from scaler.kube.command import KubeOptions, run_kube  # an extra: read only where it is asked for
+
         options = KubeOptions(
             bus=bus,
             profiles=profiles,
