@@ -26,7 +26,7 @@ class Cause:
         return self.reason != "FieldValueInvalid" and self.reason != "FieldValueNotSupported"
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Refusal(Exception):  # noqa: N818 - it is an answer, not an error of the stand-in
     """An answer other than success. `details` is left out when empty, as by the real server."""
 

@@ -429,7 +429,6 @@ class Registry:
         if kind.plural == "customresourcedefinitions" and not call.dry and call.subresource is None:
             self._kinds.define(item)
             established = crd_established(item, self._store.now_s())
-            established["metadata"].pop("resourceVersion")
             self._store.update(kind, established, "status", patched=True)
 
     def _owned(self, new: Object, old: Object, call: Call) -> None:
@@ -554,7 +553,8 @@ def crd_established(item: Object, now_s: float) -> Object:
         )
     ]
     status = {**item["status"], "conditions": conditions, "acceptedNames": item["spec"]["names"]}
-    return {**item, "status": status}
+    meta = {key: value for key, value in item["metadata"].items() if key != "resourceVersion"}
+    return {**item, "metadata": meta, "status": status}
 
 
 # Reviews

@@ -51,15 +51,15 @@ def pruned(value: Any, schema: Mapping[str, Any], path: str = "") -> tuple[Any, 
     kept: dict[str, Any] = {}
     for key, item in value.items():
         where = f"{path}.{key}" if path else key
-        if key in properties:
+        if not path and key in _OF_OBJECTS:
+            kept[key] = item  # the server's own matter, whatever the schema says
+        elif key in properties:
             kept[key], lost = pruned(item, properties[key], where)
             unknown += lost
         elif isinstance(others, Mapping):
             kept[key], lost = pruned(item, others, where)
             unknown += lost
-        elif (
-            others or schema.get("x-kubernetes-preserve-unknown-fields") or (not path and key in _OF_OBJECTS)
-        ):
+        elif others or schema.get("x-kubernetes-preserve-unknown-fields"):
             kept[key] = item
         else:
             unknown.append(where)
@@ -288,7 +288,13 @@ def compile_rules(schema: Mapping[str, Any], path: str) -> Iterator[Cause]:
 @lru_cache(maxsize=256)
 def _program(rule: str) -> celpy.Runner:
     environment = celpy.Environment()
-    return environment.program(environment.compile(rule))
+    return environment.program(environment.compile(rule), functions={"find": _find})
+
+
+def _find(text: celtypes.StringType, pattern: celtypes.StringType) -> celtypes.StringType:
+    """Kubernetes' own addition to CEL."""
+    found = re.search(str(pattern), str(text))
+    return celtypes.StringType(found.group(0) if found else "")
 
 
 def _typed(value: Any, schema: Mapping[str, Any]) -> celtypes.Value:

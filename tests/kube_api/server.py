@@ -71,7 +71,7 @@ class Served:
         return found or (body.get("preconditions") or {}).get("resourceVersion")
 
 
-@dataclass
+@dataclass(eq=False)
 class OpenWatch:
     kind: Kind
     user: str
@@ -92,6 +92,8 @@ class Handler(kmock.KubernetesScaffold):
         self.faults = Faults()
         self.log: list[Served] = []
         self.watches: set[OpenWatch] = set()
+        self.broken: list[Exception] = []
+        """Mistakes of the stand-in."""
         self.bookmark_every_s = 60.0
 
     async def __call__(self, raw: web.BaseRequest) -> web.StreamResponse:
@@ -100,6 +102,11 @@ class Handler(kmock.KubernetesScaffold):
             return await self._serve(raw)
         except Refusal as refused:
             return _refused(refused)
+        except ConnectionError:
+            raise  # on purpose, or the client has left
+        except Exception as broken:
+            self.broken.append(broken)
+            raise
 
     async def _serve(self, raw: web.BaseRequest) -> web.StreamResponse:
         target = _target(raw, self._kinds)

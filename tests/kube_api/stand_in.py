@@ -91,6 +91,7 @@ class KubeApi:
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
             loop.close()
+        self._confess()
 
     async def __aenter__(self) -> Self:
         loop = self._loop = asyncio.get_running_loop()
@@ -105,6 +106,11 @@ class KubeApi:
         await self.close()
         if self._settling is not None:
             self._settling.cancel()
+        self._confess()
+
+    def _confess(self) -> None:
+        if self._handler.broken:
+            raise ExceptionGroup("the stand-in failed", self._handler.broken)
 
     def start(self) -> None:
         """Listens, again at the same port after `stop`."""

@@ -74,7 +74,7 @@ class Store:
         """Nothing is kept of what is written meanwhile."""
         self._version = 300
         self._changes: list[Change] = []
-        self._oldest = 1
+        self._oldest = self._version
         """Watches from versions before this one are too old."""
         self._listeners: list[Callable[[], None]] = []
 

@@ -229,7 +229,7 @@ def test_fields_have_one_owner_at_a_time(ask: Asking) -> None:
     assert applied("a", {"spec": {"replicas": {"max": 5}}}, force=True) == 200
     assert applied("b", {"spec": {"replicas": {"max": 6}}}) == 409
     assert applied("b", {"spec": {"replicas": {"max": 6}}}, force=True) == 200
-    assert applied("a", {"spec": {"slo": {"percentile": 95}}}) == 200
+    assert applied("a", {"spec": {"slo": {"percentile": 95}}}, force=True) == 200
     assert ask("GET", POLICY_PATH).body["spec"]["replicas"]["max"] == 6
 
 

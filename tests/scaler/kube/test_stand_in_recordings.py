@@ -98,11 +98,16 @@ def normal(value: Any, key: str = "") -> Any:
         return {name: item for name, item in kept.items() if not (name == "metadata" and item == {})}
     if isinstance(value, list):
         return [normal(item) for item in value]
-    if key in VARYING or (key in TIMES and not str(value).startswith("2026-11-22T00:00")):
+    if (
+        key == "pod-template-hash"
+        or key in VARYING
+        or (key in TIMES and not str(value).startswith("2026-11-22T00:00"))
+    ):
         return f"<{key}>" if value else value
     if isinstance(value, str):
         value = re.sub(r"(support-text)-[a-z0-9]{7,10}(-[a-z0-9]{5})?\b", r"\1-<hash>", value)
-        return re.sub(r"(support-text\.)[a-z0-9]{5}(?=\")", r"\1<random>", value)
+        value = re.sub(r"(too old resource version: 1) \(\d+\)", r"\1 (<oldest>)", value)
+        return re.sub(r"(support-text\.)[a-z0-9]{5}(?=\"|$)", r"\1<random>", value)
     return value
 
 

@@ -26,11 +26,13 @@ from scaler.kube.permissions import PODS
 from scaler.kube.store import Store
 from scaler.kube.watches import Watches
 from scaler.kube.watching import Source, Waits, Watching
-from tests.eventually import eventually
+from tests.eventually import happens
 
 
 def thing(name: str, version: int) -> dict[str, Any]:
-    return {"metadata": {"namespace": "ns", "name": name, "resourceVersion": str(version), "managedFields": [1]}}
+    return {
+        "metadata": {"namespace": "ns", "name": name, "resourceVersion": str(version), "managedFields": [1]}
+    }
 
 
 CHANGES = st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=30)
@@ -204,7 +206,7 @@ async def test_a_watch_is_shared_and_ends_with_the_last_who_holds_it() -> None:
     selection = Selection(PODS, "ns")
     first, second = watches.hold(selection, one), watches.hold(selection, two)
     assert first is second
-    await eventually(lambda: {"one", "two"} <= set(told))
+    await happens(lambda: {"one", "two"} <= set(told))
     watches.let_go(selection, one)
     watches.let_go(selection, two)
     assert watches.hold(selection, one) is not first
