@@ -2,7 +2,8 @@
 
 As the real server orders it: unknown fields out, defaults in, the schema, then the rules, which are left out
 while the schema is broken so that they can't be read. Messages are those of kube-openapi's validation.
-CEL is cel-python's; Kubernetes' own extension functions are not there.
+CEL is cel-python's; of Kubernetes' own functions `find` and `findAll` are there. What a rule may cost is not
+estimated.
 """
 
 from __future__ import annotations
@@ -51,15 +52,15 @@ def pruned(value: Any, schema: Mapping[str, Any], path: str = "") -> tuple[Any, 
     kept: dict[str, Any] = {}
     for key, item in value.items():
         where = f"{path}.{key}" if path else key
-        if key in properties:
+        if not path and key in _OF_OBJECTS:
+            kept[key] = item
+        elif key in properties:
             kept[key], lost = pruned(item, properties[key], where)
             unknown += lost
         elif isinstance(others, Mapping):
             kept[key], lost = pruned(item, others, where)
             unknown += lost
-        elif (
-            others or schema.get("x-kubernetes-preserve-unknown-fields") or (not path and key in _OF_OBJECTS)
-        ):
+        elif others or schema.get("x-kubernetes-preserve-unknown-fields"):
             kept[key] = item
         else:
             unknown.append(where)
@@ -250,7 +251,8 @@ def _rule_broken(
     try:
         holds = bool(_program(rule["rule"]).evaluate(names))
     except celpy.CELEvalError as problem:
-        yield Cause(where, reason, f"Invalid value: rule evaluation error: {problem.args[0]}")
+        said = str(problem.args[0])[:200]
+        yield Cause(where, reason, f"Invalid value: rule evaluation error: {said}")
         return
     if holds:
         return
@@ -288,7 +290,16 @@ def compile_rules(schema: Mapping[str, Any], path: str) -> Iterator[Cause]:
 @lru_cache(maxsize=256)
 def _program(rule: str) -> celpy.Runner:
     environment = celpy.Environment()
-    return environment.program(environment.compile(rule))
+    return environment.program(environment.compile(rule), functions={"find": _find, "findAll": _find_all})
+
+
+def _find(text: celtypes.StringType, pattern: celtypes.StringType) -> celtypes.StringType:
+    found = re.search(pattern, text)
+    return celtypes.StringType(found.group(0) if found else "")
+
+
+def _find_all(text: celtypes.StringType, pattern: celtypes.StringType) -> celtypes.ListType:
+    return celtypes.ListType(celtypes.StringType(found.group(0)) for found in re.finditer(pattern, text))
 
 
 def _typed(value: Any, schema: Mapping[str, Any]) -> celtypes.Value:
