@@ -15,6 +15,7 @@ from minwatt.v1.fleet_keys import DEFAULT_FLEET, FLEET_ALLOWED, checked_fleet
 from minwatt.v1.redis_address import ALLOWED as REDIS_ALLOWED
 from scaler.bus_opening import DEFAULT_LISTEN, BusOptions
 from scaler.inputs import read_inputs
+from scaler.kube.policy_object import annotation_problem, on_kubernetes
 from scaler.local.command import DoorFiles
 from scaler.local.up import UpOptions, run_up
 from scaler.policy import load_policy
@@ -158,11 +159,15 @@ def check(
     Example: minwatt policy check examples/policy.yaml
     """
     policy = load_policy(file)
+    wrong = annotation_problem(policy.metadata.annotations)
+    if wrong is not None:
+        raise UsageError(f"{file}: {wrong}")
     if json:
         document = policy.model_dump(mode="json") | {"not_acted_on": policy.not_acted_on()}
         _say(dumps(document, indent=2))
     else:
         _say(policy.summary())
+        _say(f"  on Kubernetes: {on_kubernetes(policy)}")
 
 
 def _say(line: str) -> None:

@@ -67,7 +67,7 @@ class KubeApi:
         """By the pod's service account where there is one and no file is named. Raises UsageError."""
         settings = await _configuration(kubeconfig, context)
         settings.connection_pool_maxsize = 0  # each watch holds a connection: no bound
-        client = ApiClient(configuration=settings)  # type: ignore[no-untyped-call]
+        client = ApiClient(configuration=settings)
         client.user_agent = _USER_AGENT
         return cls(client)
 
@@ -233,7 +233,7 @@ def _words(error: BaseException) -> str:
 
 
 async def _configuration(kubeconfig: Path | None, context: str) -> Any:
-    settings = Configuration()  # type: ignore[no-untyped-call]
+    settings = Configuration()
     try:
         if kubeconfig is None and not context:
             try:

@@ -5,6 +5,7 @@ Decides nothing. Called by `scaler.cli`, which imports it only then: the `kubern
 
 from __future__ import annotations
 
+import asyncio
 import random
 import re
 import secrets
@@ -54,12 +55,25 @@ class KubeOptions:
     health_port: int = 8081
 
 
-async def run_kube(options: KubeOptions, say: Callable[[str], None]) -> None:
-    """Replicas go on at their last operating point when it ends. Raises UsageError."""
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    monotonic_s: Callable[[], float] = time.monotonic
+    unix_s: Callable[[], float] = time.time
+
+
+async def run_kube(
+    options: KubeOptions,
+    say: Callable[[str], None],
+    *,
+    clocks: Clocks | None = None,
+    stopped: asyncio.Event | None = None,
+) -> None:
+    """Until SIGTERM or SIGINT; replicas go on at their last operating point. Raises UsageError."""
+    clock, unix_s = (clocks := clocks or Clocks()).monotonic_s, clocks.unix_s
     library, lease_namespace = _library(options.profiles), _checked(options)
     for line in library.lines:
         say(line)
-    stopped = stop_on_signals(lambda: None)
+    stopped = stopped or stop_on_signals(lambda: None)
     rng = random.Random()
     async with AsyncExitStack() as stack:
         metrics = Metrics()
@@ -67,10 +81,18 @@ async def run_kube(options: KubeOptions, say: Callable[[str], None]) -> None:
         served = metrics.serve(options.bus.host, options.metrics_port)
         api = await KubeApi.connect(options.kubeconfig, options.context)
         stack.push_async_callback(api.close)
-        watches = Watches(api, time.monotonic, rng)
+        watches = Watches(api, clock, rng)
         stack.push_async_callback(watches.close)
-        election = Election(api, lease_namespace, options.lease_name, _identity(options.identity), rng=rng)
-        desired, kinds = DesiredReplicas(), Kinds(api, time.monotonic)
+        election = Election(
+            api,
+            lease_namespace,
+            options.lease_name,
+            _identity(options.identity),
+            clock=clock,
+            unix_s=unix_s,
+            rng=rng,
+        )
+        desired, kinds = DesiredReplicas(clock), Kinds(api, clock)
 
         def shared(writes: KubeApi, hub: Hub) -> Shared:
             return Shared(
@@ -81,8 +103,8 @@ async def run_kube(options: KubeOptions, say: Callable[[str], None]) -> None:
                 metrics=metrics,
                 desired=desired,
                 may_act=lambda: election.may_act,
-                clock=time.monotonic,
-                unix_s=time.time,
+                clock=clock,
+                unix_s=unix_s,
                 rng=rng,
                 say=say,
             )

@@ -1,7 +1,7 @@
 """The conditions of a policy's status: Ready, Stale, OverBudget, Infeasible, Paused.
 
-Pure. Owns what each means, its reasons and messages, and when its time of transition moves. `status` puts them
-into a status; docs/policy.md lists them from `MEANINGS`.
+Pure. Owns what each means, its reasons and messages, and when its time of transition moves. `status` puts
+them into a status; docs/policy.md lists `MEANINGS` and `REASONS`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ SHOWN_S = 30.0
 MEANINGS: Mapping[str, str] = {
     "Ready": "the newest policy is in force, acted on, and holds its SLO and budget. The column REASON shows "
     "this condition's reason",
-    "Stale": "too little is known of the fleet to decide: it is held, and after `telemetry.staleAfter` it has at "
-    "least `telemetry.fallbackReplicas`",
+    "Stale": "too little is known of the fleet to decide: it is held, and after `telemetry.staleAfter` it "
+    "has at least `telemetry.fallbackReplicas`",
     "OverBudget": "the fleet draws more than `power.budget`; Unknown while no meter knows",
     "Infeasible": "nothing that the controller knows of meets the policy: no profile of the model, or no "
     "operating point within `slo.latency`, `power.budget` and `replicas`",

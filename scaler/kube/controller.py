@@ -96,8 +96,8 @@ class Controller:
             stack.push_async_callback(hub.close)
             around.say(f"leading as {election.identity}, term {term}: fleets join {hub.address}")
             writes = around.api.fenced(election.check)
-            events = Events(writes, election.identity)
             shared = around.shared(writes, hub)
+            events = Events(writes, election.identity, unix_s=shared.unix_s)
             leading = Leading(shared, events, Fence(election.identity, term))
             statuses = StatusWrites(_Told(leading, self), writes, events.note, shared.clock)
             tasks = [asyncio.create_task(one.run()) for one in (events, statuses)]

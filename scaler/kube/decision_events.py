@@ -1,7 +1,7 @@
-"""Which Events a decision, or a change of a policy's conditions, is worth: a few that an SRE would want to find.
+"""Which Events a decision, or a change of a policy's conditions, is worth: those that an SRE would look for.
 
-Pure. Owns which, and their words; writing and aggregating them is `events`. Called by the controller: a decision
-each tick, conditions with each status that is written.
+Pure. Owns which, and their words; writing and aggregating them is `events`. Called by the controller: a
+decision each tick, conditions with each status that is written.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class EventNote:
 def decision_events(before: Decision | None, decision: Decision, *, acted_on: bool) -> tuple[EventNote, ...]:
     """`acted_on`: replicas are moved, not only wished for (paused, external, an obstacle).
 
-    Batch sizes and delays follow the load all day: the status shows them, no Event does. A variant, and what is
-    given up to stay within the budget, are told when they change.
+    Batch sizes and delays follow the load all day: the status shows them, no Event does. A variant, and what
+    is given up to stay within the budget, are told when they change.
     """
     events: list[EventNote] = []
     if acted_on and decision.action in {Action.UP, Action.DOWN}:
@@ -90,7 +90,7 @@ def _key(condition: Mapping[str, Any]) -> tuple[Any, Any]:
 
 
 def _each_once(events: list[EventNote]) -> tuple[EventNote, ...]:
-    """What Ready repeats of another condition is said by that one: `Paused`, `ReportsMissing`, `OverBudget`."""
+    """What Ready repeats of another condition is said by that one alone."""
     told: list[EventNote] = []
     for event in events:
         repeated = event.action == "Reconcile" and event.type == "Warning" and len(told) > 0

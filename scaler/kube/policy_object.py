@@ -1,8 +1,8 @@
-"""A PowerPolicy object of the API server as what the controller runs by: `Accepted`, or the `Problem` with it.
+"""A PowerPolicy object of the API server as what the controller runs by (`Accepted`), or a `Problem`.
 
-Pure. Owns the annotations, the wording of a problem, and which policy is in force while the newest can't be
+Pure. Owns the annotations, the wording of a `Problem`, and which policy is in force while the newest can't be
 used. The schema is `scaler.policy`, the same as the file's; which profile fits is `profiles`. Called by the
-controller for each object that it sees.
+controller for each object that it sees, and by `minwatt policy check`.
 """
 
 from __future__ import annotations
@@ -122,6 +122,22 @@ def annotation_problem(annotations: Mapping[str, Any]) -> str | None:
     return None
 
 
+def on_kubernetes(policy: Policy) -> str:
+    """One line: what a policy that was read from a file would do as an object."""
+    target, annotations = policy.spec.target_ref, policy.metadata.annotations
+    if target is None:
+        return "spec.targetRef is missing: an object must have it"
+    namespace = policy.metadata.namespace or "the namespace it is created in"
+    said = [f"scales {target.kind} {target.name} ({target.api_version}) in {namespace}"]
+    if annotations.get(REPLICAS) == "external":
+        said = [f"{said[0].replace('scales', 'tunes', 1)}; another autoscaler scales it"]
+    if annotations.get(PAUSED) == "true":
+        said.append("paused: moves nothing")
+    if PROFILE in annotations:
+        said.append(f"profile {annotations[PROFILE]}")
+    return "; ".join(said)
+
+
 _ALLOWED: Mapping[str, tuple[str, ...]] = {
     PAUSED: ("true", "false"),
     REPLICAS: ("external",),
@@ -130,8 +146,10 @@ _ALLOWED: Mapping[str, tuple[str, ...]] = {
 
 
 def _as_file(obj: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """What a file would hold: the API server's own metadata and the status left out."""
-    kept = {key: metadata[key] for key in ("name", "namespace", "labels", "annotations") if metadata.get(key)}
+    """What a file would hold: the API server's own metadata and the status left out. Labels and annotations
+    too: a policy that is equal is planned with equally.
+    """
+    kept = {key: metadata[key] for key in ("name", "namespace") if metadata.get(key)}
     return {
         **{key: obj[key] for key in ("apiVersion", "kind") if key in obj},
         "metadata": kept,

@@ -199,8 +199,9 @@ class PolicyRun:
                     task.result()
         finally:
             self._loop = None
-            for task in (looking, controlling, stopped):
-                task.cancel()
+            looking.cancel()
+            controlling.cancel()
+            stopped.cancel()
             await asyncio.gather(looking, controlling, stopped, return_exceptions=True)
 
     async def _control(self, sight: Sight, fleet: KubeFleet, bus: FleetBus) -> None:

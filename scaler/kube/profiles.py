@@ -99,7 +99,8 @@ def _choose(accepted: Accepted, library: Library) -> str | Problem:
         line = f"spec.model = {model!r}: the controller has no profile of it; it has profiles of {models}"
         return _problem(accepted, "NoProfile", line)
     listed = ", ".join(f"{name} ({library.profiles[name].device})" for name in files_of_model)
-    line = f"spec.model = {model!r}: {len(files_of_model)} profiles; set the annotation {PROFILE} to one of {listed}"
+    several = f"spec.model = {model!r}: the controller has {len(files_of_model)} profiles of it"
+    line = f"{several}; set the annotation {PROFILE} to one of {listed}"
     return _problem(accepted, "SeveralProfiles", line)
 
 

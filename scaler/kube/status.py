@@ -26,8 +26,8 @@ STILL_THERE_EVERY_S = 300.0  # nothing moved: that somebody looks is worth a wri
 
 @dataclass(frozen=True, slots=True)
 class ReplicaCounts:
-    """Of the target. `current` is its scale's spec.replicas, the rest counts its pods. `unschedulable` are among
-    the `pending`.
+    """Of the target. `current` is its scale's spec.replicas, the rest counts its pods. `unschedulable` are
+    among the `pending`.
     """
 
     current: int
@@ -100,7 +100,10 @@ def status_of(before: Mapping[str, Any] | None, moment: StatusMoment) -> dict[st
 
 
 def worth_writing(before: Mapping[str, Any] | None, after: Mapping[str, Any], now_s: float) -> bool:
-    """At once where a decision, a condition or the policy in force changed; else as seldom as numbers need."""
+    """At once where a decision, a condition or the policy in force changed; else as seldom as numbers need.
+
+    `now_s`: unix time.
+    """
     if not before or _telling(before) != _telling(after):
         return True
     written_s = unix_s(str(before.get("updated", "")))
@@ -211,7 +214,7 @@ def _decision(known: fields.Status | None, moment: StatusMoment) -> fields.Decis
     at = rfc3339(moment.at_s if moment.decided_at_s is None else moment.decided_at_s)
     told = fields.DecisionStatus(
         since=at,
-        action=decision.action.value,
+        action=decision.action,
         current=decision.current_replicas,
         desired=decision.desired_replicas,
         message=shortened(decision.line()),

@@ -1,8 +1,8 @@
 """What a PowerPolicy's `status` holds: the schema that the CRD carries and that `status` fills in.
 
 Values only. Quantities are spelled as in `spec` (`31ms`, `210W`), so that people read both alike and no float
-is compared. Times are RFC 3339 in UTC. What is not known is left out. Made by `status`; read back by it alone,
-to keep what must not change.
+is compared. Times are RFC 3339 in UTC. What is not known is left out. Made by `status`, which also reads it
+back, to keep what must not change.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from scaler.decision import Action
+
 MESSAGE_CHARS = 1024
 REASONS = 16
 VALUES = 16
 
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Joules = Annotated[int, Field(ge=0, le=2**53)]
-Generation = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Generation = Annotated[int, Field(ge=0, le=2**53)]
 Short = Annotated[str, Field(max_length=64)]
 Name = Annotated[str, Field(max_length=253)]
 Text = Annotated[str, Field(max_length=MESSAGE_CHARS)]
@@ -144,9 +146,7 @@ class DecisionStatus(_Part):
     """Why the fleet has the size it has."""
 
     since: Time = Field(description="Since when it has been decided so.")
-    action: Literal["up", "down", "retune", "keep", "hold"] = Field(
-        description="What is done about the replicas and the operating point."
-    )
+    action: Action = Field(description="What is done about the replicas and the operating point.")
     current: Count = Field(description="Replicas that there were.")
     desired: Count = Field(description="Replicas that there shall be.")
     message: Text = Field(description="The decision and its reasons in one line.")

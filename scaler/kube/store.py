@@ -63,7 +63,7 @@ class Store:
             return False
         if version:
             self.version = version
-        return kind != "BOOKMARK"
+        return bool(kind != "BOOKMARK")
 
     def accept(self, item: Object) -> None:
         """The answer to a write of our own, before the watch tells of it; an older one changes nothing."""
