@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 
 import pytest
 
+from scaler.cli import scale
 from scaler.kube.permissions import LEASES, PERMISSIONS, Scope
 from tests.k8s.rendered import OVERLAYS, Object, of_kind
 
 APPLIED = [f"overlays/{name}" for name in OVERLAYS]
 ACCOUNT = {"kind": "ServiceAccount", "name": "minwatt-controller", "namespace": "minwatt-system"}
-LEASE = "minwatt-controller"
 
 Right = tuple[str, str, str]  # group, resource, verb
 
@@ -59,10 +60,11 @@ def test_in_its_own_namespace_it_may_hold_one_lease(root: str) -> None:
     ((binding, role),) = roles_bound(root, "RoleBinding")
     assert binding["metadata"]["namespace"] == "minwatt-system"
     assert set(rights(role)) == used(Scope.LEASE)
+    lease = inspect.signature(scale).parameters["lease_name"].default
     for rule in role["rules"]:
         assert rule["resources"] == [LEASES.name]
         if rule["verbs"] != ["create"]:  # a name is not known yet when creating is checked
-            assert rule["resourceNames"] == [LEASE]
+            assert rule["resourceNames"] == [lease]
 
 
 @pytest.mark.parametrize("root", APPLIED)
