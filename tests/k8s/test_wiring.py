@@ -150,7 +150,9 @@ def test_each_port_that_is_listened_on_is_open_to_somebody_and_no_other_is(root:
             for rule in policy["spec"].get("ingress", ())
             for port in rule["ports"]
         }
-        listened = {number for name, number in ports(workload).items() if name != "health"}  # the kubelet's alone
+        listened = {
+            number for name, number in ports(workload).items() if name != "health"
+        }  # the kubelet's alone
         assert opened == listened, name_of(workload)
 
 
