@@ -22,7 +22,7 @@ from service.metric_catalogue import NOT_THE_SERVERS
 from tests.k8s.metric_names import catalogue, mistakes, recorded
 from tests.k8s.rendered import K8S, OVERLAYS, Object, of_kind, pod_labels, selects, workloads
 
-HERE = Path(__file__).parent
+ALERT_TESTS = sorted(Path(__file__).parent.glob("rules*_test.yaml"))
 GROUPS: list[dict[str, Any]] = yaml.safe_load(
     (K8S / "monitoring" / "rules.yaml").read_text(encoding="utf-8")
 )["spec"]["groups"]
@@ -51,15 +51,18 @@ def write_rules(folder: Path, groups: object) -> None:
 # -- alerts
 
 
-def test_alerts_fire_when_they_should_and_only_then(tmp_path: Path) -> None:
+@pytest.mark.parametrize("file", ALERT_TESTS, ids=lambda file: file.stem)
+def test_alerts_fire_when_they_should_and_only_then(file: Path, tmp_path: Path) -> None:
     write_rules(tmp_path, GROUPS)
-    shutil.copy(HERE / "rules_test.yaml", tmp_path)
+    shutil.copy(file, tmp_path)
     promtool("check", "rules", "rules.yaml", folder=tmp_path)
-    promtool("test", "rules", "rules_test.yaml", folder=tmp_path)
+    promtool("test", "rules", file.name, folder=tmp_path)
 
 
 def test_each_alert_is_tested_firing() -> None:
-    tests = yaml.safe_load((HERE / "rules_test.yaml").read_text(encoding="utf-8"))["tests"]
+    tests = [
+        test for file in ALERT_TESTS for test in yaml.safe_load(file.read_text(encoding="utf-8"))["tests"]
+    ]
     fired = {
         one["alertname"] for test in tests for one in test.get("alert_rule_test", ()) if one["exp_alerts"]
     }

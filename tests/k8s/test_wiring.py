@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -269,14 +270,18 @@ def arguments(workload: Object, container: Object) -> list[str]:
 
 
 def parsed(args: Sequence[str]) -> dict[str, Any]:
-    """By the real command's own parser, which raises on what it does not know. Nothing is started."""
+    """By the real command's own parser, which refuses what it does not know. Nothing is started."""
     module, attribute, _ = cli.COMMANDS[args[0]]
-    target = getattr(importlib.import_module(module), attribute)
-    if not isinstance(target, typer.Typer):
-        app = typer.Typer(add_completion=False)
-        app.command()(target)
-        target = app
-    found: dict[str, Any] = typer.main.get_command(target).make_context(args[0], list(args[1:])).params
+    command = getattr(importlib.import_module(module), attribute)
+    found: dict[str, Any] = {}
+
+    @functools.wraps(command)
+    def instead(**flags: Any) -> None:
+        found.update(flags)
+
+    app = typer.Typer(add_completion=False)
+    app.command()(instead)
+    app(args=list(args[1:]), standalone_mode=False)
     return found
 
 
