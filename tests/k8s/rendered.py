@@ -41,7 +41,7 @@ def render(root: str) -> tuple[Object, ...]:
     )
     assert done.returncode == 0, f"{root}: {done.stderr}"
     assert not done.stderr, f"{root}: {done.stderr}"  # warnings of deprecated fields
-    return tuple(one for one in yaml.safe_load_all(done.stdout) if one)
+    return tuple(one for one in yaml.load_all(done.stdout, Loader=yaml.CSafeLoader) if one)
 
 
 def name_of(one: Object) -> str:
