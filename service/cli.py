@@ -35,7 +35,7 @@ def serve(
     engine_threads: Annotated[int | None, _flag("Threads that compute a batch.", "1")] = None,
     engine_workers: Annotated[
         int | None,
-        _flag("Batches computed at once.", "one a core, at most 8; 1 on a GPU and with --scaler"),
+        _flag("Batches computed at once.", "one a core, at most 8; 1 on a GPU and in a fleet"),
     ] = None,
     gpu: Annotated[int | None, _flag("Which card CUDA or TensorRT uses.", "0")] = None,
     gpu_memory: Annotated[int | None, _flag("Bytes it may take of the card.", "what is there")] = None,
@@ -59,6 +59,13 @@ def serve(
     ] = None,
     metrics_port: Annotated[int | None, _flag("Prometheus port; 0 takes a free one.", "9100")] = None,
     scaler: Annotated[str | None, _flag("HOST:PORT of a scaler to join.")] = None,
+    bus_redis: Annotated[
+        str | None, _flag("redis://HOST:PORT/DB where the scaler is met instead; see `minwatt scale`.")
+    ] = None,
+    bus_redis_password_file: Annotated[Path | None, _flag("Its password; read at each connection.")] = None,
+    fleet: Annotated[
+        str | None, _flag("Whose replica it is; on Kubernetes NAMESPACE/POLICY.", "default")
+    ] = None,
     replica_id: Annotated[
         str | None, _flag("Name in the fleet, unique for each start.", "model-random")
     ] = None,

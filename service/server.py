@@ -32,6 +32,7 @@ from service.dispatch import Dispatcher
 from service.door import Door, DoorOptions, authority
 from service.engines import most_texts, workers_of
 from service.fleet import FleetMember
+from service.fleet_opening import open_link
 from service.front.tls import TlsFiles
 from service.gate import Gate
 from service.inference import Inference, RequestLimits
@@ -225,11 +226,12 @@ async def _drain(settings: ServeSettings, parts: Parts, door: Entrance, member: 
 
 
 def _joined(settings: ServeSettings, parts: Parts, stack: contextlib.AsyncExitStack) -> FleetMember | None:
-    """Joins the fleet where there is a scaler; leaves it, with a last report, as the stack unwinds."""
-    if settings.scaler is None:
+    """Joins the fleet where there is one; leaves it, with a last report, as the stack unwinds."""
+    link = open_link(settings)
+    if link is None:
         return None
     sources = Sources(parts.replica, parts.counters, parts.power, parts.card_clock)
-    member = FleetMember(settings.scaler, sources, parts.lifecycle.follow)
+    member = FleetMember(link, settings.fleet, sources, parts.lifecycle.follow)
     parts.lifecycle.changed = member.changed
     default, *others = parts.lifecycle.models.by_name
     if others:

@@ -24,26 +24,42 @@ def unhurried(monkeypatch: pytest.MonkeyPatch, patience_s: float) -> None:
         monkeypatch.setattr(redis_store, name, patience_s)
 
 
-class RedisServer:
-    """Entered: it runs and takes connections. Nothing is written to disk."""
+def free_port() -> int:
+    """One that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
-    def __init__(self, folder: Path) -> None:
+
+class RedisServer:
+    """Entered: it runs and takes connections. Nothing is written to disk, but for what `flags` ask for.
+
+    `flags` as redis-server's own; on TCP it listens only where they say so.
+    """
+
+    def __init__(self, folder: Path, *flags: str) -> None:
         if shutil.which("redis-server") is None:
             raise RuntimeError("redis-server is missing: run `make system` or install Debian's redis-server")
         self._socket = folder / "redis.sock"
         self._folder = folder
+        self._flags = flags if "--port" in flags else ("--port", "0", *flags)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         return f"unix://{self._socket}"
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         self._process = subprocess.Popen(
             [
                 "redis-server",
-                "--port",
-                "0",
+                *self._flags,
                 "--unixsocket",
                 str(self._socket),
                 "--save",
@@ -87,7 +103,8 @@ class RedisServer:
 
     def _answers(self) -> bool:
         try:
-            return self.command(b"PING") == b"+PONG\r\n"
+            answer = self.command(b"PING")
+            return answer == b"+PONG\r\n" or answer.startswith(b"-NOAUTH")
         except OSError:
             return False
 
