@@ -1,4 +1,4 @@
-"""`minwatt node-agent` as a process, on the stand-in for NVML, whose driver keeps what is set beyond a process."""
+"""`minwatt node-agent` as a process, on the stand-in for NVML, which keeps what is set beyond a process."""
 
 from __future__ import annotations
 

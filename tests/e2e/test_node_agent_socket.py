@@ -66,7 +66,7 @@ async def test_a_lease_from_hello_to_its_release(path: Path) -> None:
         assert (await line.ask("renew", card=FIRST, ttl_s=10))["code"] == "no_lease"
         await line.close()
     assert card.opened == 0
-    assert not os.path.exists(path)  # noqa: PTH110 - nothing to wait for
+    await happens(lambda: not path.exists())
 
 
 async def test_a_lease_ends_with_its_connection_and_when_it_runs_out(path: Path) -> None:
