@@ -113,7 +113,8 @@ class Hold:
     def slices(self) -> tuple[str, ...]:
         """UUIDs of the instances that MIG splits the card into; none where it is whole. Raises GpuError."""
         with self._forgetting_what_is_gone():
-            return tuple(one.uuid for one in _known(self._present().instances, ()))
+            none: Sequence[Slice] = ()
+            return tuple(one.uuid for one in _known(self._present().instances, none))
 
     def close(self) -> None:
         """Lets go of the card, set as it is."""

@@ -27,7 +27,7 @@ from nodeagent.policy import Allow
 _PEERPIDFD = getattr(socket, "SO_PEERPIDFD", 77)  # Python names them late
 _PEERGROUPS = getattr(socket, "SO_PEERGROUPS", 59)
 _CREDENTIALS = struct.Struct("iII")
-_MOST_GROUPS = 1024
+_MOST_GROUPS = 256  # as much as Python asks for
 _GROUP = struct.Struct("I")
 _HEX = "[0-9a-f]"
 # kubepods-burstable-pod1b2c…_….slice (systemd), kubepods/burstable/pod1b2c…-… (cgroupfs), 32 digits of a
@@ -61,9 +61,7 @@ def peer_of(connection: PeerSocket, proc: Path = PROC) -> Peer:
     pid, uid, gid = _CREDENTIALS.unpack(
         connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     )
-    listed = connection.getsockopt(socket.SOL_SOCKET, _PEERGROUPS, _MOST_GROUPS * _GROUP.size)
-    groups = frozenset(group for (group,) in _GROUP.iter_unpack(listed))
-    return Peer(pid, uid, gid, groups, _owner(connection, pid, uid, proc))
+    return Peer(pid, uid, gid, _groups(connection), _owner(connection, pid, uid, proc))
 
 
 def owner_of(pid: int, proc: Path = PROC) -> str:
@@ -85,6 +83,15 @@ def pod_of(cgroups: str) -> str | None:
             digits = found[1].replace("-", "").replace("_", "")
             return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
     return None
+
+
+def _groups(connection: PeerSocket) -> frozenset[int]:
+    """None where there are more than can be told."""
+    try:
+        listed = connection.getsockopt(socket.SOL_SOCKET, _PEERGROUPS, _MOST_GROUPS * _GROUP.size)
+    except OSError:
+        return frozenset()
+    return frozenset(group for (group,) in _GROUP.iter_unpack(listed))
 
 
 def _owner(connection: PeerSocket, pid: int, uid: int, proc: Path) -> str:

@@ -50,8 +50,8 @@ class Allow(_Part):
 
 
 class ClockRange(_Part):
-    min_mhz: Mhz | None = Field(None, validation_alias="minMHz")
-    max_mhz: Mhz | None = Field(None, validation_alias="maxMHz")
+    min_mhz: Annotated[Mhz | None, Field(validation_alias="minMHz")] = None
+    max_mhz: Annotated[Mhz | None, Field(validation_alias="maxMHz")] = None
 
     @model_validator(mode="after")
     def _ordered(self) -> ClockRange:
@@ -61,8 +61,8 @@ class ClockRange(_Part):
 
 
 class LimitRange(_Part):
-    min_w: Watts | None = Field(None, validation_alias="min")
-    max_w: Watts | None = Field(None, validation_alias="max")
+    min_w: Annotated[Watts | None, Field(validation_alias="min")] = None
+    max_w: Annotated[Watts | None, Field(validation_alias="max")] = None
 
     @model_validator(mode="after")
     def _ordered(self) -> LimitRange:
@@ -87,7 +87,7 @@ class NodePolicy(_Part):
     api_version: Literal["minwatt.dev/v1alpha1"]
     kind: Literal["NodePolicy"]
     allow: Allow = Allow()
-    max_ttl_s: Ttl = Field(60.0, validation_alias="maxTtl")
+    max_ttl_s: Annotated[Ttl, Field(validation_alias="maxTtl")] = 60.0
     default: CardPolicy = CardPolicy()
     cards: dict[Uuid, CardPolicy] = Field(default_factory=dict)
 

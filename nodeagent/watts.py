@@ -15,7 +15,7 @@ from typing import Protocol
 
 from energy.gpu import Gpu as MeteredGpu
 from energy.gpu import GpuError, GpuGone, GpuMeter, Refused
-from energy.reading import MeterUnavailable, Reading, Unknown
+from energy.reading import NO_TELEMETRY, MeterUnavailable, Reading, Unknown
 from minwatt.v1.node_agent import ReadReply
 from nodeagent.shares import Part, Shares
 
@@ -96,17 +96,17 @@ class CardWatts:
 
     def reply(self, part: str | None, epoch: str) -> ReadReply:
         """Of the whole card, or of who has this name."""
-        reading, telemetry = self.last, self._meter.telemetry() if self._meter else None
+        reading, telemetry = self.last, self._meter.telemetry() if self._meter else NO_TELEMETRY
         device = self.uuid if part is None else part if part.startswith("MIG-") else f"{self.uuid}/{part}"
         told = ReadReply(
             source="nvml" if part is None else ESTIMATE,
             device=device,
             epoch=epoch,
             age_s=max(0.0, self._sight.clock() - reading.at_s),
-            utilization=telemetry and telemetry.utilization,
-            clock_hz=telemetry and telemetry.clock_hz,
-            temperature_c=telemetry and telemetry.temperature_c,
-            power_limit_w=telemetry and telemetry.power_limit_w,
+            utilization=telemetry.utilization,
+            clock_hz=telemetry.clock_hz,
+            temperature_c=telemetry.temperature_c,
+            power_limit_w=telemetry.power_limit_w,
         )
         if isinstance(reading, Unknown):
             return told.model_copy(update={"unknown": reading.reason})

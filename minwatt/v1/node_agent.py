@@ -9,13 +9,13 @@ Strict: an unknown field, a number out of range, a field that is there twice are
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from minwatt.v1.errors import UsageError, one_line
 
-VERSION = 1
+VERSION: Final = 1
 SOCKET = "/run/minwatt/node-agent.sock"
 MOST_REQUEST_BYTES = 4096  # with the newline
 MOST_REPLY_BYTES = 256 * 1024  # the cards of a node, with their slices
@@ -167,6 +167,8 @@ class Failure(_Message):
 
 Reply = Annotated[Welcome | LeaseReply | ReleaseReply | ReadReply | Failure, Field(discriminator="re")]
 
+_Schema = TypeVar("_Schema")
+
 _REQUEST: TypeAdapter[Request] = TypeAdapter(Request)
 _REPLY: TypeAdapter[Reply] = TypeAdapter(Reply)
 
@@ -185,7 +187,7 @@ def to_line(message: _Message) -> bytes:
     return message.model_dump_json(exclude_none=True).encode() + b"\n"
 
 
-def _parse(schema: TypeAdapter[Any], line: bytes) -> Any:
+def _parse(schema: TypeAdapter[_Schema], line: bytes) -> _Schema:
     try:
         document = json.loads(line, object_pairs_hook=_each_once, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
