@@ -32,7 +32,8 @@ LABELS = {
     "outcome": "of texts `hit` (known), `joined` (computed for another request at that moment) or `missed` "
     "(computed); of a tenant's requests `ok`, `cancelled` or why they were refused, as in `reason`",
     "tenant": "a name in the file of `--tenants`",
-    "source": "where joules come from: `nvml`, `rapl`, `modelled`, `replayed`; one value a replica",
+    "source": "where joules come from: `nvml`, `nvml-estimate`, `rapl`, `modelled`, `replayed`; one value a "
+    "replica",
     "part": "`start_up`, `idle`, `requests`, `unpriced`",
     "model": "a model that the replica was started with",
     "version": "of a model that is resident now",

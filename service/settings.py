@@ -109,6 +109,8 @@ class ServeSettings(BaseModel):
     tenants: Path | None = None  # None: everybody is one tenant without a quota
     meter: str = "auto"
     gpu_clocks: bool = False
+    node_agent: Path | None = None  # its socket; None: this process sets the card itself
+    node: Name | None = None  # None: the host's name
 
     slo_s: Latency = 0.05
     max_batch_texts: Annotated[int, Field(ge=1, le=MOST_TEXTS)] = 16
@@ -170,6 +172,8 @@ class ServeSettings(BaseModel):
             raise ValueError(
                 f"cache-bytes = {self.cache_bytes}: allowed: 0 (off) or {LEAST_CACHE_BYTES} and more"
             )
+        if self.meter == "agent" and self.node_agent is None:
+            raise ValueError("meter = 'agent': needs node-agent, its socket")
         if self.cache_redis is not None and self.cache_bytes:
             raise ValueError("cache-bytes and cache-redis: answers are kept in one place: give one of them")
         if (self.cache_redis is None) != (self.cache_key_file is None):
