@@ -6,9 +6,11 @@ Without either the tests fail and say what to install: what was not rendered was
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -18,8 +20,18 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 K8S = ROOT / "k8s"
-OVERLAYS = sorted(folder.name for folder in (K8S / "overlays").iterdir() if folder.is_dir())
-ROOTS = (*(f"overlays/{name}" for name in OVERLAYS), "monitoring")
+OVERLAYS = sorted((K8S / "overlays").glob("*/kustomization.yaml"))
+OF_OVERLAYS = "".join(file.read_text(encoding="utf-8") for file in OVERLAYS)
+# What is applied to a cluster: each overlay, and cpu with each component that none of them has.
+APPLIED = (
+    *(f"overlays/{file.parent.name}" for file in OVERLAYS),
+    *(
+        f"components/{folder.name}"
+        for folder in sorted((K8S / "components").iterdir())
+        if f"components/{folder.name}" not in OF_OVERLAYS
+    ),
+)
+ROOTS = (*APPLIED, "monitoring")
 
 Object = Mapping[str, Any]
 
@@ -36,12 +48,22 @@ def kubectl() -> str:
 @cache
 def render(root: str) -> tuple[Object, ...]:
     """Of a folder under k8s/."""
-    done = subprocess.run(
-        [kubectl(), "kustomize", str(K8S / root)], capture_output=True, text=True, check=False
-    )
+    with tempfile.TemporaryDirectory() as own:
+        folder = _with_component(Path(own), root) if root.startswith("components/") else K8S / root
+        done = subprocess.run(
+            [kubectl(), "kustomize", str(folder)], capture_output=True, text=True, check=False
+        )
     assert done.returncode == 0, f"{root}: {done.stderr}"
     assert not done.stderr, f"{root}: {done.stderr}"  # warnings of deprecated fields
     return tuple(one for one in yaml.load_all(done.stdout, Loader=yaml.CSafeLoader) if one)
+
+
+def _with_component(folder: Path, component: str) -> Path:
+    """As a user's own overlay takes it."""
+    base, added = (os.path.relpath(K8S / one, folder.resolve()) for one in ("overlays/cpu", component))
+    text = yaml.safe_dump({"kind": "Kustomization", "resources": [base], "components": [added]})
+    (folder / "kustomization.yaml").write_text(text, encoding="utf-8")
+    return folder
 
 
 def name_of(one: Object) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.k8s.rendered import K8S, OVERLAYS, ROOT, containers
+from tests.k8s.rendered import APPLIED, K8S, ROOT, containers
 
 FILE = K8S / "docker" / "Dockerfile"
 TEXT = FILE.read_text(encoding="utf-8")
@@ -75,8 +75,8 @@ def test_the_images_python_is_the_environments() -> None:
 def test_each_image_that_is_deployed_is_built_here() -> None:
     deployed = {
         container["image"].partition(":")[0].removeprefix("minwatt/")
-        for overlay in OVERLAYS
-        for _, container in containers(f"overlays/{overlay}")
+        for root in APPLIED
+        for _, container in containers(root)
         if container["image"].startswith("minwatt/")
     }
     assert deployed == set(OURS)

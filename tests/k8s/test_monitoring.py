@@ -20,7 +20,7 @@ import yaml
 from scripts.dashboard import __main__ as dashboard
 from service.metric_catalogue import NOT_THE_SERVERS
 from tests.k8s.metric_names import catalogue, mistakes, recorded
-from tests.k8s.rendered import K8S, OVERLAYS, Object, of_kind, pod_labels, selects, workloads
+from tests.k8s.rendered import APPLIED, K8S, Object, of_kind, pod_labels, selects, workloads
 
 ALERT_TESTS = sorted(Path(__file__).parent.glob("rules*_test.yaml"))
 GROUPS: list[dict[str, Any]] = yaml.safe_load(
@@ -178,9 +178,8 @@ def monitors() -> Iterator[Object]:
     yield from of_kind("monitoring", "ServiceMonitor", "PodMonitor")
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
-def test_scrapes_find_their_targets(overlay: str) -> None:
-    root = f"overlays/{overlay}"
+@pytest.mark.parametrize("root", APPLIED)
+def test_scrapes_find_their_targets(root: str) -> None:
     found = set()
     for monitor in monitors():
         names = monitor["spec"]["namespaceSelector"]
@@ -208,7 +207,7 @@ def test_scrapes_find_their_targets(overlay: str) -> None:
             ):
                 assert endpoint["port"] in ports, thing["metadata"]["name"]
                 found.add((monitor["metadata"]["name"], thing["metadata"]["name"]))
-    agent = {("minwatt-node-agent", "minwatt-node-agent")} if overlay.startswith("gpu") else set()
+    agent = {("minwatt-node-agent", "minwatt-node-agent")} if root.startswith("overlays/gpu") else set()
     assert (
         found == {("minwatt-controller", "minwatt-controller"), ("minwatt-replicas", "support-text")} | agent
     )

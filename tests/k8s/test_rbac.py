@@ -9,9 +9,8 @@ import pytest
 
 from scaler.cli import scale
 from scaler.kube.permissions import LEASES, PERMISSIONS, Scope
-from tests.k8s.rendered import OVERLAYS, Object, of_kind
+from tests.k8s.rendered import APPLIED, Object, of_kind
 
-APPLIED = [f"overlays/{name}" for name in OVERLAYS]
 ACCOUNT = {"kind": "ServiceAccount", "name": "minwatt-controller", "namespace": "minwatt-system"}
 
 Right = tuple[str, str, str]  # group, resource, verb

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.k8s.rendered import OVERLAYS, containers, name_of, of_kind, render, workloads
+from tests.k8s.rendered import APPLIED, containers, name_of, of_kind, render, workloads
 
-APPLIED = [f"overlays/{name}" for name in OVERLAYS]
 PRIVILEGED = "DaemonSet minwatt-node-agent/minwatt-node-agent"
 WITH_TOKEN = {"Deployment minwatt-system/minwatt-controller"}
 RESTRICTED_VOLUMES = {"configMap", "secret", "emptyDir", "persistentVolumeClaim", "downwardAPI", "projected"}

@@ -13,9 +13,10 @@ import typer
 
 from minwatt import cli
 from minwatt.v1.quantities import parse_duration_s
+from scaler.bus_opening import BusOptions
 from service.settings import ServeSettings
 from tests.k8s.rendered import (
-    OVERLAYS,
+    APPLIED,
     Object,
     containers,
     name_of,
@@ -26,7 +27,6 @@ from tests.k8s.rendered import (
     workloads,
 )
 
-APPLIED = [f"overlays/{name}" for name in OVERLAYS]
 LEAST_MARGIN_S = 5.0  # of the grace period over the drain, for the last report and the exit
 DNS = 53
 API_SERVER = {443, 6443}
@@ -337,7 +337,9 @@ def test_the_controller_listens_where_its_service_leads(root: str) -> None:
     )
     params, known = parsed(container["args"]), ports(workload)
     assert (params["metrics_port"], params["health_port"]) == (known["metrics"], known["health"])
-    if params.get("listen"):
-        assert int(params["listen"].rpartition(":")[2]) == known["bus"]
+    bus = BusOptions(*(params[name] for name in ("listen", "bus_redis", "bus_redis_password_file", "host")))
+    assert bus.host == "0.0.0.0", "where the kubelet and Prometheus ask"
+    if bus.listen:
+        assert int(bus.listen.rpartition(":")[2]) == known["bus"]
     mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
     assert str(params["profiles"]) in mounts
