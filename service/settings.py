@@ -132,6 +132,7 @@ class ServeSettings(BaseModel):
     cache_bytes: Annotated[int, Field(ge=0, le=1024**4)] = 0  # 0: no cache
     cache_ttl_s: Age = 3600.0
     cache_redis: str | None = None
+    cache_redis_password_file: Path | None = None
     cache_key_file: Path | None = None
 
     log_format: Literal["text", "json"] = "text"
@@ -174,6 +175,8 @@ class ServeSettings(BaseModel):
             )
         if self.meter == "agent" and self.node_agent is None:
             raise ValueError("meter = 'agent': needs node-agent, its socket")
+        if self.cache_redis is None and self.cache_redis_password_file is not None:
+            raise ValueError("cache-redis-password-file: needs cache-redis")
         if self.cache_redis is not None and self.cache_bytes:
             raise ValueError("cache-bytes and cache-redis: answers are kept in one place: give one of them")
         if (self.cache_redis is None) != (self.cache_key_file is None):
