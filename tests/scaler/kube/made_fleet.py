@@ -1,4 +1,4 @@
-"""A hub whose replicas are the ready pods of a stand-in cluster: each reports each second, and is told its point."""
+"""A hub whose replicas are the ready pods of a stand-in cluster: each reports each second."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ class Traffic:
     ready: Callable[[], list[str]]
     rate_rps: float = 50.0
     silent: bool = False
+    fails: Exception | None = None
     points: list[OperatingPoint] = field(default_factory=list)
     _since_s: dict[str, float] = field(default_factory=dict)
     _done: dict[str, float] = field(default_factory=dict)
     _last_s: float | None = None
 
     def view(self) -> FleetView:
+        if self.fails is not None:
+            raise self.fails
         if self.silent:
             return FleetView(frozenset(self._since_s), ())
         now_s, names = self.clock(), self.ready()

@@ -85,11 +85,12 @@ def policy_object(
     generation: int = 1,
     created: str = "2026-11-22T02:00:00Z",
     target: str = "support-text",
+    kind: str = "Deployment",
     annotations: dict[str, str] | None = None,
     **spec: Any,
 ) -> dict[str, Any]:
     base: dict[str, Any] = {
-        "targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": target},
+        "targetRef": {"apiVersion": "apps/v1", "kind": kind, "name": target},
         "model": "tiny",
         "slo": {"latency": "100ms"},
         "replicas": {"min": 1, "max": 6},

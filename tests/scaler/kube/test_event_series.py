@@ -63,7 +63,9 @@ def test_it_is_never_a_flood_and_every_count_is_of_an_event_that_was_created(
             assert write.first in created
             assert write.count >= 2
         if write is not None:
-            writes.append((now_s, reason, type(write), write.first if isinstance(write, Count) else write.noted))
+            writes.append(
+                (now_s, reason, type(write), write.first if isinstance(write, Count) else write.noted)
+            )
     for at_s, reason, kind, _ in writes:
         if kind is Create:
             lately = [

@@ -100,7 +100,9 @@ def test_pods_of_others_under_the_same_budget_count_once_its_controller_has_coun
 
 def test_pods_that_are_not_ready_may_go_where_they_go_first() -> None:
     facts = Facts(
-        scale(5), count_pods(pods(ready=3, starting=2)), budgets=(Budget("b", min_available=3),),
+        scale(5),
+        count_pods(pods(ready=3, starting=2)),
+        budgets=(Budget("b", min_available=3),),
         not_ready_first=True,
     )
     assert allow(3, facts, 1).replicas == 3

@@ -32,7 +32,9 @@ from scaler.operating_point import OperatingPoint
 from tests.scaler.kube.made_objects import TARGET, pod, pods, scale
 from tests.scaler.made_up import signals
 
-KIND = TargetKind(Resource("apps", "v1", "deployments"), Resource("apps", "v1", "deployments/scale"), "Deployment")
+KIND = TargetKind(
+    Resource("apps", "v1", "deployments"), Resource("apps", "v1", "deployments/scale"), "Deployment"
+)
 SEEN = signals()
 
 

@@ -26,7 +26,9 @@ def test_the_scheduler_s_words_are_of_the_pod_that_waits_longest() -> None:
 
 
 def test_a_pod_that_was_never_seen_by_a_scheduler_is_pending_and_not_unschedulable() -> None:
-    counts = count_pods([{"metadata": {"name": "p"}, "status": {"phase": "Pending", "qosClass": "BestEffort"}}])
+    counts = count_pods(
+        [{"metadata": {"name": "p"}, "status": {"phase": "Pending", "qosClass": "BestEffort"}}]
+    )
     assert (counts.pending, counts.unschedulable, counts.unschedulable_since_s) == (1, 0, None)
 
 

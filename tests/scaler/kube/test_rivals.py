@@ -34,7 +34,9 @@ CLAIMS = st.lists(
         Claim,
         policy=st.tuples(st.just("ns"), st.text("abc", min_size=1, max_size=3)),
         created=st.sampled_from(["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"]),
-        target=st.builds(TargetKey, st.just("ns"), st.just("apps"), st.just("Deployment"), st.sampled_from("xy")),
+        target=st.builds(
+            TargetKey, st.just("ns"), st.just("apps"), st.just("Deployment"), st.sampled_from("xy")
+        ),
     ),
     unique_by=lambda one: one.policy,
 )
@@ -103,5 +105,7 @@ def test_what_can_t_be_scaled_says_why(kind: str, reason: str, words: str) -> No
 
 
 def test_a_scale_of_none_is_read_as_none() -> None:
-    found = scale_of({"metadata": {"resourceVersion": "7", "uid": "u"}, "spec": {}, "status": {"replicas": 0}})
+    found = scale_of(
+        {"metadata": {"resourceVersion": "7", "uid": "u"}, "spec": {}, "status": {"replicas": 0}}
+    )
     assert (found.replicas, found.version, found.selector) == (0, "7", "")

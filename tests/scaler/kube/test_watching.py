@@ -30,7 +30,9 @@ from tests.eventually import happens
 
 
 def thing(name: str, version: int) -> dict[str, Any]:
-    return {"metadata": {"namespace": "ns", "name": name, "resourceVersion": str(version), "managedFields": [1]}}
+    return {
+        "metadata": {"namespace": "ns", "name": name, "resourceVersion": str(version), "managedFields": [1]}
+    }
 
 
 CHANGES = st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=30)
