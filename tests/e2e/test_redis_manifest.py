@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "k8s" / "components" / "redis"
@@ -105,7 +107,8 @@ def test_and_nothing_else(client_of: As, user: str, command: tuple[str, ...]) ->
 
 def test_nobody_comes_in_without_a_password(client_of: As) -> None:
     socket = client_of("minwatt-scaler").connection_pool.connection_kwargs["path"]
-    with redis.Redis(unix_socket_path=socket) as nobody, pytest.raises(redis.exceptions.AuthenticationError):
+    nobody = redis.Redis(unix_socket_path=socket, retry=Retry(NoBackoff(), 0))
+    with nobody, pytest.raises(redis.exceptions.AuthenticationError):
         nobody.ping()
 
 
