@@ -104,10 +104,11 @@ $(KSERVE)/ready:
 	$(KSERVE)/bin/pip install --quiet --disable-pip-version-check 'kserve>=0.21,<0.22'
 	@touch $@
 
-# What pip can't bring: an interpreter that is new enough and, for tests, a C compiler and a Redis server.
+# What pip can't bring: an interpreter that is new enough and, for tests, a C compiler, a Redis server and promtool.
 system:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "minwatt needs Python 3.11 or newer; $(PYTHON) is older. Set PYTHON=python3.x" >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || scripts/need-debian python3-venv
 	@command -v cc >/dev/null || scripts/need-debian gcc libc6-dev
 	@command -v redis-server >/dev/null || scripts/need-debian redis-server
+	@command -v promtool >/dev/null || scripts/need-debian prometheus

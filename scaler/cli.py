@@ -76,6 +76,9 @@ def scale(
         Path | None, typer.Option(help="Its password; read at each connection.")
     ] = None,
     fleet: Annotated[str, typer.Option(help=f"The replicas' --fleet: {FLEET_ALLOWED}.")] = DEFAULT_FLEET,
+    host: Annotated[
+        str | None, typer.Option(help="Address of the metrics and health ports. [default: that of --listen]")
+    ] = None,
     metrics_port: _MetricsPort = 9090,
     record: _Record = None,
     kubernetes: Annotated[
@@ -115,7 +118,7 @@ def scale(
     minwatt serve --scaler SCALER-HOST:8600. In a cluster, where it scales too:
     minwatt scale --kubernetes --profiles /etc/minwatt/profiles --listen 0.0.0.0:8600
     """
-    bus = BusOptions(listen, bus_redis, bus_redis_password_file)
+    bus = BusOptions(listen, bus_redis, bus_redis_password_file, host)
     external = listen_options(
         external_scaler,
         external_scaler_tls_cert,

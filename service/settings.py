@@ -109,6 +109,8 @@ class ServeSettings(BaseModel):
     tenants: Path | None = None  # None: everybody is one tenant without a quota
     meter: str = "auto"
     gpu_clocks: bool = False
+    node_agent: Path | None = None  # its socket; None: this process sets the card itself
+    node: Name | None = None  # None: the host's name
 
     slo_s: Latency = 0.05
     max_batch_texts: Annotated[int, Field(ge=1, le=MOST_TEXTS)] = 16
@@ -171,6 +173,8 @@ class ServeSettings(BaseModel):
             raise ValueError(
                 f"cache-bytes = {self.cache_bytes}: allowed: 0 (off) or {LEAST_CACHE_BYTES} and more"
             )
+        if self.meter == "agent" and self.node_agent is None:
+            raise ValueError("meter = 'agent': needs node-agent, its socket")
         if self.cache_redis is None and self.cache_redis_password_file is not None:
             raise ValueError("cache-redis-password-file: needs cache-redis")
         if self.cache_redis is not None and self.cache_bytes:
