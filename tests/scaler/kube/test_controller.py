@@ -289,3 +289,16 @@ def test_pods_that_find_no_node_are_not_asked_for_again_and_again(stage: Play) -
             assert case.status()["replicas"]["unschedulable"] >= 1
 
     stage(story)
+
+
+def test_without_a_right_to_see_pods_it_adds_replicas_takes_none_and_says_so(stage: Play) -> None:
+    async def story(case: Scenario) -> None:
+        case.api.apply(workload(replicas=4), policy())
+        async with case.control(**role(case, without="pods")):
+            await case.until(refused(case, "AccessDenied"), "said")
+            await asyncio.sleep(60)
+            assert case.replicas() == 4
+            case.hub.fleets[FLEET].rate_rps = 900.0
+            await case.until(lambda: case.replicas() > 4, "added")
+
+    stage(story)
