@@ -11,6 +11,7 @@ from minwatt.v1.errors import UsageError
 from scaler.bus_opening import BusOptions
 from scaler.kube.api import KubeApi, Selection
 from scaler.kube.command import KubeOptions, run_kube
+from scaler.kube.errors import DeniedError
 from scaler.kube.health import Health
 from scaler.kube.permissions import (
     AUTOSCALERS,
@@ -21,6 +22,7 @@ from scaler.kube.permissions import (
     Resource,
     check,
 )
+from tests.kube_api.stand_in import KubeApi as StandIn
 
 
 @pytest.mark.parametrize(
@@ -100,3 +102,22 @@ async def test_a_call_that_no_role_is_written_for_never_leaves() -> None:
         await api.get(EVENTS, "ns", "x")
     with pytest.raises(NotInTableError):
         await api.list_all(Selection(Resource("", "v1", "secrets")))
+
+
+async def test_in_a_pod_its_service_account_is_used(
+    kube_api: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = {"apiVersion": "v1", "kind": "ServiceAccount"}
+    kube_api.apply({**account, "metadata": {"name": "minwatt", "namespace": "default"}})
+    files = kube_api.in_cluster_files("default", "minwatt")
+    host, _, port = kube_api.url.removeprefix("https://").partition(":")
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", host)
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", port)
+    for name, file in (("SERVICE_TOKEN_FILENAME", "token"), ("SERVICE_CERT_FILENAME", "ca.crt")):
+        monkeypatch.setattr(f"kubernetes.aio.config.incluster_config.{name}", str(files / file))
+    api = await KubeApi.connect()
+    try:
+        with pytest.raises(DeniedError, match='default:minwatt" cannot list resource "pods"'):
+            await api.list_all(Selection(PODS))
+    finally:
+        await api.close()

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from scaler.kube.permissions import PERMISSIONS, Scope
-from tests.scaler.kube.controlled import NAMESPACE, Scenario, play, workload
-from tests.scaler.kube.made_objects import budget, policy_object
+from tests.scaler.kube.controlled import NAMESPACE, Scenario, play, policy, workload
+from tests.scaler.kube.made_objects import budget
 
 Story = Callable[[Scenario], Coroutine[Any, Any, None]]
 Play = Callable[[Story], None]
@@ -22,13 +22,6 @@ BUSY_RPS = 600.0
 @pytest.fixture
 def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
     return lambda story: play(tmp_path, monkeypatch, story)
-
-
-def policy(name: str = "support-text", **changes: Any) -> dict[str, Any]:
-    made = policy_object(name, **changes)
-    for server_made in ("uid", "generation", "creationTimestamp", "resourceVersion"):
-        del made["metadata"][server_made]
-    return made
 
 
 def ready(case: Scenario) -> bool:
