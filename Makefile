@@ -8,7 +8,7 @@ PERF_ANALYZER := .perf-analyzer
 KSERVE := .kserve
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test leaderboard lint unit bench bench-peers bench-scaler chaos soak explore fuzz gpu-check proto lock clean system perf-analyzer kserve
+.PHONY: help demo test leaderboard lint unit bench bench-peers bench-scaler bench-fleet chaos soak explore fuzz gpu-check proto lock clean system perf-analyzer kserve
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,9 @@ bench-peers: $(READY) ## the server beside others of its kind, each in its own e
 
 bench-scaler: $(READY) ## what a beat of the scaler costs at 100 to 10,000 replicas
 	$(BIN)/python -m bench.signals
+
+bench-fleet: $(READY) ## a scaler's beat and tick at 10,000 replicas that report each second through a real Redis
+	$(BIN)/python -m bench.fleet $(OPTIONS)
 
 chaos: $(READY) ## 1,000 replica stops and starts under load: 0 failed requests; OPTIONS='--stops 100 --addresses'
 	$(BIN)/python -m bench.chaos $(OPTIONS)

@@ -18,6 +18,7 @@ from pydantic import (
     ValidationInfo,
     WithJsonSchema,
     field_validator,
+    model_validator,
 )
 
 from minwatt.v1.quantities import format_duration, format_power
@@ -62,6 +63,15 @@ class Metadata(_Frozen):
     annotations: dict[str, str] = Field(default_factory=dict)
 
 
+# Of an object's metadata: what an API server adds.
+_SERVERS_OWN = frozenset(
+    {
+        *("uid", "resourceVersion", "generation", "creationTimestamp", "managedFields", "generateName"),
+        *("deletionTimestamp", "deletionGracePeriodSeconds", "ownerReferences", "finalizers"),
+    }
+)
+
+
 class Slo(_Frozen):
     """How fast answers must be."""
 
@@ -94,7 +104,7 @@ class Power(_Frozen):
     when_over_budget: tuple[OverBudgetStep, ...] = Field(
         alias="whenOverBudget",
         default=(),
-        max_length=3,
+        json_schema_extra={"maxItems": 3},  # follows from each step once, and is said so
         description="What to give up, in this order, where the load does not fit into the budget. Left out: "
         "only the number of replicas is held down.",
     )
@@ -267,6 +277,18 @@ class Policy(_Frozen):
     kind: Literal["PowerPolicy"]
     metadata: Metadata
     spec: Spec
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_the_servers_own(cls, document: Any) -> Any:
+        """So that `kubectl get powerpolicy NAME -o yaml` is a policy file."""
+        if not isinstance(document, dict):
+            return document
+        kept = {key: value for key, value in document.items() if key != "status"}
+        if isinstance(kept.get("metadata"), dict):
+            own = kept["metadata"].items()
+            kept["metadata"] = {key: value for key, value in own if key not in _SERVERS_OWN}
+        return kept
 
     def with_fixed_replicas(self, count: int) -> Policy:
         """The same policy with a fleet of always `count`."""

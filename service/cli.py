@@ -106,6 +106,7 @@ def serve(
     cache_redis: Annotated[
         str | None, _flag("redis://HOST:PORT/DB: known answers are kept there, for all replicas.")
     ] = None,
+    cache_redis_password_file: Annotated[Path | None, _flag("Its password.")] = None,
     cache_key_file: Annotated[
         Path | None, _flag("32 to 64 secret bytes, the same for all replicas that share a Redis.")
     ] = None,

@@ -20,7 +20,7 @@ from minwatt.v1.redis_address import RedisAddress
 from service.fleet import AwayError
 from service.redis_client import FAILURES, connected, in_words
 
-PATIENCE_S = 1.0  # for one answer
+PATIENCE_S = 2.0  # for one answer
 CATCH_UP_S = 5.0
 EXPIRY_EVERY = 10  # reports
 
@@ -40,6 +40,7 @@ class RedisLink:
     async def open(self) -> AsyncIterator[RedisSession]:
         try:
             async with connected(self._address, PATIENCE_S) as redis:
+                await redis.initialize()  # or a cluster does not know yet where to listen
                 told = redis.pubsub(ignore_subscribe_messages=True)
                 try:
                     await told.subscribe(self._keys.told)

@@ -130,6 +130,7 @@ class ServeSettings(BaseModel):
     cache_bytes: Annotated[int, Field(ge=0, le=1024**4)] = 0  # 0: no cache
     cache_ttl_s: Age = 3600.0
     cache_redis: str | None = None
+    cache_redis_password_file: Path | None = None
     cache_key_file: Path | None = None
 
     log_format: Literal["text", "json"] = "text"
@@ -170,6 +171,8 @@ class ServeSettings(BaseModel):
             raise ValueError(
                 f"cache-bytes = {self.cache_bytes}: allowed: 0 (off) or {LEAST_CACHE_BYTES} and more"
             )
+        if self.cache_redis is None and self.cache_redis_password_file is not None:
+            raise ValueError("cache-redis-password-file: needs cache-redis")
         if self.cache_redis is not None and self.cache_bytes:
             raise ValueError("cache-bytes and cache-redis: answers are kept in one place: give one of them")
         if (self.cache_redis is None) != (self.cache_key_file is None):

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 import aiohttp
+import yaml
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 
@@ -29,8 +30,10 @@ _CALL_LIMIT_S = 10.0
 # Less than the time between a leader's own deadline and the earliest that another may lead (`lease`): a write
 # that was let through is answered or given up before.
 _WRITE_LIMIT_S = 4.0
+_GET_LIMIT_S = 5.0
 _PAGE = 500
 _USER_AGENT = "minwatt-scaler"
+_MALFORMED = (AttributeError, KeyError, TypeError, ValueError)  # of a kubeconfig that is none
 _METHODS = {
     "get": "GET",
     "list": "GET",
@@ -100,7 +103,7 @@ class KubeApi:
 
     async def get(self, resource: Resource, namespace: str, name: str, *, target: bool = False) -> Object:
         check("get", resource, target=target)
-        return await self._call("get", path(resource, namespace, name))
+        return await self._call("get", path(resource, namespace, name), limit_s=_GET_LIMIT_S)
 
     async def list_all(self, selection: Selection) -> Listed:
         """Page by page. Raises GoneError when the pages took too long: list anew."""
@@ -294,7 +297,7 @@ async def _configuration(kubeconfig: Path | None, context: str) -> Any:
             client_configuration=settings,
             persist_config=False,
         )
-    except (config.ConfigException, OSError, ValueError, TypeError, KeyError) as error:
+    except (config.ConfigException, yaml.YAMLError, OSError, *_MALFORMED) as error:
         where = f"--kubeconfig = {str(kubeconfig)!r}" if kubeconfig else "--kubernetes"
         raise UsageError(f"{where}: no cluster to connect to ({_first_line(error)})") from error
     return settings

@@ -41,6 +41,13 @@ from tests.scaler.made_up import policy as made_up_policy
 
 Object = dict[str, Any]
 SYSTEM = "minwatt-system"
+_SPEC: Object = {
+    "model": "tiny",
+    "slo": {"latency": "100ms"},
+    "replicas": {"min": 1, "max": 6},
+    "batching": {"maxSize": 8, "maxDelay": "10ms"},
+    "behavior": {"tick": "1s"},
+}
 _GROUP = "rbac.authorization.k8s.io"
 
 
@@ -160,7 +167,7 @@ class World:
     async def until(self, condition: Callable[[], object], within_s: float = 600.0) -> None:
         """Raises TimeoutError, by the world's time."""
         async with asyncio.timeout(within_s):
-            while not condition():
+            while not condition():  # noqa: ASYNC110 - it is told by nobody
                 await asyncio.sleep(0.25)
 
     # What is in it
@@ -169,21 +176,20 @@ class World:
         self, name: str = "support-text", namespace: str = "inference", replicas: int = 1, **spec: Any
     ) -> Fleet:
         """A Deployment and its policy."""
-        file = made_up_policy(**spec)
-        document = file.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        given = {**_SPEC, **spec}
         target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}
         policy = {
             "apiVersion": "minwatt.dev/v1alpha1",
             "kind": "PowerPolicy",
             "metadata": {"name": name, "namespace": namespace},
-            "spec": {**document["spec"], "targetRef": target},
+            "spec": {**given, "targetRef": target},
         }
         self.api.apply(
             {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}},
             deployment(name, namespace, replicas),
             policy,
         )
-        fleet = Fleet(self.api, namespace, name, Settings(file, self.profile))
+        fleet = Fleet(self.api, namespace, name, Settings(made_up_policy(**given), self.profile))
         self.fleets[f"{namespace}/{name}"] = fleet
         return fleet
 

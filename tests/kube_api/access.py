@@ -126,7 +126,7 @@ class Access:
 
     def _objects(self, plural: str, namespace: str | None = None) -> list[dict[str, Any]]:
         kind = self._kinds.find("rbac.authorization.k8s.io", "v1", plural)
-        return [] if kind is None else self._store.all_of(kind, namespace)
+        return [] if kind is None else self._store.look(kind, namespace)
 
 
 def _binds(binding: Mapping[str, Any], user: User) -> bool:

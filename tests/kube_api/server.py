@@ -26,6 +26,7 @@ from tests.kube_api.kinds import Kind, Kinds
 from tests.kube_api.registry import Answer, Call, Registry, fitting, parsed_body
 from tests.kube_api.selectors import exact_name
 from tests.kube_api.store import Change, Object, Store
+from tests.kube_api.workloads import concerns
 
 Ending = Literal["gone", "closed", "torn"]
 
@@ -175,7 +176,7 @@ class Handler(kmock.KubernetesScaffold):
                 self._log(call, refused.code, refused.status())
                 raise
             self._log(call, answer.code, answer.body)
-            if call.verb in WRITES:
+            if call.verb in WRITES and concerns(call.kind):
                 self._settle()
             return answer
 
