@@ -18,6 +18,10 @@ from jsonschema import Draft4Validator  # OpenAPI 3.0's `exclusiveMaximum: true`
 
 Schema = Mapping[str, Any]
 
+_ENVIRONMENT = (
+    celpy.Environment()
+)  # it sets the recursion limit, which hypothesis wants to be left alone in a test
+
 
 def admitted(obj: Any, schema: Schema) -> tuple[Any, list[str]]:
     """The object as it would be stored, and what the server has against it: none, and it is stored."""
@@ -89,8 +93,7 @@ def evaluated(expression: str, value: Any) -> Any:
 
 @cache
 def _program(expression: str) -> celpy.Runner:
-    environment = celpy.Environment()
-    return environment.program(environment.compile(expression), functions={"find": _find})
+    return _ENVIRONMENT.program(_ENVIRONMENT.compile(expression), functions={"find": _find})
 
 
 def _find(text: celtypes.StringType, pattern: celtypes.StringType) -> celtypes.StringType:

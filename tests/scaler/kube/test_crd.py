@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -341,3 +342,20 @@ def test_the_examples_are_accepted() -> None:
 
 def test_the_schemas_are_schemas() -> None:
     Draft4Validator.check_schema(WHOLE)
+
+
+def test_rules_cost_little_even_where_a_server_ignores_how_long_a_string_may_be() -> None:
+    """By what the server counts for `matches` and `find`: (length of the text · 0.1) × (length of the
+    pattern · 0.25). It refuses a CRD with a rule above 10,000,000, or above 100,000,000 in all; older servers
+    take a string that may be an integer for as long as a request may be.
+    """
+    costs = []
+    for _, node in nodes(SPEC):
+        for rule in node.get("x-kubernetes-validations", ()):
+            longest = 3 * 2**20 if "x-kubernetes-int-or-string" in node else 4 * node.get("maxLength", 0)
+            patterns = re.findall(r"\.(?:matches|find)\(r?'([^']*)'\)", rule["rule"])
+            texts = math.ceil((longest + 1) * 0.1)
+            costs.append(sum(texts * math.ceil(len(pattern) * 0.25) for pattern in patterns))
+    assert max(costs) < 10_000_000
+    assert sum(costs) < 100_000_000
+    assert sum(cost > 0 for cost in costs) == 7  # one a quantity
