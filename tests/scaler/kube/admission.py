@@ -7,6 +7,7 @@ The order and the algorithm of defaulting are those of apiextensions-apiserver (
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
@@ -25,7 +26,8 @@ _ENVIRONMENT = (
 
 def admitted(obj: Any, schema: Schema) -> tuple[Any, list[str]]:
     """The object as it would be stored, and what the server has against it: none, and it is stored."""
-    stored = _without_nulls(_defaulted(copy.deepcopy(obj), schema), schema)
+    sent = json.loads(json.dumps(obj))  # nothing of it is there twice, as a deep copy would keep it
+    stored = _without_nulls(_defaulted(sent, schema), schema)
     errors = [
         f"{'.'.join(str(part) for part in error.absolute_path)}: {error.message}"
         for error in Draft4Validator(dict(schema)).iter_errors(stored)
