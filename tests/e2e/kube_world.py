@@ -183,16 +183,8 @@ class World:
 
     def add(self, replicas: int = 1, **spec: Any) -> Fleet:
         """A Deployment and its policy."""
-        given = {**_SPEC, **spec}
-        target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": NAME}
-        policy = {
-            "apiVersion": "minwatt.dev/v1alpha1",
-            "kind": "PowerPolicy",
-            "metadata": {"name": NAME, "namespace": NAMESPACE},
-            "spec": {**given, "targetRef": target},
-        }
-        self.api.apply(deployment(replicas), policy)
-        fleet = Fleet(self.api, Settings(made_up_policy(**given), profile()))
+        self.api.apply(deployment(replicas), policy(**spec))
+        fleet = Fleet(self.api, Settings(made_up_policy(**{**_SPEC, **spec}), profile()))
         self.fleets[f"{NAMESPACE}/{NAME}"] = fleet
         self._tasks.append(asyncio.create_task(fleet.run()))
         return fleet
@@ -316,12 +308,22 @@ def rights(account: str) -> list[Object]:
     ]
 
 
-def deployment(replicas: int, image: str = "minwatt-service:1") -> Object:
-    labels = {"app": NAME}
+def policy(name: str = NAME, **spec: Any) -> Object:
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}
+    return {
+        "apiVersion": "minwatt.dev/v1alpha1",
+        "kind": "PowerPolicy",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": {**_SPEC, **spec, "targetRef": target},
+    }
+
+
+def deployment(replicas: int, name: str = NAME, image: str = "minwatt-service:1") -> Object:
+    labels = {"app": name}
     template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "service", "image": image}]}}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": {"name": NAME, "namespace": NAMESPACE},
+        "metadata": {"name": name, "namespace": NAMESPACE},
         "spec": {"replicas": replicas, "selector": {"matchLabels": labels}, "template": template},
     }
