@@ -20,8 +20,8 @@ class FleetView:
     """Who is joined now, and what was reported since the last look, oldest first.
 
     Reports of replicas that have left since are there too: their last joules count. While the bus can't tell,
-    `problem` says why, `members` are those it knew last, and there are no reports: nobody has left by that.
-    `told_version` is the newest operating point that the bus holds, of whichever scaler.
+    `problem` says why and `members` are those it knew last: nobody has left by that. `told_version` is the
+    newest operating point that the bus holds, of whichever scaler.
     """
 
     members: frozenset[str]

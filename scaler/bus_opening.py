@@ -18,15 +18,19 @@ DEFAULT_LISTEN = "127.0.0.1:8600"
 
 @dataclass(frozen=True, slots=True)
 class BusOptions:
-    """Of the command; `listen` None is DEFAULT_LISTEN."""
+    """Of the command; `listen` None is DEFAULT_LISTEN. `beside`: where the scaler's other ports are served,
+    of metrics and health; None: at the host of `listen`."""
 
     listen: str | None = None
     redis: str | None = None
     redis_password_file: Path | None = None
+    beside: str | None = None
 
     @property
     def host(self) -> str:
-        """Where the scaler's other ports are served: beside the one that replicas join."""
+        """Of the scaler's other ports."""
+        if self.beside is not None:
+            return self.beside
         return (self.listen or DEFAULT_LISTEN).rpartition(":")[0].strip("[]")
 
 

@@ -15,6 +15,7 @@ from minwatt.v1.fleet_keys import DEFAULT_FLEET, FLEET_ALLOWED, checked_fleet
 from minwatt.v1.redis_address import ALLOWED as REDIS_ALLOWED
 from scaler.bus_opening import DEFAULT_LISTEN, BusOptions
 from scaler.inputs import read_inputs
+from scaler.kube.external_scaler import listen_options
 from scaler.kube.policy_object import annotation_problem, on_kubernetes
 from scaler.local.command import DoorFiles
 from scaler.local.up import UpOptions, run_up
@@ -75,6 +76,9 @@ def scale(
         Path | None, typer.Option(help="Its password; read at each connection.")
     ] = None,
     fleet: Annotated[str, typer.Option(help=f"The replicas' --fleet: {FLEET_ALLOWED}.")] = DEFAULT_FLEET,
+    host: Annotated[
+        str | None, typer.Option(help="Address of the metrics and health ports. [default: that of --listen]")
+    ] = None,
     metrics_port: _MetricsPort = 9090,
     record: _Record = None,
     kubernetes: Annotated[
@@ -99,6 +103,14 @@ def scale(
     health_port: Annotated[
         int, typer.Option(help="/livez and /readyz; 0: a free one.", min=0, max=65535)
     ] = 8081,
+    external_scaler: Annotated[
+        str | None, typer.Option(help="HOST:PORT that KEDA asks for desired replicas. [default: none]")
+    ] = None,
+    external_scaler_tls_cert: Annotated[Path | None, typer.Option(help="Of that port: PEM.")] = None,
+    external_scaler_tls_key: Annotated[Path | None, typer.Option(help="PEM key of the certificate.")] = None,
+    external_scaler_tls_client_ca: Annotated[
+        Path | None, typer.Option(help="PEM: who asks must show a certificate of this authority.")
+    ] = None,
 ) -> None:
     """The scaler alone, for replicas that join it: moves operating points, says how many there should be.
 
@@ -106,7 +118,13 @@ def scale(
     minwatt serve --scaler SCALER-HOST:8600. In a cluster, where it scales too:
     minwatt scale --kubernetes --profiles /etc/minwatt/profiles --listen 0.0.0.0:8600
     """
-    bus = BusOptions(listen, bus_redis, bus_redis_password_file)
+    bus = BusOptions(listen, bus_redis, bus_redis_password_file, host)
+    external = listen_options(
+        external_scaler,
+        external_scaler_tls_cert,
+        external_scaler_tls_key,
+        external_scaler_tls_client_ca,
+    )
     if kubernetes:
         if policy or profile or record or fleet != DEFAULT_FLEET:
             raise UsageError(
@@ -125,9 +143,12 @@ def scale(
             identity=identity,
             metrics_port=metrics_port,
             health_port=health_port,
+            external=external,
         )
         asyncio.run(run_kube(options, _say))
         return
+    if external is not None:
+        raise UsageError("--external-scaler: with --kubernetes only")
     try:
         checked_fleet(fleet)
     except ValueError as error:

@@ -140,7 +140,6 @@ class PolicyMetrics:
             yield "decision_reasons", (code.value,), count
 
 
-
 def _promised(spec: Spec) -> Iterator[_Maybe]:
     yield "replicas_min", (), spec.replicas.min
     yield "replicas_max", (), spec.replicas.max

@@ -94,7 +94,7 @@ class Power(_Frozen):
     when_over_budget: tuple[OverBudgetStep, ...] = Field(
         alias="whenOverBudget",
         default=(),
-        max_length=3,
+        json_schema_extra={"maxItems": 3},  # follows from each step once, and is said so
         description="What to give up, in this order, where the load does not fit into the budget. Left out: "
         "only the number of replicas is held down.",
     )

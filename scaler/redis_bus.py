@@ -1,11 +1,11 @@
 """The bus of large fleets: reports and operating points through a Redis that scalers and replicas share.
 
-Owns what is asked of Redis and what is made of it when it is away, empty, slow or another one. `redis_client`
-opens connections, `minwatt.v1.fleet_keys` says where everything is. Called by the control loops.
+Owns what is asked of Redis and what is made of it when it is away, empty, slow or another one. `redis_line`
+connects and waits, `minwatt.v1.fleet_keys` says where everything is. Called by the control loops.
 
 **Reports** come as a stream a fleet: nothing overwrites a report that has not been read, so no latency sample
-is lost while a scaler looks at least every RETAINED_S; a look is one or a few reads of what came since the
-last, whatever the fleet's size; a scaler that restarts finds the last reports at once. Their age is by Redis'
+is lost while a scaler looks at least every RETAINED_S; a look reads what came since the last, and of a large
+fleet most was read before it; a scaler that restarts finds the last reports at once. Their age is by Redis'
 own clock on both ends, so that rates are taken over the time between reports and not between looks.
 
 **Members** are those who reported within MEMBER_TTL_S and did not say that it was their last report. The
@@ -20,18 +20,16 @@ refused, says so and hears nothing more, until the fleet is closed and asked for
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
-import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from minwatt.v1.backoff import backoff_s
 from minwatt.v1.fleet_keys import (
     CHANNELS,
     LAST_REPORT,
@@ -45,17 +43,20 @@ from minwatt.v1.fleet_pb2 import ReplicaReport
 from minwatt.v1.redis_address import RedisAddress
 from scaler.bus import FleetView
 from scaler.operating_point import OperatingPoint
-from scaler.redis_client import FAILURES, connected, in_words, of_one_question
+from scaler.redis_line import AwayError, Line
 from scaler.report import Report
 from scaler.wire import point_to_proto, report_from_proto
 
 log = logging.getLogger(__name__)
 
-PATIENCE_S = 1.0  # for one answer; a look waits no longer for a Redis that is slow
 MEMBER_TTL_S = 10.0  # above the longest pause between a replica's tries
 FIRST_LOOK_S = 2.5  # of what was reported before a scaler began: two reports of each replica
-PAGE = 2000  # reports a read: a million bytes or so, and other work of this process in between
+PAGE = 1000  # reports a read: a megabyte or so, and other work of this process in between
 LONGEST_REPORT = 65_536  # bytes
+_APART_MS = (
+    1000  # Redis' time is known to within an answer's way, and servers' clocks are some milliseconds apart
+)
+_MOST_AHEAD = 50  # pages between two looks
 SAY_AGAIN_S = 60.0  # malformed reports are told of once, then no oftener
 
 # Takes the fleet, or says who has. ARGV: own fence or nothing yet, version, point, its life in ms, channel.
@@ -79,15 +80,11 @@ return {1, mine, version, now[1], now[2]}
 _Entry = tuple[bytes, list[bytes]]
 
 
-class _AwayError(Exception):
-    """Why Redis can't be asked, in words."""
-
-
 class RedisHub:
     """A Hub. Connects when first asked; an error of Redis is never raised."""
 
     def __init__(self, address: RedisAddress, clock: Callable[[], float] = time.monotonic) -> None:
-        self._line = _Line(address, clock)
+        self._line = Line(address, clock)
         self._clock = clock
         self._fleets: dict[str, RedisBus] = {}
 
@@ -104,12 +101,13 @@ class RedisHub:
         """By who listens for operating points. Of a Redis that is away none are known."""
         try:
             streams = await self._line.ask(_listeners)
-        except _AwayError:
+        except AwayError:
             return {}
         return {name: replicas for name, replicas in streams.items() if name not in self._fleets}
 
     async def close(self) -> None:
-        self._fleets.clear()
+        for bus in list(self._fleets.values()):
+            await bus.close()
         await self._line.close()
 
     def _forget(self, bus: RedisBus) -> None:
@@ -131,7 +129,7 @@ class RedisBus:
     """A FleetBus of one fleet. Made by the hub."""
 
     def __init__(
-        self, name: str, line: _Line, clock: Callable[[], float], closed: Callable[[RedisBus], None]
+        self, name: str, line: Line, clock: Callable[[], float], closed: Callable[[RedisBus], None]
     ) -> None:
         self.name = name
         self._line = line
@@ -142,7 +140,12 @@ class RedisBus:
         self._point: OperatingPoint | None = None
         self._fence = b""
         self._told_version = 0
+        self._server_ahead_s = 0.0  # of the clock here
         self._next = ""  # where the stream is read from
+        self._one_reads = asyncio.Lock()
+        self._read: list[Report] = []  # and not yet handed out
+        self._reading_ahead: asyncio.Task[None] | None = None
+        self._looked_s = -math.inf
         self._heard: dict[str, _Heard] = {}
         self._hearing_since_s = -math.inf
 
@@ -151,66 +154,79 @@ class RedisBus:
             self._point = point
         try:
             await self._hold()
-        except _AwayError:
+        except AwayError:
             return  # the next look brings it
 
     async def collect(self) -> FleetView:
-        reports: list[Report] = []
         problem = ""
         try:
-            server_ms = await self._hold()
-            now_s = self._clock()
-            await self._read(server_ms, now_s, reports)
+            await self._hold()
+            await self._catch_up()
             if self._hearing_since_s == math.inf:
-                self._hearing_since_s = now_s
-        except _AwayError as away:
+                self._hearing_since_s = self._clock()
+        except AwayError as away:
             self._hearing_since_s = math.inf
             problem = f"{self._line.address}: {away}"
-        return FleetView(self._members(), tuple(reports), problem, self._told_version)
+        reports, self._read = tuple(self._read), []
+        self._read_ahead(len(reports))
+        return FleetView(self._members(), reports, problem, self._told_version)
 
     async def close(self) -> None:
         self._closed(self)
+        if self._reading_ahead is not None:
+            self._reading_ahead.cancel()
+            await asyncio.wait({self._reading_ahead})
 
-    async def _hold(self) -> int:
-        """Keeps the fleet and the operating point. Returns Redis' time in milliseconds. Raises _AwayError."""
+    async def _hold(self) -> None:
+        """Keeps the fleet and the operating point, and takes Redis' time. Raises AwayError."""
         version, payload = digits(0), b""
         if self._point is not None:
             version, payload = digits(self._point.version), point_to_proto(self._point).SerializeToString()
         words = (self._fence, version, payload, round(POINT_KEPT_S * 1e3), self._keys.told)
-        answer = await self._line.ask(lambda redis: redis.eval(HOLD, 1, self._keys.point, *words))
+        answer = await self._line.command("EVAL", HOLD, 1, self._keys.point, *words)
         try:
             own, fence, told, seconds, microseconds = answer
             self._told_version = int(told)
-            server_ms = int(seconds) * 1000 + int(microseconds) // 1000
+            self._server_ahead_s = int(seconds) + int(microseconds) / 1e6 - self._clock()
         except ValueError:
-            raise _AwayError(f"{self._keys.point} is not what a scaler wrote") from None
+            raise AwayError(f"{self._keys.point} is not what a scaler wrote") from None
         if not own:
-            raise _AwayError(f"another scaler has taken fleet {self.name}")
+            raise AwayError(f"another scaler has taken fleet {self.name}")
         self._fence = fence
-        return server_ms
 
-    async def _read(self, server_ms: int, now_s: float, reports: list[Report]) -> None:
-        """Raises _AwayError; what was read until then is in `reports`."""
-        begin, again = self._next, False
-        if not begin or int(begin.strip("(").partition("-")[0]) > server_ms:
-            # Nothing read yet; or another server's clock is behind the one that numbered what was read.
-            begin, again = str(max(0, server_ms - round(FIRST_LOOK_S * 1e3))), True
-        while True:
-            page = await self._line.ask(
-                lambda redis, begin=begin: redis.execute_command(
+    def _read_ahead(self, reports: int) -> None:
+        """A large fleet's reports are read as they come, so that the next look finds few that are left."""
+        between_s, self._looked_s = self._clock() - self._looked_s, self._clock()
+        pages = min(reports // PAGE, _MOST_AHEAD)
+        if pages and (self._reading_ahead is None or self._reading_ahead.done()):
+            every_s = min(1.0, between_s) / (pages + 1)
+            self._reading_ahead = asyncio.create_task(self._read_pages(pages, every_s))
+
+    async def _read_pages(self, pages: int, every_s: float) -> None:
+        with contextlib.suppress(AwayError):  # the next look finds it away too, and says so
+            for _ in range(pages):
+                await asyncio.sleep(every_s)
+                await self._catch_up()
+
+    async def _catch_up(self) -> None:
+        """Raises AwayError; what was read until then stays read."""
+        async with self._one_reads:
+            server_ms = round((self._clock() + self._server_ahead_s) * 1e3)
+            begin, again = self._next, False
+            if not begin or int(begin.strip("(").partition("-")[0]) > server_ms + _APART_MS:
+                # Nothing read yet; or another server's clock is behind the one that numbered what was read.
+                begin, again = str(max(0, server_ms - round(FIRST_LOOK_S * 1e3))), True
+            while True:
+                page: list[_Entry] = await self._line.command(
                     "XRANGE", self._keys.reports, begin, "+", "COUNT", PAGE
                 )
-            )
-            for entry in page:
-                report = self._taken(entry, server_ms, now_s, again)
-                if report is not None:
-                    reports.append(report)
-            if page:
-                begin = self._next = "(" + page[-1][0].decode()
-            if len(page) < PAGE:
-                return
+                self._read.extend(filter(None, [self._taken(entry, again) for entry in page]))
+                if page:
+                    begin = self._next = "(" + page[-1][0].decode()
+                if len(page) < PAGE:
+                    return
 
-    def _taken(self, entry: _Entry, server_ms: int, now_s: float, again: bool) -> Report | None:
+    def _taken(self, entry: _Entry, again: bool) -> Report | None:
         """None of what is malformed or was taken before."""
         number, fields = entry
         try:
@@ -222,7 +238,7 @@ class RedisBus:
                 raise ValueError(f"fleet = {message.fleet!r}")
             milliseconds, _, count = number.partition(b"-")
             place = (int(milliseconds), int(count))
-            at_s = now_s - max(0, server_ms - place[0]) / 1e3
+            at_s = min(self._clock(), place[0] / 1e3 - self._server_ahead_s)
             report = report_from_proto(message, at_s)
         except (ValueError, DecodeError) as error:
             self._complaints.add(str(error))
@@ -240,55 +256,6 @@ class RedisBus:
             if oldest_s >= since_s:
                 self._heard = {name: one for name, one in self._heard.items() if one.at_s >= oldest_s}
         return frozenset(name for name, one in self._heard.items() if not one.left)
-
-
-class _Line:
-    """The hub's connection. After a failure it is opened anew, and not at once."""
-
-    def __init__(self, address: RedisAddress, clock: Callable[[], float]) -> None:
-        self.address = address
-        self._clock = clock
-        self._draw = random.Random()
-        self._stack = AsyncExitStack()
-        self._client: Any = None
-        self._failures = 0
-        self._why = ""
-        self._again_s = -math.inf
-
-    async def ask(self, question: Callable[[Any], Awaitable[Any]]) -> Any:
-        """Raises _AwayError."""
-        if self._clock() < self._again_s:
-            raise _AwayError(self._why)
-        client = None
-        try:
-            async with asyncio.timeout(PATIENCE_S):
-                if self._client is None:
-                    self._client = await self._stack.enter_async_context(connected(self.address, PATIENCE_S))
-                client = self._client
-                answer = await question(client)
-        except FAILURES as error:
-            if of_one_question(error):
-                raise _AwayError(in_words(error)) from error
-            if client is self._client:  # else it was another question's failure already
-                await self._failed(in_words(error))
-            raise _AwayError(in_words(error)) from error
-        if self._failures:
-            log.info("%s is back", self.address)
-            self._failures = 0
-        return answer
-
-    async def close(self) -> None:
-        self._client = None
-        stack, self._stack = self._stack, AsyncExitStack()
-        await stack.aclose()
-
-    async def _failed(self, why: str) -> None:
-        if not self._failures:
-            log.warning("%s is away (%s): holding", self.address, why)
-        self._failures += 1
-        self._why = why
-        self._again_s = self._clock() + backoff_s(self._failures, self._draw)
-        await self.close()
 
 
 class _Complaints:

@@ -73,14 +73,21 @@ def serve(
         Path | None, _flag("YAML file: API keys, weights and quotas.", "no keys, no quotas")
     ] = None,
     meter: Annotated[
-        str | None, _flag("auto, nvml[:GPU], rapl, modelled[:…], replayed:FILE.", "auto")
+        str | None, _flag("auto, nvml[:GPU], rapl, modelled[:…], replayed:FILE, agent.", "auto")
     ] = None,
     gpu_clocks: Annotated[
         bool,
         typer.Option(
-            "--gpu-clocks", help="The scaler may set the GPU's clock (needs root). [default: left alone]"
+            "--gpu-clocks",
+            help="The scaler may set the GPU's clock (needs root, or --node-agent). [default: left alone]",
         ),
     ] = False,
+    node_agent: Annotated[
+        Path | None, _flag("Socket of the node agent, which then sets the clock; --meter agent reads there.")
+    ] = None,
+    node: Annotated[
+        str | None, _flag("Name of this machine in reports; one a node, also in pods.", "the host's name")
+    ] = None,
     slo: Annotated[str | None, _flag("Latency to hold at the server: queue + compute.", "50ms")] = None,
     max_batch_texts: Annotated[int | None, _flag("Texts a batch.", "16")] = None,
     max_batch_tokens: Annotated[int | None, _flag("Padded tokens a batch.", "1024")] = None,
@@ -106,6 +113,7 @@ def serve(
     cache_redis: Annotated[
         str | None, _flag("redis://HOST:PORT/DB: known answers are kept there, for all replicas.")
     ] = None,
+    cache_redis_password_file: Annotated[Path | None, _flag("Its password.")] = None,
     cache_key_file: Annotated[
         Path | None, _flag("32 to 64 secret bytes, the same for all replicas that share a Redis.")
     ] = None,

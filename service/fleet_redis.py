@@ -40,6 +40,7 @@ class RedisLink:
     async def open(self) -> AsyncIterator[RedisSession]:
         try:
             async with connected(self._address, PATIENCE_S) as redis:
+                await redis.initialize()  # or a cluster does not know yet where to listen
                 told = redis.pubsub(ignore_subscribe_messages=True)
                 try:
                     await told.subscribe(self._keys.told)

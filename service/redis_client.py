@@ -21,7 +21,7 @@ try:
     from redis.backoff import NoBackoff
     from redis.exceptions import MovedError, ReadOnlyError, RedisError, ResponseError
 except ImportError as error:
-    raise UsageError("bus-redis: needs the redis package: pip install 'minwatt[redis]'") from error
+    raise UsageError("Redis: needs its package: pip install 'minwatt[redis]'") from error
 
 # What a try may end with; a host's name may be no text that DNS takes.
 FAILURES = (RedisError, OSError, TimeoutError, UnicodeError, UsageError)
@@ -38,7 +38,8 @@ def in_words(error: BaseException) -> str:
         return "it is one node of a cluster: redis+cluster://… asks them all"
     if isinstance(error, ResponseError | UsageError):
         return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-    return type(error).__name__
+    cause = error.__cause__ or error.__context__
+    return type(error).__name__ + ("" if cause is None else f" ({type(cause).__name__})")
 
 
 @contextlib.asynccontextmanager
@@ -54,6 +55,7 @@ async def connected(address: RedisAddress, patience_s: float) -> AsyncIterator[A
         "socket_connect_timeout": patience_s,
         "retry": Retry(NoBackoff(), 0),
         "protocol": 2,
+        "driver_info": None,  # its name is not told: that would need one more right of the ACL user
     }
     async with contextlib.AsyncExitStack() as stack:
         client: Any
@@ -63,7 +65,9 @@ async def connected(address: RedisAddress, patience_s: float) -> AsyncIterator[A
         elif address.kind is Kind.SENTINEL:
             own = () if address.sentinel_auth else ("username", "password")
             asking = {name: value for name, value in options.items() if name not in own}
-            sentinels = Sentinel(address.nodes, sentinel_kwargs=asking, **options)
+            sentinels: Any = Sentinel(  # type: ignore[no-untyped-call]
+                address.nodes, sentinel_kwargs=asking, **options
+            )
             stack.push_async_callback(_closed, sentinels)
             client = sentinels.master_for(address.service, db=address.db)
         elif address.kind is Kind.SOCKET:

@@ -109,6 +109,8 @@ class ServeSettings(BaseModel):
     tenants: Path | None = None  # None: everybody is one tenant without a quota
     meter: str = "auto"
     gpu_clocks: bool = False
+    node_agent: Path | None = None  # its socket; None: this process sets the card itself
+    node: Name | None = None  # None: the host's name
 
     slo_s: Latency = 0.05
     max_batch_texts: Annotated[int, Field(ge=1, le=MOST_TEXTS)] = 16
@@ -130,6 +132,7 @@ class ServeSettings(BaseModel):
     cache_bytes: Annotated[int, Field(ge=0, le=1024**4)] = 0  # 0: no cache
     cache_ttl_s: Age = 3600.0
     cache_redis: str | None = None
+    cache_redis_password_file: Path | None = None
     cache_key_file: Path | None = None
 
     log_format: Literal["text", "json"] = "text"
@@ -170,6 +173,10 @@ class ServeSettings(BaseModel):
             raise ValueError(
                 f"cache-bytes = {self.cache_bytes}: allowed: 0 (off) or {LEAST_CACHE_BYTES} and more"
             )
+        if self.meter == "agent" and self.node_agent is None:
+            raise ValueError("meter = 'agent': needs node-agent, its socket")
+        if self.cache_redis is None and self.cache_redis_password_file is not None:
+            raise ValueError("cache-redis-password-file: needs cache-redis")
         if self.cache_redis is not None and self.cache_bytes:
             raise ValueError("cache-bytes and cache-redis: answers are kept in one place: give one of them")
         if (self.cache_redis is None) != (self.cache_key_file is None):

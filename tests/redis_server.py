@@ -7,6 +7,8 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -116,3 +118,17 @@ class RedisServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.kill()
+
+
+@contextmanager
+def redis_cluster(folder: Path) -> Iterator[tuple[RedisServer, str]]:
+    """A cluster of one node that holds all slots, and its URL."""
+    port = free_port()
+    flags = ("--port", str(port), "--cluster-enabled", "yes", "--cluster-port", str(free_port()))
+    with RedisServer(folder, *flags, "--cluster-config-file", str(folder / "nodes.conf")) as server:
+        assert server.command(b"CLUSTER", b"ADDSLOTSRANGE", b"0", b"16383") == b"+OK\r\n"
+        end_s = time.monotonic() + START_TIMEOUT_S
+        while b"cluster_state:ok" not in server.command(b"CLUSTER", b"INFO"):
+            assert time.monotonic() < end_s, "the cluster does not come up"
+            time.sleep(0.01)
+        yield server, f"redis+cluster://127.0.0.1:{port}"

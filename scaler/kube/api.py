@@ -20,7 +20,7 @@ from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 
 from minwatt.v1.errors import UsageError
-from scaler.kube.errors import UnavailableError, from_answer, from_event
+from scaler.kube.errors import ApiError, DeposedError, UnavailableError, from_answer, from_event
 from scaler.kube.permissions import Resource, check
 
 Object = Mapping[str, Any]
@@ -31,6 +31,14 @@ _CALL_LIMIT_S = 10.0
 _WRITE_LIMIT_S = 4.0
 _PAGE = 500
 _USER_AGENT = "minwatt-scaler"
+_METHODS = {
+    "get": "GET",
+    "list": "GET",
+    "watch": "GET",
+    "create": "POST",
+    "update": "PUT",
+    "patch": "PATCH",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,29 +66,41 @@ class Listed:
 class KubeApi:
     """Made by `connect`; everything runs on the event loop it was made on."""
 
-    def __init__(self, client: Any, may_write: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        client: Any,
+        failed: Callable[[str, ApiError], None],
+        may_write: Callable[[], None] | None = None,
+    ) -> None:
         self._client = client
+        self._failed = failed
         self._may_write = may_write
 
     @classmethod
-    async def connect(cls, kubeconfig: Path | None = None, context: str = "") -> KubeApi:
-        """By the pod's service account where there is one and no file is named. Raises UsageError."""
+    async def connect(
+        cls,
+        kubeconfig: Path | None = None,
+        context: str = "",
+        failed: Callable[[str, ApiError], None] = lambda _verb, _error: None,
+    ) -> KubeApi:
+        """By the pod's service account where there is one and no file is named. `failed` is told of each
+        request that was refused or not answered. Raises UsageError."""
         settings = await _configuration(kubeconfig, context)
         settings.connection_pool_maxsize = 0  # each watch holds a connection: no bound
         client = ApiClient(configuration=settings)
         client.user_agent = _USER_AGENT
-        return cls(client)
+        return cls(client, failed)
 
     def fenced(self, may_write: Callable[[], None]) -> KubeApi:
         """The same connection; `may_write` is called immediately before each write, and raises to stop it."""
-        return KubeApi(self._client, may_write)
+        return KubeApi(self._client, self._failed, may_write)
 
     async def close(self) -> None:
         await self._client.rest_client.close()
 
     async def get(self, resource: Resource, namespace: str, name: str, *, target: bool = False) -> Object:
         check("get", resource, target=target)
-        return await self._call("GET", path(resource, namespace, name))
+        return await self._call("get", path(resource, namespace, name))
 
     async def list_all(self, selection: Selection) -> Listed:
         """Page by page. Raises GoneError when the pages took too long: list anew."""
@@ -89,7 +109,7 @@ class KubeApi:
         query = {**selection.query, "limit": str(_PAGE)}
         items: list[Object] = []
         while True:
-            page = await self._call("GET", where, query)
+            page = await self._call("list", where, query)
             items += page.get("items") or ()
             metadata = page.get("metadata") or {}
             if not metadata.get("continue"):
@@ -109,19 +129,22 @@ class KubeApi:
         }
         where = path(selection.resource, selection.namespace)
         limit = aiohttp.ClientTimeout(total=limit_s + _CALL_LIMIT_S, sock_connect=_CALL_LIMIT_S)
-        response = await self._send("GET", where, query, None, "", limit)
+        response = await self._send("watch", where, query, None, "", limit)
         try:
             yield {}
             async for event in _events(response):
                 if event.get("type") == "ERROR":
                     raise from_event(event.get("object") or {})
                 yield event
+        except ApiError as error:
+            self._failed("watch", error)
+            raise
         finally:
             response.close()
 
     async def create(self, resource: Resource, namespace: str, body: Object) -> Object:
         check("create", resource)
-        return await self._write("POST", path(resource, namespace), body)
+        return await self._write("create", path(resource, namespace), body)
 
     async def replace(
         self, resource: Resource, namespace: str, name: str, body: Object, *, target: bool = False
@@ -130,26 +153,24 @@ class KubeApi:
         check("update", resource, target=target)
         if not (body.get("metadata") or {}).get("resourceVersion"):
             raise ValueError(f"{resource} {namespace}/{name}: replaced without a resourceVersion")
-        return await self._write("PUT", path(resource, namespace, name), body)
+        return await self._write("update", path(resource, namespace, name), body)
 
     async def merge(self, resource: Resource, namespace: str, name: str, patch: Object) -> Object:
         check("patch", resource)
         return await self._write(
-            "PATCH", path(resource, namespace, name), patch, content="application/merge-patch+json"
+            "patch", path(resource, namespace, name), patch, content="application/merge-patch+json"
         )
 
     async def discover(self, group: str, version: str) -> Object:
         """The kinds of an API group: readable by every account that is authenticated."""
-        return await self._call("GET", f"/apis/{group}/{version}" if group else f"/api/{version}")
+        return await self._call("get", f"/apis/{group}/{version}" if group else f"/api/{version}")
 
-    async def _write(
-        self, method: str, where: str, body: Object, content: str = "application/json"
-    ) -> Object:
-        return await self._call(method, where, None, body, content, _WRITE_LIMIT_S)
+    async def _write(self, verb: str, where: str, body: Object, content: str = "application/json") -> Object:
+        return await self._call(verb, where, None, body, content, _WRITE_LIMIT_S)
 
     async def _call(
         self,
-        method: str,
+        verb: str,
         where: str,
         query: Mapping[str, str] | None = None,
         body: Object | None = None,
@@ -157,20 +178,33 @@ class KubeApi:
         limit_s: float = _CALL_LIMIT_S,
     ) -> Object:
         limit = aiohttp.ClientTimeout(total=limit_s)
-        response = await self._send(method, where, query, body, content, limit)
+        response = await self._send(verb, where, query, body, content, limit)
         try:
-            answer = json.loads(await response.read())
-        except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            raise UnavailableError(f"{method} {where}: {_words(error)}") from error
-        except ValueError as error:
-            raise UnavailableError(f"{method} {where}: not JSON") from error
-        if not isinstance(answer, dict):
-            raise UnavailableError(f"{method} {where}: not an object")
-        return answer
+            return await _document(response, f"{verb} {where}")
+        except ApiError as error:
+            self._failed(verb, error)
+            raise
 
     async def _send(
         self,
-        method: str,
+        verb: str,
+        where: str,
+        query: Mapping[str, str] | None,
+        body: Object | None,
+        content: str,
+        limit: aiohttp.ClientTimeout,
+    ) -> aiohttp.ClientResponse:
+        try:
+            return await self._exchange(verb, where, query, body, content, limit)
+        except DeposedError:
+            raise  # nothing was sent
+        except ApiError as error:
+            self._failed(verb, error)
+            raise
+
+    async def _exchange(
+        self,
+        verb: str,
         where: str,
         query: Mapping[str, str] | None,
         body: Object | None,
@@ -178,7 +212,7 @@ class KubeApi:
         limit: aiohttp.ClientTimeout,
     ) -> aiohttp.ClientResponse:
         headers = {"Accept": "application/json", **({"Content-Type": content} if content else {})}
-        client = self._client
+        client, method = self._client, _METHODS[verb]
         try:
             request = await client.param_serialize(
                 method,
@@ -211,6 +245,19 @@ def path(resource: Resource, namespace: str = "", name: str = "") -> str:
     if resource.subresource:
         parts.append(resource.subresource)
     return "/".join(parts)
+
+
+async def _document(response: aiohttp.ClientResponse, what: str) -> Object:
+    """The one object of an answer."""
+    try:
+        answer = json.loads(await response.read())
+    except (TimeoutError, aiohttp.ClientError, OSError) as error:
+        raise UnavailableError(f"{what}: {_words(error)}") from error
+    except ValueError as error:
+        raise UnavailableError(f"{what}: not JSON") from error
+    if not isinstance(answer, dict):
+        raise UnavailableError(f"{what}: not an object")
+    return answer
 
 
 async def _events(response: aiohttp.ClientResponse) -> AsyncIterator[Object]:

@@ -24,6 +24,8 @@ from scaler.kube.api import KubeApi
 from scaler.kube.controller import Controller, Surroundings
 from scaler.kube.desired_replicas import DesiredReplicas
 from scaler.kube.election import Election
+from scaler.kube.errors import ApiError, NotFoundError
+from scaler.kube.external_scaler import ExternalScaler, ListenOptions
 from scaler.kube.health import Health
 from scaler.kube.policy_run import Shared
 from scaler.kube.profiles import Library, read_library
@@ -53,6 +55,7 @@ class KubeOptions:
     identity: str = ""
     metrics_port: int = 9090
     health_port: int = 8081
+    external: ListenOptions | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +73,18 @@ async def run_kube(
 ) -> None:
     """Until SIGTERM or SIGINT; replicas go on at their last operating point. Raises UsageError."""
     clock, unix_s = (clocks := clocks or Clocks()).monotonic_s, clocks.unix_s
-    library, lease_namespace = _library(options.profiles), _checked(options)
+    library, lease_namespace, external = _library(options.profiles), _checked(options), options.external
+    if external is not None:
+        external.check()
     for line in library.lines:
         say(line)
     stopped = stopped or stop_on_signals(lambda: None)
     rng = random.Random()
     async with AsyncExitStack() as stack:
-        metrics = Metrics()
+        metrics = Metrics(clock)
         stack.callback(metrics.close)
         served = metrics.serve(options.bus.host, options.metrics_port)
-        api = await KubeApi.connect(options.kubeconfig, options.context)
+        api = await KubeApi.connect(options.kubeconfig, options.context, _counted(metrics))
         stack.push_async_callback(api.close)
         watches = Watches(api, clock, rng)
         stack.push_async_callback(watches.close)
@@ -116,6 +121,7 @@ async def run_kube(
             library=library,
             metrics=metrics,
             open_hub=lambda: open_hub(options.bus),
+            open_external=None if external is None else lambda: ExternalScaler.listen(external, desired),
             shared=shared,
             say=say,
         )
@@ -125,6 +131,16 @@ async def run_kube(
         where = ", ".join(options.namespaces) or "all namespaces"
         say(f"ready: policies of {where} · metrics {served} · health port {health.port}")
         await controller.run(stopped)
+
+
+def _counted(metrics: Metrics) -> Callable[[str, ApiError], None]:
+    """What is not there is an answer, and no error: KEDA's kinds, for one."""
+
+    def failed(verb: str, error: ApiError) -> None:
+        if not isinstance(error, NotFoundError):
+            metrics.api_error(verb, error.status or None)
+
+    return failed
 
 
 def _library(directory: Path | None) -> Library:

@@ -18,6 +18,7 @@ from scaler.bus import Hub
 from scaler.kube.api import KubeApi, Selection
 from scaler.kube.election import Election
 from scaler.kube.events import Events
+from scaler.kube.external_scaler import ExternalScaler
 from scaler.kube.leading import Leading
 from scaler.kube.permissions import POLICIES
 from scaler.kube.policy_object import parse
@@ -38,7 +39,8 @@ _LAST_EVENTS_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """Of the whole process. `api` has no fence; `open_hub` is called at the begin of each term."""
+    """Of the whole process. `api` has no fence; `open_hub` and `open_external` are called at the begin of
+    each term."""
 
     api: KubeApi
     election: Election
@@ -46,6 +48,7 @@ class Surroundings:
     library: Library
     metrics: Metrics
     open_hub: Callable[[], Awaitable[Hub]]
+    open_external: Callable[[], Awaitable[ExternalScaler]] | None  # None: KEDA asks nothing here
     shared: Callable[[KubeApi, Hub], Shared]
     say: Callable[[str], None]
 
@@ -104,6 +107,10 @@ class Controller:
             stack.push_async_callback(_cancelled, tasks)
             stack.push_async_callback(events.flush, _LAST_EVENTS_S)
             stack.push_async_callback(leading.close)
+            if around.open_external is not None:
+                external = await around.open_external()
+                stack.push_async_callback(external.close)  # before the loops end and forget their numbers
+                around.say(f"external scaler {external.address}")
             while not stopped.is_set() and election.term == term:
                 self._look()
                 around.metrics.leading(election.may_act)

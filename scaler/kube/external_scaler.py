@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,41 @@ class TlsFiles:
     client_ca: Path | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ListenOptions:
+    """Of the command."""
+
+    address: str
+    tls: TlsFiles | None = None
+
+    def check(self) -> None:
+        """Before this copy leads, which may be days after its start. Raises UsageError."""
+        # gRPC takes a port over 65535, and listens on some other.
+        named = re.fullmatch(r".+:(\d{1,5})", self.address, re.ASCII)
+        if named is None or int(named[1]) > 65535:
+            raise UsageError(f"--external-scaler = {self.address!r}: allowed: HOST:PORT, ports 0 to 65535")
+        if self.tls is not None:
+            _read(self.tls)
+
+
+def listen_options(
+    address: str | None, certificate: Path | None, key: Path | None, client_ca: Path | None
+) -> ListenOptions | None:
+    """From what the command line says; None: KEDA asks nothing here. Raises UsageError."""
+    if address is None:
+        if certificate or key or client_ca:
+            raise UsageError("--external-scaler-tls-*: need --external-scaler")
+        return None
+    if certificate is None and key is None and client_ca is None:
+        return ListenOptions(address)
+    if certificate is None or key is None:
+        missing = "cert" if certificate is None else "key"
+        raise UsageError(
+            f"--external-scaler-tls-{missing}: is missing; a certificate and its key go together"
+        )
+    return ListenOptions(address, TlsFiles(certificate, key, client_ca))
+
+
 class ExternalScaler:
     """Made by `listen`; everything runs on the event loop it was made on."""
 
@@ -55,17 +91,13 @@ class ExternalScaler:
         self.address = address  # host:port for a trigger's scalerAddress
 
     @classmethod
-    async def listen(
-        cls, address: str, desired: DesiredReplicas, tls: TlsFiles | None = None
-    ) -> ExternalScaler:
+    async def listen(cls, options: ListenOptions, desired: DesiredReplicas) -> ExternalScaler:
         """Starts to serve; port 0 is chosen by the OS. Raises UsageError: of the address or the files."""
-        # gRPC takes a port over 65535, and listens on some other.
-        named = re.fullmatch(r".+:(\d{1,5})", address, re.ASCII)
-        if named is None or int(named[1]) > 65535:
-            raise UsageError(f"--external-scaler = {address!r}: allowed: HOST:PORT, ports 0 to 65535")
+        options.check()
+        address = options.address
         server, service = grpc.aio.server(options=_OPTIONS), _Service(desired)
         pb_grpc.add_ExternalScalerServicer_to_server(service, server)
-        credentials = None if tls is None else _credentials(tls)
+        credentials = None if options.tls is None else _credentials(options.tls)
         try:
             port = (
                 server.add_insecure_port(address)
@@ -89,14 +121,14 @@ class _Service(pb_grpc.ExternalScalerServicer):
         self.closing = asyncio.Event()
         self._desired = desired
 
-    async def IsActive(  # type: ignore[override]  # noqa: N802 - the stubs know only the blocking form
+    async def IsActive(  # noqa: N802
         self, request: pb.ScaledObjectRef, context: _Context
     ) -> pb.IsActiveResponse:
         """Always: a policy's fleet has one replica or more, a silent one too."""
         await self._look_up(request, context)
         return pb.IsActiveResponse(result=True)
 
-    async def StreamIsActive(  # type: ignore[override]  # noqa: N802
+    async def StreamIsActive(  # type: ignore[override]  # noqa: N802 - the stub returns an iterator
         self, request: pb.ScaledObjectRef, context: _Context
     ) -> None:
         """At once and with each new number, until the policy is not scaled from outside any more.
@@ -120,7 +152,7 @@ class _Service(pb_grpc.ExternalScalerServicer):
         finally:
             closing.cancel()
 
-    async def GetMetricSpec(  # type: ignore[override]  # noqa: N802
+    async def GetMetricSpec(  # noqa: N802
         self, request: pb.ScaledObjectRef, context: _Context
     ) -> pb.GetMetricSpecResponse:
         """The same for all, before anything is decided too."""
@@ -128,7 +160,7 @@ class _Service(pb_grpc.ExternalScalerServicer):
         spec = pb.MetricSpec(metricName=METRIC, targetSize=TARGET, targetSizeFloat=TARGET)
         return pb.GetMetricSpecResponse(metricSpecs=[spec])
 
-    async def GetMetrics(  # type: ignore[override]  # noqa: N802
+    async def GetMetrics(  # noqa: N802
         self, request: pb.GetMetricsRequest, context: _Context
     ) -> pb.GetMetricsResponse:
         """The desired replicas. There is one metric: the name in the request says nothing more.
@@ -165,38 +197,36 @@ class _Service(pb_grpc.ExternalScalerServicer):
 
 def _credentials(files: TlsFiles) -> grpc.ServerCredentials:
     """Files are read at each handshake: renewed ones serve at once, unusable ones leave the last in force."""
+    last = _read(files)
 
-    def renewed() -> grpc.ServerCertificateConfiguration | None:
-        try:
-            return _read(files)
-        except UsageError:
-            return None
+    def renewed() -> grpc.ServerCertificateConfiguration:
+        nonlocal last
+        with suppress(UsageError):
+            last = _read(files)
+        return last
 
     return grpc.dynamic_ssl_server_credentials(
-        _read(files), renewed, require_client_authentication=files.client_ca is not None
+        last, renewed, require_client_authentication=files.client_ca is not None
     )
 
 
 def _read(files: TlsFiles) -> grpc.ServerCertificateConfiguration:
     """Raises UsageError that names option and file."""
-    options = (
-        ("--external-scaler-tls-cert", files.certificate),
-        ("--external-scaler-tls-key", files.key),
-        ("--external-scaler-tls-client-ca", files.client_ca),
-    )
-    texts: list[bytes | None] = []
-    for option, path in options:
-        try:
-            texts.append(None if path is None else path.read_bytes())
-        except OSError as error:
-            raise UsageError(f"{option} = {path}: can't be read ({error.strerror})") from error
+    options = {
+        "--external-scaler-tls-cert": files.certificate,
+        "--external-scaler-tls-key": files.key,
+        "--external-scaler-tls-client-ca": files.client_ca,
+    }
+    named = ", ".join(f"{option} = {path}" for option, path in options.items() if path is not None)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
+        certificate, key = files.certificate.read_bytes(), files.key.read_bytes()
+        client_ca = None if files.client_ca is None else files.client_ca.read_bytes()
         context.load_cert_chain(files.certificate, files.key, lambda: b"")
         if files.client_ca is not None:
             context.load_verify_locations(files.client_ca)
-    except (ssl.SSLError, OSError) as error:
-        named = ", ".join(f"{option} = {path}" for option, path in options if path is not None)
+    except ssl.SSLError as error:  # is an OSError too
         raise UsageError(f"{named}: not PEM, or not the key of the certificate") from error
-    certificate, key, client_ca = texts
+    except OSError as error:
+        raise UsageError(f"{named}: {error.filename} can't be read ({error.strerror})") from error
     return grpc.ssl_server_certificate_configuration([(key, certificate)], client_ca)

@@ -140,7 +140,7 @@ def _of(schema: dict[str, Any]) -> str:
     if low is not None and high is not None and high < 2**31 - 1:
         below = "below " if schema.get("exclusiveMaximum") else ""
         return f"{low} to {below}{high}"
-    return kind.get(schema["type"], schema["type"])
+    return kind.get(schema["type"], str(schema["type"]))
 
 
 def _default(schema: dict[str, Any], *, required: bool) -> str:

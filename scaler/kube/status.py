@@ -115,7 +115,7 @@ def worth_writing(before: Mapping[str, Any] | None, after: Mapping[str, Any], no
 
 def _telling(status: Mapping[str, Any]) -> tuple[Any, ...]:
     decision, point = _part(status, "decision"), _part(status, "operatingPoint")
-    conditions = status.get("conditions") or ()
+    conditions = status.get("conditions")
     return (
         status.get("observedGeneration"),
         status.get("generationInForce"),
@@ -124,7 +124,8 @@ def _telling(status: Mapping[str, Any]) -> tuple[Any, ...]:
         (decision.get("action"), decision.get("desired"), point.get("version")),
         [
             (one.get("type"), one.get("status"), one.get("reason"), one.get("observedGeneration"))
-            for one in conditions
+            for one in (conditions if isinstance(conditions, list) else ())
+            if isinstance(one, Mapping)
         ],
     )
 

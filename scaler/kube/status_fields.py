@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
 
 from scaler.decision import Action
 
@@ -28,7 +29,7 @@ Time = Annotated[str, Field(max_length=64, json_schema_extra={"format": "date-ti
 
 class _Part(BaseModel):
     # An older controller's or a hand's fields are passed over: status is always written anew as a whole.
-    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True)
 
 
 class Condition(_Part):
@@ -52,12 +53,8 @@ class Condition(_Part):
         ),
     ]
     message: Text = Field(description="Why, for people.")
-    observed_generation: Generation = Field(
-        alias="observedGeneration", description="metadata.generation that this was said of."
-    )
-    last_transition_time: Time = Field(
-        alias="lastTransitionTime", description="Since when the condition has this status."
-    )
+    observed_generation: Generation = Field(description="metadata.generation that this was said of.")
+    last_transition_time: Time = Field(description="Since when the condition has this status.")
 
 
 class ReplicaStatus(_Part):
@@ -106,18 +103,15 @@ class PointStatus(_Part):
     """What replicas were told to run at."""
 
     version: Count = Field(description="Grows with each change.")
-    max_size: Count = Field(alias="maxSize", description="Texts in one batch, at most.")
-    max_tokens: Count = Field(alias="maxTokens", description="Padded tokens in one batch, at most.")
-    max_delay: Short = Field(alias="maxDelay", description="How long a text may wait for company, at most.")
+    max_size: Count = Field(description="Texts in one batch, at most.")
+    max_tokens: Count = Field(description="Padded tokens in one batch, at most.")
+    max_delay: Short = Field(description="How long a text may wait for company, at most.")
     variant: Annotated[str, Field(max_length=63)] | None = Field(
         default=None, description="Precision variant."
     )
-    sm_clock: Short | None = Field(
-        default=None, alias="smClock", description="The card's clock. Left out: left alone."
-    )
+    sm_clock: Short | None = Field(default=None, description="The card's clock. Left out: left alone.")
     sheds_low_priority: bool = Field(
         default=False,
-        alias="shedsLowPriority",
         description="Whether requests of low priority are refused to stay within the budget.",
     )
 
@@ -188,12 +182,9 @@ class ColumnsStatus(_Part):
 class Status(_Part):
     """What minwatt sees and does. Written by the controller alone."""
 
-    observed_generation: Generation = Field(
-        alias="observedGeneration", description="metadata.generation that the controller has read."
-    )
+    observed_generation: Generation = Field(description="metadata.generation that the controller has read.")
     generation_in_force: Generation | None = Field(
         default=None,
-        alias="generationInForce",
         description="metadata.generation that the fleet is run by: an earlier one while the newest can't be "
         "used. Left out: none is.",
     )
@@ -202,9 +193,11 @@ class Status(_Part):
     latency: LatencyStatus | None = None
     power: PowerStatus | None = None
     traffic: TrafficStatus | None = None
-    operating_point: PointStatus | None = Field(default=None, alias="operatingPoint")
+    operating_point: PointStatus | None = Field(default=None)
     decision: DecisionStatus | None = None
-    last_scaling: ScalingStatus | None = Field(default=None, alias="lastScaling")
+    last_scaling: ScalingStatus | None = Field(default=None)
     fence: FenceStatus | None = None
     columns: ColumnsStatus = ColumnsStatus()
-    conditions: Annotated[tuple[Condition, ...], Field(max_length=16)] = ()
+    conditions: Annotated[tuple[Condition, ...], Field(max_length=16)] = Field(
+        default=(), description="Ready, Stale, OverBudget, Infeasible and Paused."
+    )

@@ -15,7 +15,7 @@ from minwatt.v1 import fleet_pb2
 from minwatt.v1.errors import UsageError
 from minwatt.v1.fleet_keys import DEFAULT_FLEET
 from minwatt.v1.redis_address import parse_redis_url
-from scaler import redis_bus
+from scaler import redis_line
 from scaler.bus import FleetBus, Hub
 from scaler.embedded_bus import EmbeddedHub
 from scaler.redis_bus import RedisHub
@@ -39,7 +39,7 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 async def hub(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Hub]:
     made: Hub
     if request.param == "redis":
-        monkeypatch.setattr(redis_bus, "PATIENCE_S", WAIT_S)
+        monkeypatch.setattr(redis_line, "PATIENCE_S", WAIT_S)
         monkeypatch.setattr(fleet_redis, "PATIENCE_S", WAIT_S)
         server: RedisServer = request.getfixturevalue("redis_server")
         server.command(b"FLUSHALL")
@@ -183,14 +183,14 @@ async def test_a_report_that_can_not_be_meant_is_not_handed_out(
         assert named in caplog.text
     else:
         with pytest.raises(AwayError, match=f"INVALID_ARGUMENT: .*{re.escape(named)}"):
-            await say_forever(link_to(hub, DEFAULT_FLEET), message)
+            await say_and_wait(link_to(hub, DEFAULT_FLEET), message)
 
 
-async def say_forever(link: Link, message: fleet_pb2.ReplicaReport) -> None:
+async def say_and_wait(link: Link, message: fleet_pb2.ReplicaReport) -> None:
     async with link.open() as session, asyncio.timeout(WAIT_S):
-        while True:
-            await session.send(message, last=False)
-            await asyncio.sleep(0.001)
+        await session.send(message, last=False)
+        async for _ in session.points():
+            raise AssertionError("it was told an operating point")
 
 
 async def test_what_is_missing_stays_missing(bus: FleetBus, join: Join) -> None:

@@ -133,6 +133,19 @@ async def test_a_joined_fleet_is_read_held_and_never_started() -> None:
     assert len(ups) == 1, "a wish that stays the same is said once"
 
 
+async def test_a_joined_fleet_that_falls_silent_is_wished_for_as_it_was() -> None:
+    """All gone from the bus at once: it was restarted empty, or nobody can reach it."""
+    silence = [FleetView(frozenset(), ())] * 30
+    bus, watcher = RememberingBus([*views(5, 30), *silence]), RememberingWatcher()
+    around = Surroundings(bus, JoinedFleet(), [watcher], lambda: 1e9)
+    settings = Settings(policy(replicas={"min": 1, "max": 4}), profile())
+    control = ControlLoop(settings, start_beside(0.0), around, FleetJoules(owns_processes=False))
+    await control.run(ticks(35))
+    blind = watcher.decisions[5:]
+    assert {one.desired_replicas for one in blind} <= {2, settings.policy.spec.fallback_replicas}
+    assert min(one.desired_replicas for one in blind) == 2
+
+
 async def test_what_the_policy_asks_and_can_not_be_held_is_said_once() -> None:
     said: list[str] = []
     poor = Settings(policy(power={"budget": "1W"}), profile())

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scaler.decision import Action, ReasonCode
@@ -150,6 +150,7 @@ def test_a_broken_promise_is_shown_for_a_while_and_then_gone() -> None:
 
 
 @given(st.lists(MOMENTS, min_size=2, max_size=6))
+@settings(max_examples=30)
 def test_a_transition_time_moves_with_its_status_and_only_then(moments: list[Any]) -> None:
     before: tuple[Condition, ...] = ()
     for at_s, moment in enumerate(sorted(moments, key=lambda one: one.at_s)):

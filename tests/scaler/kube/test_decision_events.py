@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scaler.decision import Action, ReasonCode
@@ -76,6 +76,7 @@ def test_pausing_is_no_warning() -> None:
 
 
 @given(st.lists(MOMENTS, min_size=2, max_size=5))
+@settings(max_examples=30)
 def test_each_is_what_the_events_api_takes(moments: list[StatusMoment]) -> None:
     status = None
     told = []

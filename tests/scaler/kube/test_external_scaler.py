@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from minwatt.v1.errors import UsageError
 from scaler.kube.desired_replicas import BELIEVED_S, DesiredReplicas
-from scaler.kube.external_scaler import ExternalScaler, TlsFiles
+from scaler.kube.external_scaler import ExternalScaler, ListenOptions, TlsFiles, listen_options
 from scaler.kube.keda import externalscaler_pb2 as pb
 from scaler.kube.keda import externalscaler_pb2_grpc as pb_grpc
 from scaler.policy import Policy, Replicas
@@ -33,6 +33,7 @@ from scaler.simulate.baselines.hpa_law import (
 
 ROOT = Path(__file__).resolve().parents[3]
 EXAMPLE = ROOT / "examples/kubernetes/scaledobject.yaml"
+HERE = ListenOptions("127.0.0.1:0")
 _WAIT_S = 5.0
 
 
@@ -54,7 +55,7 @@ async def asked(
     desired: DesiredReplicas, tls: TlsFiles | None = None, trust: grpc.ChannelCredentials | None = None
 ) -> AsyncIterator[Any]:
     """A client of the running service."""
-    scaler = await ExternalScaler.listen("127.0.0.1:0", desired, tls)
+    scaler = await ExternalScaler.listen(ListenOptions("127.0.0.1:0", tls), desired)
     channel = (
         grpc.aio.insecure_channel(scaler.address)
         if trust is None
@@ -187,7 +188,7 @@ async def test_a_stream_says_active_at_once_and_with_each_new_number_and_ends_wi
 async def test_a_controller_that_stops_ends_the_streams_in_good_order() -> None:
     desired = DesiredReplicas()
     desired.publish("ns", "a", 2)
-    scaler = await ExternalScaler.listen("127.0.0.1:0", desired)
+    scaler = await ExternalScaler.listen(HERE, desired)
     async with grpc.aio.insecure_channel(scaler.address) as channel:
         client: Any = pb_grpc.ExternalScalerStub(channel)
         stream = client.StreamIsActive(ref())
@@ -255,7 +256,7 @@ async def test_renewed_certificates_serve_at_once_and_unusable_ones_change_nothi
     first, second = trustme.CA(), trustme.CA()
     desired = DesiredReplicas()
     desired.publish("ns", "a", 7)
-    scaler = await ExternalScaler.listen("127.0.0.1:0", desired, files(tmp_path, first))
+    scaler = await ExternalScaler.listen(ListenOptions("127.0.0.1:0", files(tmp_path, first)), desired)
     target = f"localhost:{scaler.address.rpartition(':')[2]}"
 
     async def answered(authority: trustme.CA) -> bool:
@@ -280,27 +281,42 @@ async def test_renewed_certificates_serve_at_once_and_unusable_ones_change_nothi
 @pytest.mark.parametrize("address", ["8601", "here:", "here:70000", "here:port", ""])
 async def test_an_address_without_a_port_is_one_line(address: str) -> None:
     with pytest.raises(UsageError, match=r"--external-scaler = .*: allowed: HOST:PORT, ports 0 to 65535"):
-        await ExternalScaler.listen(address, DesiredReplicas())
+        await ExternalScaler.listen(ListenOptions(address), DesiredReplicas())
 
 
 async def test_a_taken_port_is_one_line() -> None:
-    scaler = await ExternalScaler.listen("127.0.0.1:0", DesiredReplicas())
+    scaler = await ExternalScaler.listen(HERE, DesiredReplicas())
     try:
         with pytest.raises(UsageError, match="can't listen there; is the port taken"):
-            await ExternalScaler.listen(scaler.address, DesiredReplicas())
+            await ExternalScaler.listen(ListenOptions(scaler.address), DesiredReplicas())
     finally:
         await scaler.close()
 
 
-async def test_files_that_can_not_be_used_are_one_line_with_option_and_file(tmp_path: Path) -> None:
+def test_files_that_can_not_be_used_are_one_line_with_option_and_file(tmp_path: Path) -> None:
     made = files(tmp_path, trustme.CA())
-    with pytest.raises(UsageError, match=r"--external-scaler-tls-key = .*none\.pem: can't be read"):
-        await ExternalScaler.listen(
-            "127.0.0.1:0", DesiredReplicas(), TlsFiles(made.certificate, tmp_path / "none.pem")
-        )
+    with pytest.raises(UsageError, match=r"--external-scaler-tls-key = .*none\.pem can't be read"):
+        ListenOptions("here:0", TlsFiles(made.certificate, tmp_path / "none.pem")).check()
     trustme.CA().issue_cert("localhost").private_key_pem.write_to_path(tmp_path / "key.pem")
     with pytest.raises(UsageError, match="not the key of the certificate"):
-        await ExternalScaler.listen("127.0.0.1:0", DesiredReplicas(), made)
+        ListenOptions("here:0", made).check()
+
+
+def test_options_that_need_one_another_say_so(tmp_path: Path) -> None:
+    cert, key, ca = (tmp_path / name for name in ("cert", "key", "ca"))
+    assert listen_options(None, None, None, None) is None
+    assert listen_options("here:1", None, None, None) == ListenOptions("here:1")
+    assert listen_options("here:1", cert, key, ca) == ListenOptions("here:1", TlsFiles(cert, key, ca))
+    for alone in ((cert, key, None), (None, None, ca)):
+        with pytest.raises(UsageError, match="need --external-scaler"):
+            listen_options(None, *alone)
+    for missing, files_given in (
+        ("key", (cert, None, None)),
+        ("cert", (None, key, None)),
+        ("cert", (None, None, ca)),
+    ):
+        with pytest.raises(UsageError, match=f"--external-scaler-tls-{missing}: is missing"):
+            listen_options("here:1", *files_given)
 
 
 # --- what the HPA makes of it -----------------------------------------------------------------------------

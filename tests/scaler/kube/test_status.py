@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scaler.decision import Action, ReasonCode
@@ -99,6 +99,7 @@ def test_what_is_not_known_is_left_out() -> None:
 
 
 @given(st.lists(MOMENTS, min_size=1, max_size=4))
+@settings(max_examples=30)
 def test_it_is_valid_by_the_crd_idempotent_and_small(moments: list[StatusMoment]) -> None:
     status: dict[str, Any] | None = None
     for one in moments:
@@ -112,6 +113,7 @@ def test_it_is_valid_by_the_crd_idempotent_and_small(moments: list[StatusMoment]
 
 
 @given(MOMENTS, st.dictionaries(st.sampled_from([*SCHEMA["properties"], "x"]), st.integers() | st.text()))
+@settings(max_examples=30)
 def test_whatever_was_left_there_is_no_obstacle(one: StatusMoment, left: dict[str, Any]) -> None:
     assert admitted(status_of(left, one), SCHEMA)[1] == []
     worth_writing(left, status_of(left, one), one.at_s)
