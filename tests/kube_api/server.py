@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -93,11 +94,14 @@ class Handler(kmock.KubernetesScaffold):
         self.faults = Faults()
         self.log: list[Served] = []
         self.watches: set[OpenWatch] = set()
+        self.connections: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
         self.broken: list[Exception] = []
         """Mistakes of the stand-in."""
         self.bookmark_every_s = 60.0
 
     async def __call__(self, raw: web.BaseRequest) -> web.StreamResponse:
+        if raw.transport is not None:
+            self.connections.add(raw.transport)
         await raw.read()
         try:
             return await self._serve(raw)
