@@ -8,7 +8,7 @@ PERF_ANALYZER := .perf-analyzer
 KSERVE := .kserve
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test leaderboard lint unit bench bench-peers bench-scaler chaos soak explore fuzz gpu-check proto lock clean system perf-analyzer kserve
+.PHONY: help demo test leaderboard lint unit bench bench-peers bench-scaler bench-fleet chaos soak explore fuzz gpu-check proto lock clean system perf-analyzer kserve
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,6 +39,9 @@ bench-peers: $(READY) ## the server beside others of its kind, each in its own e
 bench-scaler: $(READY) ## what a beat of the scaler costs at 100 to 10,000 replicas
 	$(BIN)/python -m bench.signals
 
+bench-fleet: $(READY) ## a scaler's beat and tick at 10,000 replicas that report each second through a real Redis
+	$(BIN)/python -m bench.fleet $(OPTIONS)
+
 chaos: $(READY) ## 1,000 replica stops and starts under load: 0 failed requests; OPTIONS='--stops 100 --addresses'
 	$(BIN)/python -m bench.chaos $(OPTIONS)
 
@@ -63,6 +66,8 @@ proto: $(READY) ## write the stubs anew from proto/
 	  --mypy_out=quiet:. --mypy_grpc_out=quiet:. $$(find proto/minwatt -name '*.proto')
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iproto/inference \
 	  --descriptor_set_out=service/oip/open_inference.binpb --mypy_out=quiet:service/oip open_inference.proto
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iscaler/kube/keda=proto/keda \
+	  --python_out=. --grpc_python_out=. --mypy_out=quiet:. --mypy_grpc_out=quiet:. proto/keda/externalscaler.proto
 
 lock: system ## pin every package anew in constraints.txt
 	$(PYTHON) scripts/lock.py
@@ -99,10 +104,11 @@ $(KSERVE)/ready:
 	$(KSERVE)/bin/pip install --quiet --disable-pip-version-check 'kserve>=0.21,<0.22'
 	@touch $@
 
-# What pip can't bring: an interpreter that is new enough and, for tests, a C compiler and a Redis server.
+# What pip can't bring: an interpreter that is new enough and, for tests, a C compiler, a Redis server and promtool.
 system:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "minwatt needs Python 3.11 or newer; $(PYTHON) is older. Set PYTHON=python3.x" >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || scripts/need-debian python3-venv
 	@command -v cc >/dev/null || scripts/need-debian gcc libc6-dev
 	@command -v redis-server >/dev/null || scripts/need-debian redis-server
+	@command -v promtool >/dev/null || scripts/need-debian prometheus

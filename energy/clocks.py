@@ -63,6 +63,11 @@ class GpuClocks:
         self._closed = False
         self._turn = threading.Lock()
 
+    @property
+    def renew_s(self) -> float | None:
+        """The driver keeps a lock: it need not be asked for again."""
+        return None
+
     @classmethod
     def of_this_machine(cls, environ: Mapping[str, str] = os.environ) -> GpuClocks:
         """Of the card that this process computes on. Raises ClocksUnavailable."""

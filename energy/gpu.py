@@ -9,7 +9,8 @@ comes from the clock it is given. Called by opening.
 
     lost GPU or driver     Unknown; opened again after 1, 2, 4 … 60 s; joules of the gap are not made up
     counter went back      the driver was loaded anew: goes on from the last total, the window starts anew
-    MIG                    Unknown: the card's watts are not those of the slice this replica computes on
+    MIG                    Unknown: the card's watts are not those of the slice this replica computes on; who
+                           is to share them out asks for them all the same (`whole_card`)
     no permission          the next method; Unknown if there is none
 """
 
@@ -79,10 +80,18 @@ class GpuMeter:
     idle_w: float | None = None
     busy_w_per_core: float | None = None
 
-    def __init__(self, open_gpu: Callable[[str], Gpu], selector: str, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        open_gpu: Callable[[str], Gpu],
+        selector: str,
+        clock: Callable[[], float],
+        *,
+        whole_card: bool = False,
+    ) -> None:
         """Opens the card with this index or UUID. Raises MeterUnavailable where there is none."""
         self._open_gpu = open_gpu
         self._clock = clock
+        self._whole_card = whole_card
         try:
             self._gpu: Gpu | None = open_gpu(selector)
         except GpuError as error:
@@ -162,7 +171,7 @@ class GpuMeter:
 
     def _choose(self, gpu: Gpu, now_s: float) -> tuple[Method, tuple[float, float | None]]:
         """The first method that works, and its first sample."""
-        if gpu.shares_card():
+        if gpu.shares_card() and not self._whole_card:
             raise Refused(f"MIG is on: the watts of {gpu.uuid} are the whole card's, not this replica's")
         refusals = []
         for method in Method:

@@ -1,7 +1,8 @@
 """One NVIDIA card through NVML: the only file that imports pynvml.
 
 Owns opening a card by index or UUID, the units of NVML's calls, and what its errors mean to a caller. Leaves
-which value to believe to energy.gpu, and which clock to set to energy.clocks. Called by opening and clocks.
+which value to believe to energy.gpu, and which clock to set to energy.clocks. Called by opening and clocks,
+and by the node agent, which also asks who computes on a card and how much.
 
 NVML counts its initialisations, so that cards opened twice in a process are closed independently.
 """
@@ -9,7 +10,8 @@ NVML counts its initialisations, so that cards opened twice in a process are clo
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pynvml
@@ -19,6 +21,7 @@ from energy.reading import Telemetry
 
 MW_PER_W = 1_000
 HZ_PER_MHZ = 1_000_000
+PERCENT = 100
 
 _NEVER = {
     pynvml.NVML_ERROR_NOT_SUPPORTED,
@@ -58,11 +61,21 @@ def _known(read: Callable[[], float]) -> float | None:
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """A slice of a card that MIG splits. sm_count: its streaming multiprocessors."""
+
+    uuid: str
+    gpu_instance: int
+    sm_count: int
+
+
 class NvmlGpu:
     """An open card. Calls raise Refused, GpuGone or GpuError; setters need root."""
 
     def __init__(self, handle: Any) -> None:
         self._handle = handle
+        self._samples: dict[int, Any] = {}  # the last one of each GPU instance
         self.uuid: str = _call(pynvml.nvmlDeviceGetUUID, handle)
         self.name: str = _call(pynvml.nvmlDeviceGetName, handle)
 
@@ -78,6 +91,8 @@ class NvmlGpu:
             raise
 
     def close(self) -> None:
+        for instance in list(self._samples):
+            self._replace_sample(instance, None)
         _call(pynvml.nvmlShutdown)
 
     def energy_mj(self) -> int:
@@ -157,6 +172,113 @@ class NvmlGpu:
 
     def reset_clocks(self) -> None:
         _call(pynvml.nvmlDeviceResetGpuLockedClocks, self._handle)
+
+    def compute_pids(self) -> frozenset[int]:
+        """Processes that compute on the card, on all its instances for who is privileged."""
+        processes = _call(pynvml.nvmlDeviceGetComputeRunningProcesses, self._handle)
+        return frozenset(process.pid for process in processes)
+
+    def process_activity(self, since_us: int) -> tuple[dict[int, int], int]:
+        """Of each process that used the multiprocessors since then: percents of its samples, summed up.
+
+        And the time of the newest sample, to ask from there on. Nobody did: an empty dict.
+        """
+        try:
+            samples = _call(pynvml.nvmlDeviceGetProcessUtilization, self._handle, since_us)
+        except GpuError as error:
+            if _code(error) == pynvml.NVML_ERROR_NOT_FOUND:  # no sample since
+                return {}, since_us
+            raise
+        activity: dict[int, int] = {}
+        for sample in samples:
+            if sample.pid and sample.smUtil <= PERCENT:  # drivers pad the list
+                activity[sample.pid] = activity.get(sample.pid, 0) + sample.smUtil
+        return activity, max((sample.timeStamp for sample in samples), default=since_us)
+
+    def instances(self) -> tuple[Instance, ...]:
+        """The slices that MIG splits the card into; none where it is whole."""
+        if not self.shares_card():
+            return ()
+        found = []
+        for index in range(_call(pynvml.nvmlDeviceGetMaxMigDeviceCount, self._handle)):
+            try:
+                slice_ = _call(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, self._handle, index)
+            except GpuError as error:
+                if _code(error) == pynvml.NVML_ERROR_NOT_FOUND:  # no slice has this number
+                    continue
+                raise
+            found.append(
+                Instance(
+                    _call(pynvml.nvmlDeviceGetUUID, slice_),
+                    _call(pynvml.nvmlDeviceGetGpuInstanceId, slice_),
+                    int(_call(pynvml.nvmlDeviceGetAttributes, slice_).multiprocessorCount),
+                )
+            )
+        return tuple(found)
+
+    def instance_activity(self, gpu_instance: int) -> float | None:
+        """Share of an instance's multiprocessors that were busy since this was asked last, 0 to 1.
+
+        None the first time. Hopper and later; Refused by others.
+        """
+        sample = _call(pynvml.nvmlGpmSampleAlloc)
+        try:
+            _call(pynvml.nvmlGpmMigSampleGet, self._handle, gpu_instance, sample)
+            before = self._samples.get(gpu_instance)
+            busy = None if before is None else _busy(before, sample)
+        except GpuError:
+            _free(sample)
+            raise
+        self._replace_sample(gpu_instance, sample)
+        return busy
+
+    def _replace_sample(self, gpu_instance: int, sample: Any | None) -> None:
+        before = self._samples.pop(gpu_instance, None)
+        if before is not None:
+            _free(before)
+        if sample is not None:
+            self._samples[gpu_instance] = sample
+
+
+def present_gpus() -> tuple[str, ...]:
+    """UUIDs of this machine's cards, by index. Raises GpuError where there is no driver."""
+    with _initialised():
+        handles = [
+            _call(pynvml.nvmlDeviceGetHandleByIndex, index)
+            for index in range(_call(pynvml.nvmlDeviceGetCount))
+        ]
+        return tuple(_call(pynvml.nvmlDeviceGetUUID, handle) for handle in handles)
+
+
+@contextlib.contextmanager
+def _initialised() -> Iterator[None]:
+    _call(pynvml.nvmlInit)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(GpuError):
+            _call(pynvml.nvmlShutdown)
+
+
+def _busy(before: Any, now: Any) -> float:
+    asked = pynvml.c_nvmlGpmMetricsGet_t()
+    asked.version, asked.numMetrics = pynvml.NVML_GPM_METRICS_GET_VERSION, 1
+    asked.sample1, asked.sample2 = before, now
+    asked.metrics[0].metricId = pynvml.NVML_GPM_METRIC_SM_UTIL
+    metric = _call(pynvml.nvmlGpmMetricsGet, asked).metrics[0]
+    if metric.nvmlReturn != pynvml.NVML_SUCCESS:
+        raise _error(pynvml.NVMLError(metric.nvmlReturn))
+    return float(min(max(metric.value / PERCENT, 0.0), 1.0))
+
+
+def _free(sample: Any) -> None:
+    with contextlib.suppress(GpuError):
+        _call(pynvml.nvmlGpmSampleFree, sample)
+
+
+def _code(error: GpuError) -> int | None:
+    """NVML's own number of what failed."""
+    return getattr(error.__cause__, "value", None)
 
 
 def visible_gpu(environ: Mapping[str, str]) -> str | None:

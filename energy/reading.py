@@ -68,7 +68,7 @@ NO_TELEMETRY = Telemetry()
 class PowerMeter(Protocol):
     """One source of watts. Readings never raise; one caller at a time; a read may block for milliseconds.
 
-    source: `nvml`, `rapl`, `modelled` or `replayed`.
+    source: `nvml`, `nvml-estimate` (a share of a card's, apportioned), `rapl`, `modelled` or `replayed`.
     device: what the joules are read from, e.g. a GPU's UUID: meters of one host that name the same device
         read the same joules.
     idle_w: watts of the device doing nothing, if known without measuring.

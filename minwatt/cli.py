@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "a recorded trace through minwatt and other autoscalers, simulated",
     ),
     "model": ("modelkit.cli", "app", "build, quantize and evaluate models"),
+    "node-agent": ("nodeagent.cli", "node_agent", "GPU clocks and watts for a node's replicas; needs root"),
     "policy": ("scaler.cli", "policy_app", "check a PowerPolicy"),
 }
 TAGLINE = "Text classification and entity recognition over gRPC at minimum watts under a latency SLO."

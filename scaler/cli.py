@@ -10,7 +10,13 @@ from typing import Annotated
 import typer
 
 from minwatt.resources import default_model_dir
+from minwatt.v1.errors import UsageError
+from minwatt.v1.fleet_keys import DEFAULT_FLEET, FLEET_ALLOWED, checked_fleet
+from minwatt.v1.redis_address import ALLOWED as REDIS_ALLOWED
+from scaler.bus_opening import DEFAULT_LISTEN, BusOptions
 from scaler.inputs import read_inputs
+from scaler.kube.external_scaler import listen_options
+from scaler.kube.policy_object import annotation_problem, on_kubernetes
 from scaler.local.command import DoorFiles
 from scaler.local.up import UpOptions, run_up
 from scaler.policy import load_policy
@@ -18,6 +24,10 @@ from scaler.scale import ScaleOptions, run_scale
 
 _Policy = Annotated[Path | None, typer.Option(help="PowerPolicy file. [default: the shipped one]")]
 _Profile = Annotated[Path | None, typer.Option(help="Profile file. [default: the shipped one]")]
+_MetricsPort = Annotated[
+    int, typer.Option(help="Prometheus port of the scaler; 0: a free one.", min=0, max=65535)
+]
+_LEASE = "minwatt-scaler"
 _Record = Annotated[Path | None, typer.Option(help="Directory for fleet.jsonl and decisions.jsonl.")]
 
 
@@ -27,9 +37,7 @@ def up(
     model: Annotated[Path | None, typer.Option(help="Model directory. [default: the shipped one]")] = None,
     host: Annotated[str, typer.Option(help="Address to serve on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="gRPC port; 0: a free one.", min=0, max=65535)] = 8500,
-    metrics_port: Annotated[
-        int, typer.Option(help="Prometheus port of the scaler; 0: a free one.", min=0, max=65535)
-    ] = 9090,
+    metrics_port: _MetricsPort = 9090,
     record: _Record = None,
     meter: Annotated[
         str, typer.Option(help="Each replica's meter: auto, nvml, rapl, modelled or replayed:FILE.")
@@ -58,15 +66,94 @@ def up(
 def scale(
     policy: _Policy = None,
     profile: _Profile = None,
-    listen: Annotated[str, typer.Option(help="HOST:PORT that replicas join.")] = "127.0.0.1:8600",
+    listen: Annotated[
+        str | None, typer.Option(help=f"HOST:PORT that replicas join. [default: {DEFAULT_LISTEN}]")
+    ] = None,
+    bus_redis: Annotated[
+        str | None, typer.Option(help=f"Meet the replicas in a Redis instead: {REDIS_ALLOWED}.")
+    ] = None,
+    bus_redis_password_file: Annotated[
+        Path | None, typer.Option(help="Its password; read at each connection.")
+    ] = None,
+    fleet: Annotated[str, typer.Option(help=f"The replicas' --fleet: {FLEET_ALLOWED}.")] = DEFAULT_FLEET,
+    host: Annotated[
+        str | None, typer.Option(help="Address of the metrics and health ports. [default: that of --listen]")
+    ] = None,
+    metrics_port: _MetricsPort = 9090,
     record: _Record = None,
+    kubernetes: Annotated[
+        bool, typer.Option("--kubernetes", help="Every PowerPolicy of a cluster, and its replicas too.")
+    ] = False,
+    profiles: Annotated[
+        Path | None,
+        typer.Option(help="Directory of profiles, for --kubernetes. [default: the shipped profile]"),
+    ] = None,
+    kubeconfig: Annotated[
+        Path | None, typer.Option(help="[default: the pod's service account, else as kubectl]")
+    ] = None,
+    context: Annotated[str, typer.Option(help="Of the kubeconfig. [default: its current one]")] = "",
+    namespace: Annotated[
+        list[str] | None, typer.Option(help="Of policies; may be given again. [default: all]")
+    ] = None,
+    lease_namespace: Annotated[str, typer.Option(help="[default: the pod's own]")] = "",
+    lease_name: Annotated[str, typer.Option(help="Lease of which one copy is the leader.")] = _LEASE,
+    identity: Annotated[
+        str, typer.Option(help="Of this copy, a random part is added. [default: the host's name]")
+    ] = "",
+    health_port: Annotated[
+        int, typer.Option(help="/livez and /readyz; 0: a free one.", min=0, max=65535)
+    ] = 8081,
+    external_scaler: Annotated[
+        str | None, typer.Option(help="HOST:PORT that KEDA asks for desired replicas. [default: none]")
+    ] = None,
+    external_scaler_tls_cert: Annotated[Path | None, typer.Option(help="Of that port: PEM.")] = None,
+    external_scaler_tls_key: Annotated[Path | None, typer.Option(help="PEM key of the certificate.")] = None,
+    external_scaler_tls_client_ca: Annotated[
+        Path | None, typer.Option(help="PEM: who asks must show a certificate of this authority.")
+    ] = None,
 ) -> None:
     """The scaler alone, for replicas that join it: moves operating points, says how many there should be.
 
     Example: minwatt scale --policy policy.yaml --listen 0.0.0.0:8600, and on each host
-    minwatt serve --scaler SCALER-HOST:8600
+    minwatt serve --scaler SCALER-HOST:8600. In a cluster, where it scales too:
+    minwatt scale --kubernetes --profiles /etc/minwatt/profiles --listen 0.0.0.0:8600
     """
-    asyncio.run(run_scale(read_inputs(policy, profile), ScaleOptions(listen, record), _say))
+    bus = BusOptions(listen, bus_redis, bus_redis_password_file, host)
+    external = listen_options(
+        external_scaler,
+        external_scaler_tls_cert,
+        external_scaler_tls_key,
+        external_scaler_tls_client_ca,
+    )
+    if kubernetes:
+        if policy or profile or record or fleet != DEFAULT_FLEET:
+            raise UsageError(
+                "--policy, --profile, --fleet, --record: not with --kubernetes: policies are objects there"
+            )
+        from scaler.kube.command import KubeOptions, run_kube  # an extra: read only where it is asked for
+
+        options = KubeOptions(
+            bus=bus,
+            profiles=profiles,
+            kubeconfig=kubeconfig,
+            context=context,
+            namespaces=tuple(namespace or ()),
+            lease_namespace=lease_namespace,
+            lease_name=lease_name,
+            identity=identity,
+            metrics_port=metrics_port,
+            health_port=health_port,
+            external=external,
+        )
+        asyncio.run(run_kube(options, _say))
+        return
+    if external is not None:
+        raise UsageError("--external-scaler: with --kubernetes only")
+    try:
+        checked_fleet(fleet)
+    except ValueError as error:
+        raise UsageError(f"--fleet = {fleet!r}: {error}") from error
+    asyncio.run(run_scale(read_inputs(policy, profile), ScaleOptions(bus, fleet, metrics_port, record), _say))
 
 
 policy_app = typer.Typer(
@@ -93,11 +180,15 @@ def check(
     Example: minwatt policy check examples/policy.yaml
     """
     policy = load_policy(file)
+    wrong = annotation_problem(policy.metadata.annotations)
+    if wrong is not None:
+        raise UsageError(f"{file}: {wrong}")
     if json:
         document = policy.model_dump(mode="json") | {"not_acted_on": policy.not_acted_on()}
         _say(dumps(document, indent=2))
     else:
         _say(policy.summary())
+        _say(f"  on Kubernetes: {on_kubernetes(policy)}")
 
 
 def _say(line: str) -> None:

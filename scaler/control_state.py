@@ -7,7 +7,7 @@ tick.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from scaler.forecast import ForecastState
 from scaler.operating_point import OperatingPoint
@@ -52,6 +52,28 @@ def start_fresh(now_s: float, point: OperatingPoint) -> ControlState:
     """For a fleet that is yet to start, at `point`."""
     variants = VariantState(asked=point.variant)
     return ControlState(started_s=now_s, found_running=False, point=point, variants=variants)
+
+
+def carried(state: ControlState, before: Settings, after: Settings) -> ControlState:
+    """Under an edited policy: what was learnt of traffic and machines stays, what was weighed by old rules is
+    weighed anew. The point stays too: its version must go on growing.
+    """
+    same_machines = before.profile == after.profile
+    variants, accuracy = after.limits.variants, after.limits.min_accuracy
+    same_variants = same_machines and (variants, accuracy) == (
+        before.limits.variants,
+        before.limits.min_accuracy,
+    )
+    same_window = before.forecast_rules.window_s == after.forecast_rules.window_s
+    return replace(
+        state,
+        forecast=state.forecast if same_window else None,
+        beats_rps=(),
+        stabilised=StabiliseState(),
+        corrections=state.corrections if same_machines else Corrections(),
+        variants=state.variants if same_variants else VariantState(),
+        steady=(-math.inf, 0, 0),
+    )
 
 
 def in_first_window(state: ControlState, now_s: float, settings: Settings) -> bool:

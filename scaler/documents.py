@@ -1,13 +1,13 @@
 """A YAML document read into a schema, every mistake as one line: file, field, value, what is allowed.
 
-Owns the wording; the schemas are in `policy` and `profile`.
+Owns the wording; the schemas are in `policy` and `profile`. Objects of the API server are worded the same.
 """
 
 from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,6 +38,11 @@ def parse_document(text: str, schema: type[Model], where: str) -> Model:
         raise UsageError(f"{where}: {error}") from error
     if not isinstance(document, dict):
         raise UsageError(f"{where}: a YAML mapping with {', '.join(_field_names(schema))} is expected")
+    return validate_document(document, schema, where)
+
+
+def validate_document(document: Mapping[str, Any], schema: type[Model], where: str) -> Model:
+    """As `parse_document`, from what was read already."""
     try:
         return schema.model_validate(document)
     except ValidationError as error:

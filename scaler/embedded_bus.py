@@ -1,7 +1,7 @@
 """The bus inside the scaler's own process: the `minwatt.v1.Fleet` service on a port of its own.
 
-Owns the streams of the joined replicas; a stream's end means the replica is gone. Called by the control loop
-and by `minwatt profile`.
+Owns the streams of the joined replicas; a stream belongs to the fleet that its first report names, and its
+end means the replica is gone. Called by the control loops and by `minwatt profile`.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ import asyncio
 import re
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import grpc
 
 from minwatt.v1 import fleet_pb2, fleet_pb2_grpc
 from minwatt.v1.errors import UsageError
+from minwatt.v1.fleet_keys import DEFAULT_FLEET, checked_fleet
 from scaler.bus import FleetView
 from scaler.operating_point import OperatingPoint
 from scaler.report import Report
@@ -23,6 +24,7 @@ from scaler.wire import point_to_proto, report_from_proto
 
 # If nobody collects: some seconds of the largest fleets. Counters are cumulative: only samples would be lost.
 _REPORTS_KEPT = 50_000
+_STRAY_REPORTS_KEPT = 100  # of a fleet that nobody asks for, should its policy come later
 _CLOSE_GRACE_S = 1.0
 _OPTIONS = (
     ("grpc.so_reuseport", 0),  # two buses on one port would each hear half of the fleet
@@ -34,79 +36,126 @@ _OPTIONS = (
 _Context = grpc.aio.ServicerContext[fleet_pb2.ReplicaReport, fleet_pb2.OperatingPoint]
 
 
-class EmbeddedBus:
-    """A FleetBus. Made by `listen`; everything runs on the event loop it was made on."""
+class EmbeddedHub:
+    """A Hub. Made by `listen`; everything runs on the event loop it was made on."""
 
-    def __init__(self, server: grpc.aio.Server, members: _Members, address: str) -> None:
+    def __init__(self, server: grpc.aio.Server, fleets: _Fleets, address: str) -> None:
         self._server = server
-        self._members = members
-        self.address = address  # host:port that replicas join
+        self._fleets = fleets
+        self._address = address
+
+    @property
+    def address(self) -> str:
+        """host:port that replicas join."""
+        return self._address
 
     @classmethod
     async def listen(
         cls, address: str = "127.0.0.1:0", *, clock: Callable[[], float] = time.monotonic
-    ) -> EmbeddedBus:
+    ) -> EmbeddedHub:
         """Starts to serve; port 0 is chosen by the OS. Raises UsageError when the address can't be had."""
         # gRPC takes a port over 65535, and listens on some other.
         named = re.fullmatch(r".+:(\d{1,5})", address, re.ASCII)
         if named is None or int(named[1]) > 65535:
             raise UsageError(f"--listen = {address!r}: allowed: HOST:PORT, ports 0 to 65535")
         server = grpc.aio.server(options=_OPTIONS)
-        members = _Members(clock)
-        fleet_pb2_grpc.add_FleetServicer_to_server(members, server)
+        fleets = _Fleets(clock)
+        fleet_pb2_grpc.add_FleetServicer_to_server(fleets, server)
         try:
             port = server.add_insecure_port(address)
         except RuntimeError as error:
             raise UsageError(f"--listen = {address!r}: can't listen there; is the port taken?") from error
         await server.start()
-        return cls(server, members, f"{address.rpartition(':')[0]}:{port}")
+        return cls(server, fleets, f"{address.rpartition(':')[0]}:{port}")
 
-    async def publish(self, point: OperatingPoint) -> None:
-        self._members.tell_all(point)
+    def fleet(self, name: str) -> EmbeddedBus:
+        bus = self._fleets.named(checked_fleet(name))
+        bus.asked = True
+        return bus
 
-    async def collect(self) -> FleetView:
-        return self._members.take()
+    async def strays(self) -> Mapping[str, int]:
+        return self._fleets.strays()
 
     async def close(self) -> None:
         """Ends the streams; replicas go on at their last operating point."""
-        self._members.end()
+        self._fleets.end()
         await self._server.stop(grace=_CLOSE_GRACE_S)
 
 
-class _Member:
+class EmbeddedBus:
+    """A FleetBus: the streams of one fleet. Those of a fleet that nobody asks for are told nothing."""
+
     def __init__(self) -> None:
-        self.name = ""  # until its first report
+        self.asked = False
+        self.point: OperatingPoint | None = None
+        self.members: dict[str, _Stream] = {}
+        self._reports: deque[Report] = deque(maxlen=_REPORTS_KEPT)
+
+    async def publish(self, point: OperatingPoint) -> None:
+        if self.point is None or point.version >= self.point.version:
+            self.point = point
+            for member in self.members.values():
+                member.news.set()
+
+    async def collect(self) -> FleetView:
+        told = 0 if self.point is None else self.point.version
+        view = FleetView(frozenset(self.members), tuple(self._reports), told_version=told)
+        self._reports.clear()
+        return view
+
+    async def close(self) -> None:
+        self.asked = False
+        self.point = None
+
+    def joins(self, replica_id: str, stream: _Stream) -> None:
+        self.members[replica_id] = stream  # a stream joined again replaces the one it lost
+        stream.fleet, stream.replica_id = self, replica_id
+        stream.news.set()
+
+    def hears(self, report: Report) -> None:
+        self._reports.append(report)
+        while not self.asked and len(self._reports) > _STRAY_REPORTS_KEPT:
+            self._reports.popleft()
+
+
+class _Stream:
+    """A replica's; of no fleet until its first report."""
+
+    def __init__(self) -> None:
+        self.fleet: EmbeddedBus | None = None
+        self.replica_id = ""
         self.news = asyncio.Event()
 
+    def ends(self) -> None:
+        if self.fleet is not None and self.fleet.members.get(self.replica_id) is self:
+            del self.fleet.members[self.replica_id]
 
-class _Members(fleet_pb2_grpc.FleetServicer):
+
+class _Fleets(fleet_pb2_grpc.FleetServicer):
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._members: dict[str, _Member] = {}
-        self._reports: deque[Report] = deque(maxlen=_REPORTS_KEPT)
-        self._point: OperatingPoint | None = None
+        self._fleets: dict[str, EmbeddedBus] = {}
         self._closing = asyncio.Event()
+
+    def named(self, name: str) -> EmbeddedBus:
+        for other in [other for other, bus in self._fleets.items() if not (bus.asked or bus.members)]:
+            del self._fleets[other]
+        return self._fleets.setdefault(name, EmbeddedBus())
+
+    def strays(self) -> Mapping[str, int]:
+        streams = {name: len(bus.members) for name, bus in self._fleets.items() if not bus.asked}
+        return {name: replicas for name, replicas in streams.items() if replicas}
 
     def end(self) -> None:
         """Ends every stream in good order."""
         self._closing.set()
 
-    def take(self) -> FleetView:
-        view = FleetView(frozenset(self._members), tuple(self._reports))
-        self._reports.clear()
-        return view
-
-    def tell_all(self, point: OperatingPoint) -> None:
-        self._point = point
-        for member in self._members.values():
-            member.news.set()
-
     async def Join(  # type: ignore[override]  # noqa: N802 - the stubs know only the blocking form
         self, request_iterator: AsyncIterator[fleet_pb2.ReplicaReport], context: _Context
     ) -> None:
-        member = _Member()
-        hearing = asyncio.create_task(self._hear(member, request_iterator, context))
-        telling = asyncio.create_task(self._tell(member, context))
+        stream = _Stream()
+        hearing = asyncio.create_task(self._hear(stream, request_iterator, context))
+        telling = asyncio.create_task(self._tell(stream, context))
         closing = asyncio.create_task(self._closing.wait())
         tasks = {hearing, telling, closing}
         try:
@@ -116,37 +165,43 @@ class _Members(fleet_pb2_grpc.FleetServicer):
         finally:
             for task in tasks:
                 task.cancel()
-            if self._members.get(member.name) is member:
-                del self._members[member.name]
+            stream.ends()
 
     async def _hear(
-        self, member: _Member, reports: AsyncIterator[fleet_pb2.ReplicaReport], context: _Context
+        self, stream: _Stream, reports: AsyncIterator[fleet_pb2.ReplicaReport], context: _Context
     ) -> None:
         """Until the replica ends its stream."""
+        own = ""
         async for message in reports:
-            report = await self._checked(message, member.name, context)
-            self._reports.append(report)
-            if not member.name:
-                member.name = report.replica_id
-                self._members[member.name] = member  # a stream joined again replaces the one it lost
-                member.news.set()
+            try:
+                report = report_from_proto(message, self._clock())
+                own = own or _fleet_of(message)
+                if report.replica_id != (stream.replica_id or report.replica_id):
+                    was = stream.replica_id
+                    raise ValueError(f"replica_id = {report.replica_id!r}: this stream is {was!r}")
+                if own != _fleet_of(message):
+                    raise ValueError(f"fleet = {message.fleet!r}: this stream is of {own!r}")
+            except ValueError as error:
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            fleet = stream.fleet
+            if fleet is None:
+                fleet = self.named(own)
+                fleet.joins(report.replica_id, stream)
+            fleet.hears(report)
 
-    async def _checked(self, message: fleet_pb2.ReplicaReport, name: str, context: _Context) -> Report:
-        try:
-            report = report_from_proto(message, self._clock())
-        except ValueError as error:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-        if name and report.replica_id != name:
-            await context.abort(
-                grpc.StatusCode.INVALID_ARGUMENT,
-                f"replica_id = {report.replica_id!r}: this stream is {name!r}",
-            )
-        return report
-
-    async def _tell(self, member: _Member, context: _Context) -> None:
+    async def _tell(self, stream: _Stream, context: _Context) -> None:
         """The newest operating point once joined, then each newer one; a slow reader misses some between."""
         while True:
-            await member.news.wait()
-            member.news.clear()
-            if self._point is not None:
-                await context.write(point_to_proto(self._point))
+            await stream.news.wait()
+            stream.news.clear()
+            if stream.fleet is not None and stream.fleet.point is not None:
+                await context.write(point_to_proto(stream.fleet.point))
+
+
+def _fleet_of(message: fleet_pb2.ReplicaReport) -> str:
+    """Raises ValueError on what is no name of one."""
+    name = message.fleet or DEFAULT_FLEET
+    try:
+        return checked_fleet(name)
+    except ValueError as error:
+        raise ValueError(f"fleet = {name[:80]!r}: {error}") from error

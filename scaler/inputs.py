@@ -44,7 +44,12 @@ def read_inputs(policy: Path | None, profile: Path | None, replicas: int | None 
     line = f"profile {profile_file.name}: {origin(measured)}"
     if profile is None:
         line = f"shipped {line} (for this machine's own: minwatt profile)"
-    return Inputs(Settings(wanted, measured, PlanRules(imbalance=_IMBALANCE)), line)
+    return Inputs(planned_with(wanted, measured), line)
+
+
+def planned_with(policy: Policy, profile: Profile) -> Settings:
+    """How replicas that answer real requests are planned for."""
+    return Settings(policy, profile, PlanRules(imbalance=_IMBALANCE))
 
 
 def read_pair(policy: Path, profile: Path, replicas: int | None = None) -> tuple[Policy, Profile]:

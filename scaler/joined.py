@@ -10,8 +10,16 @@ from scaler.signals import Missing, Signals
 
 
 class JoinedFleet:
+    def __init__(self) -> None:
+        self._last_seen = 0
+
     def running(self, seen: Signals | Missing) -> int:
-        return seen.ready + seen.starting
+        """While too little is heard, no fewer than were heard last: silence is no wish for fewer."""
+        running = seen.ready + seen.starting
+        if isinstance(seen, Missing):
+            return max(running, self._last_seen)
+        self._last_seen = running
+        return running
 
     async def scale_to(self, desired: int, seen: Signals | Missing) -> None:
         """Starts and stops nothing: the decision itself is the wish."""

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from scaler.bus import FleetBus
 from scaler.control import decide, observe_fleet
-from scaler.control_state import ControlState
+from scaler.control_state import ControlState, carried
 from scaler.decision import Decision
 from scaler.fleet_joules import FleetJoules
 from scaler.operating_point import OperatingPoint
@@ -86,6 +86,11 @@ class ControlLoop:
     def point(self) -> OperatingPoint | None:
         """What the replicas were told last."""
         return self._state.point
+
+    def follow(self, settings: Settings) -> None:
+        """A policy that was edited, from the next beat on."""
+        self._state = carried(self._state, self._settings, settings)
+        self._settings = settings
 
     async def settle(self, now_s: float) -> None:
         """The last row: what the replicas reported when they left counts."""

@@ -10,7 +10,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from minwatt.v1.quantities import format_duration, format_power
 from scaler.documents import read_document
@@ -21,7 +30,7 @@ from scaler.quantities import (
     Latency,
     Staleness,
     Tick,
-    Window,
+    WindowOrAuto,
 )
 
 
@@ -30,11 +39,21 @@ class _Frozen(BaseModel):
 
 
 class TargetRef(_Frozen):
-    """The workload a Kubernetes fleet scales; local fleets have none."""
+    """The workload that minwatt scales, in the policy's namespace: a Deployment, a StatefulSet, or anything
+    else that has a scale subresource.
+    """
 
-    api_version: str = Field(alias="apiVersion", default="apps/v1")
-    kind: str = "Deployment"
-    name: str = Field(min_length=1)
+    api_version: str = Field(
+        alias="apiVersion",
+        default="apps/v1",
+        max_length=253,
+        pattern=r"^([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?v[0-9][a-z0-9]*$",
+        description="Group and version of its kind.",
+    )
+    kind: str = Field(
+        default="Deployment", max_length=63, pattern=r"^[A-Z][A-Za-z0-9]*$", description="Its kind."
+    )
+    name: str = Field(min_length=1, max_length=253, description="Its name.")
 
 
 class Metadata(_Frozen):
@@ -44,18 +63,51 @@ class Metadata(_Frozen):
     annotations: dict[str, str] = Field(default_factory=dict)
 
 
+# Of an object's metadata: what an API server adds.
+_SERVERS_OWN = frozenset(
+    {
+        *("uid", "resourceVersion", "generation", "creationTimestamp", "managedFields", "generateName"),
+        *("deletionTimestamp", "deletionGracePeriodSeconds", "ownerReferences", "finalizers"),
+    }
+)
+
+
 class Slo(_Frozen):
-    latency_s: Latency = Field(alias="latency")  # at the server: queue + compute
-    percentile: float = Field(default=99.0, ge=50, lt=100, strict=True)
-    error_budget: ErrorBudget = Field(alias="errorBudget", default=0.001)
+    """How fast answers must be."""
+
+    latency_s: Latency = Field(
+        alias="latency",
+        description="At the server: queue and compute. `percentile` percent of requests must be faster.",
+    )
+    percentile: float = Field(
+        default=99.0, ge=50, lt=100, strict=True, description="Percent of requests that `latency` is of."
+    )
+    error_budget: ErrorBudget = Field(
+        alias="errorBudget",
+        default=0.001,
+        description="Percent of requests that may be slower, refused or failed. The stricter of this and "
+        "`percentile` is planned for.",
+    )
 
 
 OverBudgetStep = Literal["lowerClocks", "cheaperVariant", "shedLowPriority"]
 
 
 class Power(_Frozen):
-    budget_w: Budget | None = Field(alias="budget", default=None)  # of the whole fleet; None: no bound
-    when_over_budget: tuple[OverBudgetStep, ...] = Field(alias="whenOverBudget", default=())
+    """What the fleet may draw."""
+
+    budget_w: Budget | None = Field(
+        alias="budget",
+        default=None,
+        description="Of the whole fleet; never exceeded for longer than one tick. Left out: no bound.",
+    )
+    when_over_budget: tuple[OverBudgetStep, ...] = Field(
+        alias="whenOverBudget",
+        default=(),
+        json_schema_extra={"maxItems": 3},  # follows from each step once, and is said so
+        description="What to give up, in this order, where the load does not fit into the budget. Left out: "
+        "only the number of replicas is held down.",
+    )
 
     @field_validator("when_over_budget")
     @classmethod
@@ -66,8 +118,12 @@ class Power(_Frozen):
 
 
 class Replicas(_Frozen):
-    min: int = Field(default=1, ge=1, le=10_000, strict=True)
-    max: int = Field(ge=1, le=10_000, strict=True)
+    """How many there may be."""
+
+    min: int = Field(
+        default=1, ge=1, le=10_000, strict=True, description="There are never fewer than so many."
+    )
+    max: int = Field(ge=1, le=10_000, strict=True, description="There are never more than so many.")
 
     @field_validator("max")
     @classmethod
@@ -80,13 +136,31 @@ class Replicas(_Frozen):
 class Batching(_Frozen):
     """Bounds of the operating point."""
 
-    max_size: int = Field(alias="maxSize", default=16, ge=1, le=1024, strict=True)  # texts
-    max_delay_s: BatchDelay = Field(alias="maxDelay", default=0.010)
+    max_size: int = Field(
+        alias="maxSize", default=16, ge=1, le=1024, strict=True, description="Texts in one batch, at most."
+    )
+    max_delay_s: BatchDelay = Field(
+        alias="maxDelay", default=0.010, description="How long a text may wait for company, at most."
+    )
+
+
+VariantName = Annotated[str, Field(min_length=1, max_length=63)]
 
 
 class Variants(_Frozen):
-    allow: tuple[str, ...] = Field(default=(), max_length=16)  # empty: any
-    min_accuracy: float | None = Field(alias="minAccuracy", default=None, ge=0, le=1)
+    """Which precision variants of the model may answer."""
+
+    allow: tuple[VariantName, ...] = Field(
+        default=(), max_length=16, description="Their names. Left out: every variant of the profile."
+    )
+    min_accuracy: float | None = Field(
+        alias="minAccuracy",
+        default=None,
+        ge=0,
+        le=1,
+        strict=True,
+        description="The least accuracy, as the profile states it. Left out: any, and unknown too.",
+    )
 
 
 def _yaml_off(value: Any) -> Any:
@@ -94,40 +168,82 @@ def _yaml_off(value: Any) -> Any:
     return "off" if value is False else value
 
 
+Clocks = Annotated[
+    Literal["auto", "off"],
+    BeforeValidator(_yaml_off),
+    WithJsonSchema({"enum": ["auto", "off", False]}),
+]
+
+
 class Gpu(_Frozen):
-    clocks: Annotated[Literal["auto", "off"], BeforeValidator(_yaml_off)] = "off"
+    """What may be done with the card."""
 
-
-def _window_or_auto(value: Any) -> Any:
-    return None if value == "auto" else value
+    clocks: Clocks = Field(
+        default="off",
+        description="auto: minwatt lowers and raises the card's clock. off: it leaves the card alone (YAML "
+        "reads a bare off as false, which is the same).",
+    )
 
 
 class ScaleDown(_Frozen):
+    """When replicas may leave."""
+
     # None is `auto`: the time after which a start-up has cost less than the idle watts it saved
-    window_s: Annotated[Window | None, BeforeValidator(_window_or_auto)] = Field(
-        alias="stabilizationWindow", default=None
+    window_s: WindowOrAuto = Field(
+        alias="stabilizationWindow",
+        default=None,
+        description="How long fewer replicas must have been enough. auto: until a replica has idled away the "
+        "joules of its next start.",
     )
 
 
 class Behavior(_Frozen):
-    tick_s: Tick = Field(alias="tick", default=5.0)
+    """How often minwatt decides, and how patiently."""
+
+    tick_s: Tick = Field(alias="tick", default=5.0, description="How often it decides.")
     scale_down: ScaleDown = Field(alias="scaleDown", default=ScaleDown())
 
 
 class Telemetry(_Frozen):
-    stale_after_s: Staleness = Field(alias="staleAfter", default=15.0)
+    """What to do when replicas are not heard."""
+
+    stale_after_s: Staleness = Field(
+        alias="staleAfter",
+        default=15.0,
+        description="How long the fleet is held as it is when too few replicas report.",
+    )
     fallback_replicas: int | None = Field(
-        alias="fallbackReplicas", default=None, ge=1, strict=True
-    )  # None: replicas.max
+        alias="fallbackReplicas",
+        default=None,
+        ge=1,
+        le=10_000,
+        strict=True,
+        description="After that there are at least so many. Left out: `replicas.max`.",
+    )
 
 
 class Carbon(_Frozen):
-    intensity_file: str = Field(alias="intensityFile", min_length=1)
+    """Grams of CO2 instead of joules alone. Read by `minwatt backtest --carbon`; a running fleet is not moved
+    by it.
+    """
+
+    intensity_file: str = Field(
+        alias="intensityFile",
+        min_length=1,
+        max_length=4096,
+        description="CSV file with the grid's gCO2 per kWh by the hour.",
+    )
 
 
 class Spec(_Frozen):
+    """What is wanted, and of which workload."""
+
     target_ref: TargetRef | None = Field(alias="targetRef", default=None)
-    model: str = Field(min_length=1)
+    model: str = Field(
+        min_length=1,
+        max_length=253,
+        description="Name of the model that the fleet serves; profiles go by it.",
+    )
     slo: Slo
     power: Power = Power()
     replicas: Replicas
@@ -155,10 +271,24 @@ class Spec(_Frozen):
 
 
 class Policy(_Frozen):
+    """What an SRE wants of a fleet: an SLO, within a power budget, at the fewest watts."""
+
     api_version: Literal["minwatt.dev/v1alpha1"] = Field(alias="apiVersion")
     kind: Literal["PowerPolicy"]
     metadata: Metadata
     spec: Spec
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_the_servers_own(cls, document: Any) -> Any:
+        """So that `kubectl get powerpolicy NAME -o yaml` is a policy file."""
+        if not isinstance(document, dict):
+            return document
+        kept = {key: value for key, value in document.items() if key != "status"}
+        if isinstance(kept.get("metadata"), dict):
+            own = kept["metadata"].items()
+            kept["metadata"] = {key: value for key, value in own if key not in _SERVERS_OWN}
+        return kept
 
     def with_fixed_replicas(self, count: int) -> Policy:
         """The same policy with a fleet of always `count`."""
@@ -172,13 +302,17 @@ class Policy(_Frozen):
         variants = self.spec.variants.model_copy(update={"allow": tuple(names)})
         return self.model_copy(update={"spec": self.spec.model_copy(update={"variants": variants})})
 
+    def without_target(self) -> Policy:
+        """The same policy for a loop whose fleet has the target already."""
+        return self.model_copy(update={"spec": self.spec.model_copy(update={"target_ref": None})})
+
     def not_acted_on(self) -> tuple[str, ...]:
         """Fields that are set and that nothing acts on in this version, one sentence each."""
         spec = self.spec
         idle: list[str] = []
         if spec.target_ref is not None:
             idle.append(
-                "targetRef: no Kubernetes fleet yet; replicas are local processes or join by themselves"
+                "targetRef: of a fleet on Kubernetes; here replicas are local processes or join by themselves"
             )
         if spec.carbon is not None:
             idle.append("carbon: the budget is not shifted; `minwatt backtest --carbon` counts gCO2")

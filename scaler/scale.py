@@ -5,28 +5,35 @@ Assembles and disassembles; decides nothing. Called by `minwatt scale`.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from scaler.bus import Hub
+from scaler.bus_opening import BusOptions, open_hub
 from scaler.control_state import start_beside
-from scaler.embedded_bus import EmbeddedBus
 from scaler.fleet_joules import FleetJoules
+from scaler.garbage import collect_seldom
 from scaler.inputs import Inputs
 from scaler.joined import JoinedFleet
 from scaler.local.up import stop_on_signals
 from scaler.loop import ControlLoop, Surroundings, Watcher, beats
+from scaler.metrics import Metrics
 from scaler.record import Record
 from scaler.terminal import Terminal
 
 _BEAT_S = 1.0
+_STRAYS_EVERY_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
 class ScaleOptions:
-    listen: str
+    bus: BusOptions
+    fleet: str
+    metrics_port: int
     record: Path | None
 
 
@@ -36,17 +43,39 @@ async def run_scale(inputs: Inputs, options: ScaleOptions, say: Callable[[str], 
     for line in inputs.lines:
         say(line)
     async with AsyncExitStack() as stack:
-        watchers: list[Watcher] = [Terminal(say)]
+        metrics = Metrics()
+        stack.callback(metrics.close)
+        watchers: list[Watcher] = [Terminal(say), metrics.of("", settings.policy)]
         if options.record is not None:
             record = Record.into(options.record, say)
             stack.callback(record.close)
             watchers.append(record)
-        bus = await EmbeddedBus.listen(options.listen)
-        stack.push_async_callback(bus.close)
-        say(f"ready: fleet {bus.address} · starts and stops no replica: the desired number is only said")
+        hub = await open_hub(options.bus)
+        stack.push_async_callback(hub.close)
+        bus = hub.fleet(options.fleet)
+        served = metrics.serve(options.bus.host, options.metrics_port)
+        say(
+            f"ready: fleet {options.fleet} at {hub.address} · metrics {served} · "
+            "starts and stops no replica: the desired number is only said"
+        )
         around = Surroundings(bus, JoinedFleet(), watchers, time.time)
         control = ControlLoop(
             settings, start_beside(time.monotonic()), around, FleetJoules(owns_processes=False)
         )
+        collect_seldom()
         stopped = stop_on_signals(lambda: None)
+        telling = asyncio.create_task(_tell_of_strays(hub, options.fleet, say))
+        stack.callback(telling.cancel)
         await control.run(beats(min(_BEAT_S, settings.tick_s), time.monotonic, stopped))
+
+
+async def _tell_of_strays(hub: Hub, own: str, say: Callable[[str], None]) -> None:
+    """Replicas of another fleet may be meant for this one, and be misnamed."""
+    told: dict[str, int] = {}
+    while True:
+        await asyncio.sleep(_STRAYS_EVERY_S)
+        strays = dict(await hub.strays())
+        if strays != told:
+            for name, replicas in strays.items():
+                say(f"fleet {name}: {replicas} replicas, and no policy here; this one's is fleet {own}")
+        told = strays

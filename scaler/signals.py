@@ -62,7 +62,7 @@ class Signals:
     batches: float  # that the means above are of
     padding_fraction: float | None
     start_up_s: float | None  # the slowest of the ready replicas
-    highest_point_version: int
+    highest_point_version: int  # in force at a replica, or kept for those that join
     last_rps: float = 0.0  # arrivals, over just the last interval between reports
     variants: Mapping[str, int] = field(default_factory=dict)  # ready replicas by what they answer with
     beats_rps: tuple[float, ...] = ()  # the last_rps of each beat since the last tick
@@ -99,7 +99,7 @@ def observe(
     if not known or len(fresh) < rules.fresh_share * len(ready):
         return memory, Missing(
             at_s=now_s,
-            reason=_why_missing(newest, ready, fresh),
+            reason=view.problem or _why_missing(newest, ready, fresh),
             ready=len(ready),
             starting=_count(newest, ReplicaState.STARTING),
             draining=_count(newest, ReplicaState.DRAINING),
@@ -116,7 +116,7 @@ def observe(
     unseen_factor = len(ready) / len(known)
     latest_s = max(newest[slot].received_s for slot in reporting)
     return memory, replace(
-        _signals(now_s, newest, happened, unseen_factor),
+        _signals(now_s, newest, happened, unseen_factor, view.told_version),
         last_rps=unseen_factor * _arrivals_rps(lately),
         latencies=memory.latencies(since_s),
         recent_latencies=memory.latencies(latest_s - rules.rate_window_s),
@@ -138,7 +138,9 @@ def _why_missing(newest: Sequence[Report], ready: list[int], fresh: list[int]) -
     return "a first report of each replica, no rate yet"
 
 
-def _signals(now_s: float, newest: Sequence[Report], happened: Differences, unseen_factor: float) -> Signals:
+def _signals(
+    now_s: float, newest: Sequence[Report], happened: Differences, unseen_factor: float, told_version: int
+) -> Signals:
     """`unseen_factor`: ready replicas over those with a rate."""
 
     def rate(counter: str) -> float:
@@ -173,7 +175,7 @@ def _signals(now_s: float, newest: Sequence[Report], happened: Differences, unse
         padding_fraction=1 - tokens / padded if padded else None,
         start_up_s=max(start_ups, default=None),
         variants=Counter(one.variant for one in newest if one.state is ReplicaState.READY and one.variant),
-        highest_point_version=max(report.operating_point_version for report in newest),
+        highest_point_version=max(told_version, *(report.operating_point_version for report in newest)),
         reflex_fraction=happened.total("reflex_s_total") / float(happened.seconds.sum()),
         sm_clock_refused=next((r.sm_clock_refused for r in newest if r.sm_clock_refused), ""),
     )

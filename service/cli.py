@@ -35,7 +35,7 @@ def serve(
     engine_threads: Annotated[int | None, _flag("Threads that compute a batch.", "1")] = None,
     engine_workers: Annotated[
         int | None,
-        _flag("Batches computed at once.", "one a core, at most 8; 1 on a GPU and with --scaler"),
+        _flag("Batches computed at once.", "one a core, at most 8; 1 on a GPU and in a fleet"),
     ] = None,
     gpu: Annotated[int | None, _flag("Which card CUDA or TensorRT uses.", "0")] = None,
     gpu_memory: Annotated[int | None, _flag("Bytes it may take of the card.", "what is there")] = None,
@@ -59,6 +59,13 @@ def serve(
     ] = None,
     metrics_port: Annotated[int | None, _flag("Prometheus port; 0 takes a free one.", "9100")] = None,
     scaler: Annotated[str | None, _flag("HOST:PORT of a scaler to join.")] = None,
+    bus_redis: Annotated[
+        str | None, _flag("redis://HOST:PORT/DB where the scaler is met instead; see `minwatt scale`.")
+    ] = None,
+    bus_redis_password_file: Annotated[Path | None, _flag("Its password; read at each connection.")] = None,
+    fleet: Annotated[
+        str | None, _flag("Whose replica it is; on Kubernetes NAMESPACE/POLICY.", "default")
+    ] = None,
     replica_id: Annotated[
         str | None, _flag("Name in the fleet, unique for each start.", "model-random")
     ] = None,
@@ -66,14 +73,21 @@ def serve(
         Path | None, _flag("YAML file: API keys, weights and quotas.", "no keys, no quotas")
     ] = None,
     meter: Annotated[
-        str | None, _flag("auto, nvml[:GPU], rapl, modelled[:…], replayed:FILE.", "auto")
+        str | None, _flag("auto, nvml[:GPU], rapl, modelled[:…], replayed:FILE, agent.", "auto")
     ] = None,
     gpu_clocks: Annotated[
         bool,
         typer.Option(
-            "--gpu-clocks", help="The scaler may set the GPU's clock (needs root). [default: left alone]"
+            "--gpu-clocks",
+            help="The scaler may set the GPU's clock (needs root, or --node-agent). [default: left alone]",
         ),
     ] = False,
+    node_agent: Annotated[
+        Path | None, _flag("Socket of the node agent, which then sets the clock; --meter agent reads there.")
+    ] = None,
+    node: Annotated[
+        str | None, _flag("Name of this machine in reports; one a node, also in pods.", "the host's name")
+    ] = None,
     slo: Annotated[str | None, _flag("Latency to hold at the server: queue + compute.", "50ms")] = None,
     max_batch_texts: Annotated[int | None, _flag("Texts a batch.", "16")] = None,
     max_batch_tokens: Annotated[int | None, _flag("Padded tokens a batch.", "1024")] = None,
@@ -99,6 +113,7 @@ def serve(
     cache_redis: Annotated[
         str | None, _flag("redis://HOST:PORT/DB: known answers are kept there, for all replicas.")
     ] = None,
+    cache_redis_password_file: Annotated[Path | None, _flag("Its password.")] = None,
     cache_key_file: Annotated[
         Path | None, _flag("32 to 64 secret bytes, the same for all replicas that share a Redis.")
     ] = None,

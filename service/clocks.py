@@ -2,7 +2,8 @@
 
 Owns the thread that talks to the card, what is in force, and why it is not what was asked. Asked by
 `batcher`, which knows from the operating point and the reflex what is wanted; `energy.clocks` is the real
-card. Serving never depends on it: a card that can't be set stays as it is, and the reports say so.
+card, `node_agent` one that another process sets. Serving never depends on it: a card that can't be set stays
+as it is, and the reports say so.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 from energy.clocks import ClocksUnavailable, GpuClocks
-from energy.gpu import GpuError, Refused
+from energy.gpu import GpuError, GpuGone, Refused
 from minwatt.v1.errors import UsageError
 
 RETRY_S = 5.0  # after a failure that need not last
@@ -25,6 +26,11 @@ log = logging.getLogger(__name__)
 
 class ClockControl(Protocol):
     """A card whose clock may be set. Calls block for milliseconds."""
+
+    @property
+    def renew_s(self) -> float | None:
+        """How often `lock` is to be called again while a clock is held; None: it lasts."""
+        ...
 
     def lock(self, clock_mhz: int) -> int:
         """Holds the nearest clock there is, and returns it. Raises GpuError; Refused if it never will."""
@@ -73,13 +79,21 @@ class CardClock:
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            again_s = RETRY_S if self._why_not and not self._never else None
+            again_s = self._again_s()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(again_s):
                     await self._changed.wait()
             self._changed.clear()
             if not self._never:
                 await self._set(self._asked_mhz)
+
+    def _again_s(self) -> float | None:
+        """When the card is to be asked again though no other clock is; None: not."""
+        if self._never or self._control is None:
+            return None
+        if self._why_not:
+            return RETRY_S
+        return self._control.renew_s if self._asked_mhz else None
 
     async def _set(self, clock_mhz: int) -> None:
         """On the thread of its own; the newest word waits meanwhile."""
@@ -89,6 +103,8 @@ class CardClock:
             )
         except GpuError as error:
             self._never = isinstance(error, Refused)
+            if isinstance(error, GpuGone):
+                self.in_force_mhz = 0
             if str(error) != self._why_not:
                 log.warning("gpu-clocks: %d MHz: %s; serving on without", clock_mhz, error)
             self._why_not = str(error)

@@ -69,7 +69,7 @@ def workers_of(settings: ServeSettings) -> int:
     measured it."""
     if settings.engine_workers is not None:
         return settings.engine_workers
-    if settings.provider != "cpu" or settings.scaler is not None:
+    if settings.provider != "cpu" or settings.in_fleet:
         return 1
     return max(1, min(MOST_DEFAULT_WORKERS, usable_cores() // settings.engine_threads))
 

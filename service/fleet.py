@@ -1,7 +1,9 @@
-"""The replica's side of the fleet: one stream to the scaler, reports up, operating points down.
+"""The replica's side of the fleet: reports up, operating points down, by whichever link.
 
-Serving never depends on it: while the scaler is away the last operating point stays in force, and the
-stream is opened again with backoff and jitter. Started by `server`.
+Owns when a report is due, what is done with an operating point, and that serving never depends on either:
+while the other side is away the last operating point stays in force, and the link is opened again with
+backoff and jitter. `fleet_grpc` is a stream to the scaler itself, `fleet_redis` meets it in a Redis;
+`fleet_opening` chooses. Started by `server`.
 """
 
 from __future__ import annotations
@@ -11,34 +13,41 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
 
-import grpc
-
+from minwatt.v1.backoff import FIRST_BACKOFF_S, backoff_s
 from minwatt.v1.fleet_pb2 import OperatingPoint, ReplicaReport
-from minwatt.v1.fleet_pb2_grpc import FleetStub
 from service.replica import Sources
 from service.report import report
 
 log = logging.getLogger(__name__)
 
 REPORT_EVERY_S = 1.0
-FIRST_BACKOFF_S, LAST_BACKOFF_S = 0.2, 5.0
-LAST_REPORT_S = 1.0  # for the report that ends the stream
-
-CHANNEL_OPTIONS = [
-    ("grpc.enable_retries", 0),
-    ("grpc.use_local_subchannel_pool", 1),  # the backoff is ours, not one that earlier channels left behind
-]
-
-Join = grpc.aio.StreamStreamCall[ReplicaReport, OperatingPoint]
+LAST_REPORT_S = 1.0  # for the report that ends the membership
 
 
-def backoff_s(failures: int, draw: random.Random) -> float:
-    """Before try `failures` + 1: doubles up to a bound; half is jitter, so that a fleet is spread."""
-    bound_s: float = min(LAST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(failures - 1, 10))
-    return bound_s * draw.uniform(0.5, 1.0)
+class AwayError(Exception):
+    """The other side can't be reached; `str` says why, in a word or a line."""
+
+
+class Session(Protocol):
+    """While the other side is there."""
+
+    async def send(self, message: ReplicaReport, *, last: bool) -> None:
+        """`last`: the replica is gone after it."""
+
+    def points(self) -> AsyncIterator[OperatingPoint]:
+        """The one in force at once, then each newer; ends when the other side says so."""
+
+
+class Link(Protocol):
+    def __str__(self) -> str:
+        """Where it leads, for the log."""
+
+    def open(self) -> AbstractAsyncContextManager[Session]:
+        """Raises AwayError, as what is done within does."""
 
 
 class FleetMember:
@@ -47,8 +56,9 @@ class FleetMember:
     `retuned` is called when another operating point is in force.
     """
 
-    def __init__(self, scaler: str, sources: Sources, retuned: Callable[[], None]) -> None:
-        self._scaler = scaler
+    def __init__(self, link: Link, fleet: str, sources: Sources, retuned: Callable[[], None]) -> None:
+        self._link = link
+        self._fleet = fleet
         self._sources = sources
         self._retuned = retuned
         self._changed = asyncio.Event()
@@ -60,34 +70,32 @@ class FleetMember:
         self._changed.set()
 
     async def run(self) -> None:
-        """Until `leave`; joins again whenever the stream breaks."""
+        """Until `leave`; joins again whenever the link breaks."""
         draw = random.Random()
         failures = 0
         while not self._leaving.is_set():
             before = self._sequence
             try:
                 await self._member()
-            except grpc.aio.AioRpcError as error:
+            except AwayError as away:
                 failures = 1 if self._sequence > before + 1 else failures + 1
                 if failures == 1:
-                    why = error.code().name
-                    log.warning("scaler %s is away (%s): serving on as told last", self._scaler, why)
+                    log.warning("%s is away (%s): serving on as told last", self._link, away)
                 await self._pause(backoff_s(failures, draw))
             except Exception:  # a report that can't be made: serving goes on, and so do the tries
                 failures += 1
-                log.exception("no member of scaler %s's fleet", self._scaler)
+                log.exception("no member of the fleet at %s", self._link)
                 await self._pause(backoff_s(failures, draw))
             else:
                 failures = 0
                 await self._pause(FIRST_BACKOFF_S)  # the scaler ended the stream: it restarts
 
     async def leave(self, run: asyncio.Task[None]) -> None:
-        """Ends `run` after one more report, or without it when the scaler doesn't listen."""
+        """Ends `run` after one more report, or without it when nobody listens."""
         self._leaving.set()
         self._changed.set()
         await asyncio.wait({run}, timeout=LAST_REPORT_S)
-        run.cancel()
-        await asyncio.wait({run})
+        await _ended(run)
 
     async def _pause(self, wait_s: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -95,29 +103,23 @@ class FleetMember:
                 await self._leaving.wait()
 
     async def _member(self) -> None:
-        """One stream's life. Raises AioRpcError when it breaks."""
-        async with grpc.aio.insecure_channel(self._scaler, CHANNEL_OPTIONS) as channel:
-            stub: Any = FleetStub(channel)
-            call: Join = stub.Join()
-            listening = asyncio.create_task(self._listen(call))
+        """As long as the link holds. Raises AwayError when it breaks."""
+        async with self._link.open() as session:
+            listening = asyncio.create_task(self._listen(session))
             try:
                 while not listening.done():
                     self._changed.clear()
                     leaving = self._leaving.is_set()
-                    await call.write(self._next_report())
+                    await session.send(self._next_report(), last=leaving)
                     if leaving:
-                        await call.done_writing()
-                        break
+                        return
                     await self._until_next(listening)
                 await listening
-            except asyncio.InvalidStateError:  # grpc's word for writing to a stream that has ended
-                await listening
             finally:
-                listening.cancel()
-                call.cancel()
+                await _ended(listening)
 
     async def _until_next(self, listening: asyncio.Task[None]) -> None:
-        """A second, a change, or the stream's end."""
+        """A second, a change, or the link's end."""
         changed = asyncio.create_task(self._changed.wait())
         try:
             await asyncio.wait(
@@ -126,8 +128,8 @@ class FleetMember:
         finally:
             changed.cancel()
 
-    async def _listen(self, call: Join) -> None:
-        async for point in call:
+    async def _listen(self, session: Session) -> None:
+        async for point in session.points():
             replica = self._sources.replica
             problem = replica.operate_at(point)
             if problem is not None:
@@ -141,4 +143,14 @@ class FleetMember:
         now_s = time.monotonic()
         interval_s, self._reported_s = now_s - self._reported_s, now_s
         self._sequence += 1
-        return report(self._sources, self._sequence, interval_s)
+        message = report(self._sources, self._sequence, interval_s)
+        message.fleet = self._fleet
+        return message
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    while not task.done():  # more than once, if need be: redis-py swallows it while it connects
+        task.cancel()
+        await asyncio.wait({task}, timeout=LAST_REPORT_S)
+    if not task.cancelled():
+        task.exception()  # was told of, or comes too late to matter

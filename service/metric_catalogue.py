@@ -28,10 +28,12 @@ LABELS = {
     "status": "a gRPC status code by name: at most 17 values",
     "reason": f"of refusals one of {', '.join(f'`{reason}`' for reason in REASONS)}; of answers that the "
     "cache let go of `room` or `age`",
+    "slo": "`met` or `missed`",
     "outcome": "of texts `hit` (known), `joined` (computed for another request at that moment) or `missed` "
     "(computed); of a tenant's requests `ok`, `cancelled` or why they were refused, as in `reason`",
     "tenant": "a name in the file of `--tenants`",
-    "source": "where joules come from: `nvml`, `rapl`, `modelled`, `replayed`; one value a replica",
+    "source": "where joules come from: `nvml`, `nvml-estimate`, `rapl`, `modelled`, `replayed`; one value a "
+    "replica",
     "part": "`start_up`, `idle`, `requests`, `unpriced`",
     "model": "a model that the replica was started with",
     "version": "of a model that is resident now",
@@ -65,6 +67,7 @@ FAMILIES = (
         ("method", "status"),
         LATENCY_BUCKETS,
     ),
+    Family("minwatt_slo_requests", "counter", "Answered, within the SLO of that moment or not.", ("slo",)),
     Family(
         "minwatt_queue_seconds",
         "histogram",
@@ -128,6 +131,9 @@ FAMILIES = (
 )
 BY_NAME = {family.name: family for family in FAMILIES}
 
+# Reasons of refusals that are no failure of the server: they spend no error budget.
+NOT_THE_SERVERS = ("invalid", "identity", "quota", "cancelled")
+
 
 def buckets(family: Family, slo_s: float) -> tuple[float, ...]:
     """Upper bounds. Of latencies the SLO is one, so that the share within it is read and not interpolated."""
@@ -169,21 +175,21 @@ def _lines() -> Iterator[str]:
     yield ""
     yield "## An alert on the SLO"
     yield ""
-    yield "The share of requests that were slower than an SLO of 50 ms, refused or failed, over an hour;"
-    yield "with an error budget of 0.1% and the burn rate of 14.4 that spends 2% of a month's budget in that"
-    yield "hour (Google's SRE workbook, chapter 5). A client's own mistakes, wrong keys and used-up quotas"
-    yield "count neither way:"
+    yield "The share of requests that were slower than the SLO, refused or failed, over an hour; with an"
+    yield "error budget of 0.1% and the burn rate of 14.4 that spends 2% of a month's budget in that hour"
+    yield "(Google's SRE workbook, chapter 5). A client's own mistakes, wrong keys and used-up quotas count"
+    yield "neither way:"
     yield ""
     yield "```promql"
-    good = 'minwatt_request_duration_seconds_bucket{status="OK",le="0.05"}'
-    answered = 'minwatt_request_duration_seconds_count{status="OK"}'
-    failed = 'minwatt_refusals_total{reason!~"invalid|identity|quota|cancelled"}'
-    yield f"1 - sum(rate({good}[1h]))"
+    met, answered = 'minwatt_slo_requests_total{slo="met"}', "minwatt_slo_requests_total"
+    failed = f'minwatt_refusals_total{{reason!~"{"|".join(NOT_THE_SERVERS)}"}}'
+    yield f"1 - sum(rate({met}[1h]))"
     yield f"    / (sum(rate({answered}[1h])) + sum(rate({failed}[1h]))) > 14.4 * 0.001"
     yield "```"
     yield ""
-    yield "The SLO's own bucket is fixed when a replica starts. An operating point may move the SLO later;"
-    yield "then `minwatt_slo_seconds` says where to, and the nearest bound above is the one to alert on."
+    yield "An operating point may move the SLO: each request is counted by the one in force when it was"
+    yield "answered, which `minwatt_slo_seconds` shows. The SLO's bucket is that of the start, `--slo`."
+    yield "`k8s/monitoring/` has rules for all windows of that chapter."
 
 
 def _list(bounds: tuple[float, ...]) -> str:

@@ -52,8 +52,9 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._server: WSGIServer | None = None
 
-        slo_s = sources.replica.slo_s
-        self._latency_bounds = buckets(BY_NAME["minwatt_request_duration_seconds"], slo_s)
+        self._replica = sources.replica
+        self._latency_bounds = buckets(BY_NAME["minwatt_request_duration_seconds"], sources.replica.slo_s)
+        self.slo_met, self.slo_missed = 0, 0  # answered requests, by the SLO of that moment
         self.requests: dict[tuple[str, str], Tally] = {}  # by method and gRPC status
         self.queue = Tally(self._latency_bounds)
         self.compute = Tally(self._latency_bounds)
@@ -68,6 +69,10 @@ class Metrics:
         if tally is None:
             tally = self.requests[method, status] = Tally(self._latency_bounds)
         tally.observe(latency_s)
+        if status == "OK":
+            met = latency_s <= self._replica.slo_s
+            self.slo_met += met
+            self.slo_missed += not met
 
     def watch_cache(self, texts: TextCounts, store: Store) -> None:
         """Shows a cache where there is one."""
@@ -136,6 +141,7 @@ class _Past(Collector):
     def collect(self) -> Iterator[Metric]:
         past, counters = self._metrics, self._counters
         yield _histogram("minwatt_request_duration_seconds", *list(past.requests.items()))
+        yield _family("minwatt_slo_requests", (("met",), past.slo_met), (("missed",), past.slo_missed))
         yield _histogram("minwatt_queue_seconds", ((), past.queue))
         yield _histogram("minwatt_batch_compute_seconds", ((), past.compute))
         yield _histogram("minwatt_batch_texts", ((), past.batch_texts))

@@ -26,12 +26,13 @@ from service.admission import AdmissionLimits
 from service.batcher import Batcher
 from service.cache.opening import Cache, open_cache
 from service.calls import Service
-from service.clocks import CardClock, clocks_of_this_machine
+from service.clocks import CardClock, ClockControl, clocks_of_this_machine
 from service.counters import Counters
 from service.dispatch import Dispatcher
 from service.door import Door, DoorOptions, authority
 from service.engines import most_texts, workers_of
 from service.fleet import FleetMember
+from service.fleet_opening import open_link
 from service.front.tls import TlsFiles
 from service.gate import Gate
 from service.inference import Inference, RequestLimits
@@ -40,6 +41,7 @@ from service.lifecycle.loading import AS_SERVED, Loader, Makers, first_models
 from service.lifecycle.memory import Memory, container_limit_bytes
 from service.lifecycle.resident import Loaded, ResidentModel
 from service.metrics import Metrics
+from service.node_agent import AgentClocks, Whereabouts
 from service.oip.models import Deployed
 from service.oip.open_inference_pb2 import DESCRIPTOR as OPEN_INFERENCE
 from service.oip.repository import Repository
@@ -80,8 +82,8 @@ class Parts:
 def assemble(settings: ServeSettings, makers: Makers = AS_SERVED) -> Parts:
     """Loads the models, opens the meter and, where it may set clocks, the card. Raises UsageError."""
     access = Access(OPEN_DIRECTORY if settings.tenants is None else read_tenants(settings.tenants))
-    power = PowerBook(meter_of(settings.meter), settings.engine_threads)
-    card_clock = CardClock(clocks_of_this_machine() if settings.gpu_clocks else None)
+    power = PowerBook(meter_of(settings.meter, settings.node_agent), settings.engine_threads)
+    card_clock = CardClock(_clock_control(settings))
     limits = BatchLimits(settings.max_batch_texts, settings.max_batch_tokens, settings.max_delay_s)
     identity = _identity(settings)
     replica = Replica(identity, limits, settings.slo_s, most_texts(settings))
@@ -119,13 +121,22 @@ def assemble(settings: ServeSettings, makers: Makers = AS_SERVED) -> Parts:
     )
 
 
+def _clock_control(settings: ServeSettings) -> ClockControl | None:
+    """Raises UsageError."""
+    if not settings.gpu_clocks:
+        return None
+    if settings.node_agent is not None:
+        return AgentClocks(Whereabouts.of_this_process(settings.node_agent))
+    return clocks_of_this_machine()
+
+
 def _identity(settings: ServeSettings) -> Identity:
     """As the replica starts. Raises UsageError."""
     spec = ModelDirectory.open(settings.model[0]).spec
     replica_id = settings.replica_id or f"{spec.name}-{uuid.uuid4().hex[:8]}"
     variant = settings.variant or spec.default_variant
     pid = os.getppid() if settings.front_ends else os.getpid()  # of the process that takes signals
-    return Identity(replica_id, spec.name, spec.version, variant, socket.gethostname(), pid)
+    return Identity(replica_id, spec.name, spec.version, variant, settings.node or socket.gethostname(), pid)
 
 
 def _tracer(settings: ServeSettings, identity: Identity) -> Tracer | None:
@@ -225,11 +236,12 @@ async def _drain(settings: ServeSettings, parts: Parts, door: Entrance, member: 
 
 
 def _joined(settings: ServeSettings, parts: Parts, stack: contextlib.AsyncExitStack) -> FleetMember | None:
-    """Joins the fleet where there is a scaler; leaves it, with a last report, as the stack unwinds."""
-    if settings.scaler is None:
+    """Joins the fleet where there is one; leaves it, with a last report, as the stack unwinds."""
+    link = open_link(settings)
+    if link is None:
         return None
     sources = Sources(parts.replica, parts.counters, parts.power, parts.card_clock)
-    member = FleetMember(settings.scaler, sources, parts.lifecycle.follow)
+    member = FleetMember(link, settings.fleet, sources, parts.lifecycle.follow)
     parts.lifecycle.changed = member.changed
     default, *others = parts.lifecycle.models.by_name
     if others:

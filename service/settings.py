@@ -21,8 +21,10 @@ from pydantic import (
 )
 
 from minwatt.resources import default_model_dir
-from minwatt.v1.errors import one_line
+from minwatt.v1.errors import UsageError, one_line
+from minwatt.v1.fleet_keys import DEFAULT_FLEET, checked_fleet
 from minwatt.v1.quantities import in_range, parse_bytes, parse_duration_s
+from minwatt.v1.redis_address import parse_redis_url
 from service.queue import MOST_PADDED_TOKENS, MOST_TEXTS
 from service.runtime.options import MOST_PREPARED_TEXTS
 
@@ -72,6 +74,7 @@ Address = Annotated[str, AfterValidator(_address)]
 Url = Annotated[str, AfterValidator(_url)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Count = Annotated[int, Field(ge=1)]
+Fleet = Annotated[str, AfterValidator(checked_fleet)]
 Models = Annotated[tuple[Path, ...], BeforeValidator(_one_or_more), Field(min_length=1)]
 Memory = Annotated[int, in_range(_whole_bytes, 2**20, 2**50, "1Mi to 1048576Gi")]
 
@@ -99,10 +102,15 @@ class ServeSettings(BaseModel):
     front_ends: Annotated[int, Field(ge=0, le=64)] = 0  # processes; 0: the engine's own
     metrics_port: Port = 9100
     scaler: Address | None = None
+    bus_redis: str | None = None
+    bus_redis_password_file: Path | None = None
+    fleet: Fleet = DEFAULT_FLEET
     replica_id: Name | None = None
     tenants: Path | None = None  # None: everybody is one tenant without a quota
     meter: str = "auto"
     gpu_clocks: bool = False
+    node_agent: Path | None = None  # its socket; None: this process sets the card itself
+    node: Name | None = None  # None: the host's name
 
     slo_s: Latency = 0.05
     max_batch_texts: Annotated[int, Field(ge=1, le=MOST_TEXTS)] = 16
@@ -124,6 +132,7 @@ class ServeSettings(BaseModel):
     cache_bytes: Annotated[int, Field(ge=0, le=1024**4)] = 0  # 0: no cache
     cache_ttl_s: Age = 3600.0
     cache_redis: str | None = None
+    cache_redis_password_file: Path | None = None
     cache_key_file: Path | None = None
 
     log_format: Literal["text", "json"] = "text"
@@ -151,10 +160,23 @@ class ServeSettings(BaseModel):
             raise ValueError(
                 f"max-batch-texts = {self.max_batch_texts}: TensorRT's engine takes {MOST_PREPARED_TEXTS}"
             )
+        if self.scaler is not None and self.bus_redis is not None:
+            raise ValueError("scaler and bus-redis: the scaler is met in one place: give one of them")
+        if self.bus_redis is not None:
+            try:
+                parse_redis_url(self.bus_redis, "bus-redis", self.bus_redis_password_file)
+            except UsageError as error:  # its line repeats no password
+                raise ValueError(str(error)) from None
+        elif self.bus_redis_password_file is not None:
+            raise ValueError("bus-redis-password-file: needs bus-redis")
         if 0 < self.cache_bytes < LEAST_CACHE_BYTES:
             raise ValueError(
                 f"cache-bytes = {self.cache_bytes}: allowed: 0 (off) or {LEAST_CACHE_BYTES} and more"
             )
+        if self.meter == "agent" and self.node_agent is None:
+            raise ValueError("meter = 'agent': needs node-agent, its socket")
+        if self.cache_redis is None and self.cache_redis_password_file is not None:
+            raise ValueError("cache-redis-password-file: needs cache-redis")
         if self.cache_redis is not None and self.cache_bytes:
             raise ValueError("cache-bytes and cache-redis: answers are kept in one place: give one of them")
         if (self.cache_redis is None) != (self.cache_key_file is None):
@@ -163,6 +185,10 @@ class ServeSettings(BaseModel):
                 "others from guessing what was asked; e.g. of: head -c 64 /dev/urandom"
             )
         return self
+
+    @property
+    def in_fleet(self) -> bool:
+        return self.scaler is not None or self.bus_redis is not None
 
     @classmethod
     def of_flags(cls, **flags: Any) -> ServeSettings:

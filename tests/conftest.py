@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.tiny_model import write_tiny_model
+
+if TYPE_CHECKING:
+    from tests.kube_api.stand_in import KubeApi
 
 # No outcome may depend on how busy the machine is, nor on luck: `make test` draws the same examples each
 # time, `make explore` new ones.
@@ -20,3 +25,12 @@ settings.load_profile("repeatable")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model directory that serves in milliseconds."""
     return write_tiny_model(tmp_path_factory.mktemp("models") / "tiny-text")
+
+
+@pytest.fixture
+def kube_api(tmp_path: Path) -> Iterator[KubeApi]:
+    """A Kubernetes API server with a cluster behind it, on the machine's time."""
+    from tests.kube_api.stand_in import KubeApi
+
+    with KubeApi(tmp_path) as api:
+        yield api

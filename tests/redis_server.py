@@ -7,6 +7,8 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -24,26 +26,42 @@ def unhurried(monkeypatch: pytest.MonkeyPatch, patience_s: float) -> None:
         monkeypatch.setattr(redis_store, name, patience_s)
 
 
-class RedisServer:
-    """Entered: it runs and takes connections. Nothing is written to disk."""
+def free_port() -> int:
+    """One that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
-    def __init__(self, folder: Path) -> None:
+
+class RedisServer:
+    """Entered: it runs and takes connections. Nothing is written to disk, but for what `flags` ask for.
+
+    `flags` as redis-server's own; on TCP it listens only where they say so.
+    """
+
+    def __init__(self, folder: Path, *flags: str) -> None:
         if shutil.which("redis-server") is None:
             raise RuntimeError("redis-server is missing: run `make system` or install Debian's redis-server")
         self._socket = folder / "redis.sock"
         self._folder = folder
+        self._flags = flags if "--port" in flags else ("--port", "0", *flags)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         return f"unix://{self._socket}"
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         self._process = subprocess.Popen(
             [
                 "redis-server",
-                "--port",
-                "0",
+                *self._flags,
                 "--unixsocket",
                 str(self._socket),
                 "--save",
@@ -87,7 +105,8 @@ class RedisServer:
 
     def _answers(self) -> bool:
         try:
-            return self.command(b"PING") == b"+PONG\r\n"
+            answer = self.command(b"PING")
+            return answer == b"+PONG\r\n" or answer.startswith(b"-NOAUTH")
         except OSError:
             return False
 
@@ -99,3 +118,17 @@ class RedisServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.kill()
+
+
+@contextmanager
+def redis_cluster(folder: Path) -> Iterator[tuple[RedisServer, str]]:
+    """A cluster of one node that holds all slots, and its URL."""
+    port = free_port()
+    flags = ("--port", str(port), "--cluster-enabled", "yes", "--cluster-port", str(free_port()))
+    with RedisServer(folder, *flags, "--cluster-config-file", str(folder / "nodes.conf")) as server:
+        assert server.command(b"CLUSTER", b"ADDSLOTSRANGE", b"0", b"16383") == b"+OK\r\n"
+        end_s = time.monotonic() + START_TIMEOUT_S
+        while b"cluster_state:ok" not in server.command(b"CLUSTER", b"INFO"):
+            assert time.monotonic() < end_s, "the cluster does not come up"
+            time.sleep(0.01)
+        yield server, f"redis+cluster://127.0.0.1:{port}"

@@ -15,8 +15,9 @@ from typing import IO
 
 from minwatt.commands.grid import LEFT_ALONE, Cell
 from minwatt.v1.errors import UsageError
+from minwatt.v1.fleet_keys import DEFAULT_FLEET
 from scaler.bus import FleetBus
-from scaler.embedded_bus import EmbeddedBus
+from scaler.embedded_bus import EmbeddedHub
 from scaler.local import tethered
 from scaler.operating_point import OperatingPoint
 from scaler.report import ReplicaState, Report
@@ -86,8 +87,9 @@ async def replica(
     serve_flags: Sequence[str], max_batch_tokens: int
 ) -> AsyncIterator[tuple[MeasuredReplica, Report]]:
     """The replica and its first report as READY; stopped by its pid at the end. Raises UsageError."""
-    bus = await EmbeddedBus.listen()
-    flags = ("--port", "0", "--metrics-port", "0", "--scaler", bus.address)
+    hub = await EmbeddedHub.listen()
+    bus = hub.fleet(DEFAULT_FLEET)
+    flags = ("--port", "0", "--metrics-port", "0", "--scaler", hub.address)
     tokens = ("--max-batch-tokens", str(max_batch_tokens))
     with tempfile.TemporaryFile() as log:
         # A session of its own: Ctrl-C in a terminal is for the measuring, which then stops the replica. A
@@ -102,7 +104,7 @@ async def replica(
             yield await _until_ready(MeasuredReplica(bus, max_batch_tokens), process, log)
         finally:
             await _stop(process)
-            await bus.close()
+            await hub.close()
 
 
 async def _until_ready(

@@ -12,9 +12,9 @@ from typing import Any
 
 from pydantic import BeforeValidator
 
-_DURATIONS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_POWERS = {"mW": 1e-3, "W": 1.0, "kW": 1e3, "MW": 1e6}
-_FRACTIONS = {"%": 0.01}
+DURATIONS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+POWERS = {"mW": 1e-3, "W": 1.0, "kW": 1e3, "MW": 1e6}
+FRACTIONS = {"%": 0.01}
 _BYTES = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "k": 1e3, "M": 1e6, "G": 1e9}  # as Kubernetes has them
 _NUMBER_AND_UNIT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-zµ%]+)\s*", re.ASCII)
 
@@ -23,17 +23,17 @@ def parse_duration_s(value: object) -> float:
     """`50ms`, `1.5s`, `2m` as seconds; a bare 0 is allowed. Raises ValueError that says what is."""
     if value in (0, "0") and not isinstance(value, bool):
         return 0.0
-    return _parse(value, _DURATIONS, "a duration such as 50ms, 5s, 2m or 1h")
+    return _parse(value, DURATIONS, "a duration such as 50ms, 5s, 2m or 1h")
 
 
 def parse_power_w(value: object) -> float:
     """`1200W`, `1.2kW` as watts. Raises ValueError that says what is allowed."""
-    return _parse(value, _POWERS, "a power such as 20W or 1.2kW")
+    return _parse(value, POWERS, "a power such as 20W or 1.2kW")
 
 
 def parse_fraction(value: object) -> float:
     """`0.1%` as 0.001. Raises ValueError that says what is allowed."""
-    return _parse(value, _FRACTIONS, "a percentage such as 0.1%")
+    return _parse(value, FRACTIONS, "a percentage such as 0.1%")
 
 
 def parse_bytes(value: object) -> float:
@@ -50,12 +50,12 @@ def format_bytes(size_bytes: float) -> str:
 
 def format_duration(duration_s: float) -> str:
     """Seconds in the largest unit that keeps the number at 1 or above: 0.05 is `50ms`."""
-    return _format(duration_s, _DURATIONS) if duration_s else "0s"
+    return _format(duration_s, DURATIONS) if duration_s else "0s"
 
 
 def format_power(power_w: float) -> str:
     """Watts in W, kW or mW: 1200.0 is `1.2kW`."""
-    return _format(power_w, _POWERS) if power_w else "0W"
+    return _format(power_w, POWERS) if power_w else "0W"
 
 
 def _parse(value: object, units: Mapping[str, float], allowed: str) -> float:

@@ -15,11 +15,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from minwatt.v1.errors import UsageError
+from minwatt.v1.fleet_keys import DEFAULT_FLEET
 from minwatt.v1.model_dir import ModelDirectory
 from scaler.control import first_point
 from scaler.control_state import start_fresh
 from scaler.decision import Decision
-from scaler.embedded_bus import EmbeddedBus
+from scaler.embedded_bus import EmbeddedHub
 from scaler.fleet_joules import FleetJoules
 from scaler.inputs import Inputs
 from scaler.local.command import DoorFiles, ReplicaCommand
@@ -80,22 +81,22 @@ async def run_up(inputs: Inputs, options: UpOptions, say: Callable[[str], None])
         watchers: list[Watcher] = [
             _ReadyLine(say, settings.limits.min_replicas, where),
             Terminal(say),
-            metrics,
+            metrics.of("", settings.policy),
         ]
         if options.record is not None:
             record = Record.into(options.record, say)
             stack.callback(record.close)
             watchers.append(record)
-        bus = await EmbeddedBus.listen()
-        stack.push_async_callback(bus.close)
-        await _run(settings, options, port, bus, watchers, say)
+        hub = await EmbeddedHub.listen()
+        stack.push_async_callback(hub.close)
+        await _run(settings, options, port, hub, watchers, say)
 
 
 async def _run(
     settings: Settings,
     options: UpOptions,
     port: SharedPort,
-    bus: EmbeddedBus,
+    hub: EmbeddedHub,
     watchers: list[Watcher],
     say: Callable[[str], None],
 ) -> None:
@@ -109,7 +110,7 @@ async def _run(
         engine_threads=profile.replica.engine_threads,
         host=port.host,
         port=port.number,
-        bus=bus.address,
+        bus=hub.address,
         meter=options.meter,
         point=point,
         drain_grace_s=_DRAIN_GRACE_S,
@@ -122,7 +123,7 @@ async def _run(
         return replace(command, point=control.point or point).arguments(replica_id)
 
     fleet = LocalFleet(arguments, _local_rules(settings), clock=clock, say=say)
-    around = Surroundings(bus, fleet, watchers, time.time)
+    around = Surroundings(hub.fleet(DEFAULT_FLEET), fleet, watchers, time.time)
     control = ControlLoop(settings, start_fresh(clock(), point), around, FleetJoules(owns_processes=True))
     stopped = stop_on_signals(fleet.kill)
     try:

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 
 from minwatt.v1.model_dir import ModelSpec
+from minwatt.v1.redis_address import RedisAddress, parse_redis_url
 from service.cache.flights import Flights, Store
 from service.cache.keys import ModelKeys, fresh_secret, secret_of
 from service.cache.known import KnownAnswers
@@ -30,14 +31,16 @@ def open_cache(settings: ServeSettings) -> Cache | None:
     if settings.cache_redis is not None:
         assert settings.cache_key_file is not None  # noqa: S101 - the settings' own rule
         secret = secret_of(settings.cache_key_file)
-        return Cache(Flights(_redis(settings.cache_redis, secret, settings.cache_ttl_s)), secret)
+        address = parse_redis_url(settings.cache_redis, "cache-redis", settings.cache_redis_password_file)
+        address.password()
+        return Cache(Flights(_redis(address, secret, settings.cache_ttl_s)), secret)
     if settings.cache_bytes:
         memory = MemoryCache(settings.cache_bytes, settings.cache_ttl_s)
         return Cache(Flights(MemoryStore(memory, time.monotonic)), fresh_secret())
     return None
 
 
-def _redis(url: str, secret: bytes, ttl_s: float) -> Store:
+def _redis(address: RedisAddress, secret: bytes, ttl_s: float) -> Store:
     from service.cache.redis_store import RedisStore  # an extra: read only where it is asked for
 
-    return RedisStore(url, secret, ttl_s)
+    return RedisStore(address, secret, ttl_s)

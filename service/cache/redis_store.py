@@ -1,4 +1,4 @@
-"""Known answers that replicas share: the only file of the server that imports `redis`.
+"""Known answers that replicas share, in a Redis.
 
 One connection and one task: whatever is asked and kept while a round is under way goes into the next one, so
 that many requests cost one exchange. Serving never waits for it longer than `LOOKUP_S`; once it fails a few
@@ -9,7 +9,6 @@ damaged, or written by somebody without the secret, is as good as absent. Made b
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hmac
 import logging
 import random
@@ -17,19 +16,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
-from urllib.parse import urlsplit
 
-from minwatt.v1.errors import UsageError
+from minwatt.v1.redis_address import Kind, RedisAddress
 from service.cache.breaker import Breaker
 from service.cache.flights import StoreCounts
-
-try:
-    from redis.asyncio import Redis
-    from redis.asyncio.retry import Retry
-    from redis.backoff import NoBackoff
-    from redis.exceptions import RedisError
-except ImportError as error:
-    raise UsageError("cache-redis: needs the redis package: pip install 'minwatt[redis]'") from error
+from service.redis_client import connected
 
 LOOKUP_S = 0.005  # a request waits no longer for what may be known; an exchange beyond is a failure
 ROUND_S = 0.05  # an exchange is given up
@@ -43,25 +34,14 @@ log = logging.getLogger(__name__)
 
 
 class RedisStore:
-    """A `Store` on one Redis server. Never raises after it was made."""
+    """A `Store` on one Redis. Never raises."""
 
     def __init__(
-        self, url: str, secret: bytes, ttl_s: float, clock: Callable[[], float] = time.monotonic
+        self, address: RedisAddress, secret: bytes, ttl_s: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Connects when first asked. Raises UsageError when `url` is none, without repeating a password."""
-        try:
-            self._redis: Any = Redis.from_url(
-                url,
-                socket_timeout=PROBE_S,
-                socket_connect_timeout=PROBE_S,
-                retry=Retry(NoBackoff(), 0),
-            )
-        except (ValueError, TypeError) as error:
-            scheme = urlsplit(url).scheme
-            raise UsageError(
-                f"cache-redis = {scheme}:…: not an address; allowed: redis://HOST:PORT/DB, rediss://… or "
-                "unix://PATH"
-            ) from error
+        """Connects when first asked."""
+        self._address = address
+        self._redis: Any = None  # from the task's first turn on
         self._secret = secret
         self._clock = clock
         self._ttl_ms = round(ttl_s * 1000)
@@ -102,8 +82,6 @@ class RedisStore:
         while self._task is not None and not self._task.done():
             await asyncio.wait({self._task}, timeout=2 * ROUND_S)
             self._task.cancel()  # more than once, if need be: redis-py swallows it while it connects
-        with contextlib.suppress(RedisError, OSError):
-            await self._redis.aclose()
 
     def _go(self) -> None:
         if self._task is None:
@@ -111,14 +89,15 @@ class RedisStore:
         self._wake.set()
 
     async def _run(self) -> None:
-        while not self._closing:
-            await self._wake.wait()
-            self._wake.clear()
-            while (self._asked or self._kept) and not self._breaker.open:
-                await self._round()
-            if self._breaker.open:
-                self._give_up()
-                await self._back()
+        async with connected(self._address, PROBE_S) as self._redis:
+            while not self._closing:
+                await self._wake.wait()
+                self._wake.clear()
+                while (self._asked or self._kept) and not self._breaker.open:
+                    await self._round()
+                if self._breaker.open:
+                    self._give_up()
+                    await self._back()
 
     async def _round(self) -> None:
         """One exchange: all that was asked and kept, up to a bound. Whoever asked is answered in any case."""
@@ -157,19 +136,25 @@ class RedisStore:
         return taken
 
     async def _exchange(self, wanted: Sequence[bytes], kept: Mapping[bytes, bytes]) -> list[bytes | None]:
+        scattered = self._address.kind is Kind.CLUSTER  # over nodes, by key: one command asks one of them
         async with self._redis.pipeline(transaction=False) as pipe:
-            if wanted:
+            if wanted and not scattered:
                 pipe.mget(wanted)
+            elif wanted:
+                for key in wanted:
+                    pipe.get(key)
             for key, value in kept.items():
                 pipe.set(PREFIX + key, self._mac(key, value) + value, px=self._ttl_ms)
             if not (wanted or kept):
                 return []
             replies = await pipe.execute(raise_on_error=False)
-        if wanted and isinstance(replies[0], Exception):
-            raise replies[0]
-        writes = replies[1:] if wanted else replies
+        reads = replies[: len(replies) - len(kept)]
+        for reply in reads:
+            if isinstance(reply, Exception):
+                raise reply
+        writes = replies[len(reads) :]
         self._failures += sum(isinstance(reply, Exception) for reply in writes)  # e.g. full; reads go on
-        return list(replies[0]) if wanted else []
+        return list(reads[0] if wanted and not scattered else reads)
 
     def _give_up(self) -> None:
         asked, self._asked, self._kept = self._asked, [], {}

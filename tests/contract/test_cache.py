@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
+from minwatt.v1.redis_address import parse_redis_url
 from service.cache.flights import Store
 from service.cache.memory import MemoryCache, MemoryStore
 from service.cache.redis_store import RedisStore
@@ -37,7 +38,7 @@ async def opened(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     def redis(ttl_s: float) -> Store:
         server: RedisServer = request.getfixturevalue("redis_server")
         server.command(b"FLUSHALL")
-        return RedisStore(server.url, SECRET, ttl_s)
+        return RedisStore(parse_redis_url(server.url, "test"), SECRET, ttl_s)
 
     def one(ttl_s: float) -> Store:
         stores.append({"memory": memory, "redis": redis}[request.param](ttl_s))

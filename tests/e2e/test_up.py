@@ -142,7 +142,7 @@ async def test_up_scales_both_ways_replaces_a_killed_replica_and_loses_no_reques
         answered = sender.answered
         await until(lambda: sender.answered > answered + 5, "answers again")
         page = await asyncio.to_thread(lambda: urlopen(metrics_url, timeout=5).read().decode())
-        assert 'minwatt_scaler_decisions_total{action="up"}' in page
+        assert 'minwatt_scaler_decisions_total{action="up",namespace="",policy="' in page
 
         sending.cancel()
         assert await sender.finish() == 0

@@ -9,18 +9,25 @@
  *     devices 2
  *     memory_clocks 405 5001
  *     graphics_clocks 300 600 1200
+ *     compute_pids 4711
+ *     process_utilization 4711/80 4712/20
+ *     mig_multiprocessors 16 32
+ *     gpm1 40 55
  *
  * A number is the value (a/b: two values), !N the call's error N, ?N a field's own error N. A call without a line
- * is NOT_SUPPORTED; Init, Shutdown and the setters then succeed. The words of *_clocks are one list. What is set
- * is in force: limits and locked clocks show in the getters; the file that FAKE_NVML_LOG names gets a line for
- * each clock that is set. Declarations follow nvml.h (driver 580); only what the project calls is here.
+ * is NOT_SUPPORTED; Init, Shutdown and the setters then succeed. The words of *_clocks, compute_pids,
+ * process_utilization (pid/percent) and mig_multiprocessors (of each slice) are one list; gpmN is how busy GPU
+ * instance N was, in percent, up to each sample. What is set is in force: limits and locked clocks show in the
+ * getters; the file that FAKE_NVML_LOG names gets a line for each that is set; the one that FAKE_NVML_STATE names
+ * keeps them beyond the process, as the driver does. Declarations follow nvml.h (driver 580); only what the
+ * project calls is here.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 typedef int nvmlReturn_t;
-typedef struct card { unsigned index; unsigned limit_mw; unsigned locked_mhz; } *nvmlDevice_t;
+typedef struct card { unsigned index; unsigned limit_mw; unsigned locked_mhz; unsigned slice; } *nvmlDevice_t;
 typedef struct { unsigned gpu, memory; } nvmlUtilization_t;
 typedef struct { unsigned version; int sensorType; int temperature; } nvmlTemperature_t;
 typedef union { double d; unsigned ui; unsigned long ul; unsigned long long ull; long long sll; int si; } nvmlValue_t;
@@ -31,13 +38,36 @@ typedef struct {
     nvmlReturn_t nvmlReturn;
     nvmlValue_t value;
 } nvmlFieldValue_t;
+typedef struct { unsigned pid; unsigned long long usedGpuMemory; unsigned gpuInstanceId, computeInstanceId; } nvmlProcessInfo_t;
+typedef struct {
+    unsigned pid;
+    unsigned long long timeStamp;
+    unsigned smUtil, memUtil, encUtil, decUtil;
+} nvmlProcessUtilizationSample_t;
+typedef struct {
+    unsigned multiprocessorCount, sharedCopyEngineCount, sharedDecoderCount, sharedEncoderCount, sharedJpegCount,
+        sharedOfaCount, gpuInstanceSliceCount, computeInstanceSliceCount;
+    unsigned long long memorySizeMB;
+} nvmlDeviceAttributes_t;
+typedef struct sample { double percent; } *nvmlGpmSample_t;
+typedef struct {
+    unsigned metricId;
+    nvmlReturn_t nvmlReturn;
+    double value;
+    struct { char *shortName, *longName, *unit; } metricInfo;
+} nvmlGpmMetric_t;
+typedef struct {
+    unsigned version, numMetrics;
+    nvmlGpmSample_t sample1, sample2;
+    nvmlGpmMetric_t metrics[477];
+} nvmlGpmMetricsGet_t;
 
 enum { SUCCESS = 0, UNINITIALIZED = 1, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6,
        INSUFFICIENT_SIZE = 7, ARGUMENT_VERSION_MISMATCH = 25 };
-enum { VALUE_TYPE_UNSIGNED_INT = 1, CARDS = 8, CALLS = 64 };
+enum { VALUE_TYPE_UNSIGNED_INT = 1, CARDS = 8, SLICES = 7, CALLS = 64, GPM_SM_UTIL = 2 };
 
 static int initialised;
-static struct card cards[CARDS];
+static struct card cards[CARDS], slices[CARDS][SLICES];
 static struct { char name[64]; int count; } calls[CALLS];
 
 typedef struct { int scripted; nvmlReturn_t error, field_error; unsigned long long first, second; } step_t;
@@ -116,11 +146,22 @@ static nvmlReturn_t list(const char *name, unsigned *size, unsigned *values) {
     return error;
 }
 
-static void log_clocks(const char *what, unsigned mhz) {
+/* What the driver keeps when a process ends. */
+static void remember(int write) {
+    const char *path = getenv("FAKE_NVML_STATE");
+    FILE *state = path ? fopen(path, write ? "wb" : "rb") : NULL;
+    if (!state) return;
+    if (write) fwrite(cards, sizeof cards, 1, state);
+    else if (fread(cards, sizeof cards, 1, state) != 1) memset(cards, 0, sizeof cards);
+    fclose(state);
+}
+
+static void log_set(const char *what, unsigned value) {
     const char *path = getenv("FAKE_NVML_LOG");
+    remember(1);
     FILE *log = path ? fopen(path, "a") : NULL;
     if (!log) return;
-    fprintf(log, "%s %u\n", what, mhz);
+    fprintf(log, "%s %u\n", what, value);
     fclose(log);
 }
 
@@ -134,7 +175,7 @@ static unsigned count(void) { step_t step = next("devices"); return step.scripte
 nvmlReturn_t nvmlInitWithFlags(unsigned flags) {
     (void)flags;
     nvmlReturn_t error = next("nvmlInit").error;
-    if (!error) initialised++;
+    if (!error && !initialised++) remember(0);
     return error;
 }
 
@@ -164,6 +205,10 @@ nvmlReturn_t nvmlDeviceGetHandleByIndex_v2(unsigned index, nvmlDevice_t *device)
 }
 
 nvmlReturn_t nvmlDeviceGetUUID(nvmlDevice_t device, char *uuid, unsigned length) {
+    if (device->slice) {
+        int size = snprintf(uuid, length, "MIG-00000000-0000-0000-%04u-%012u", device->slice, device->index);
+        return size < (int)length ? SUCCESS : INSUFFICIENT_SIZE;
+    }
     return text(uuid, length, "GPU-00000000-0000-0000-0000-%012u", device->index);
 }
 
@@ -266,8 +311,10 @@ nvmlReturn_t nvmlDeviceGetPowerManagementLimitConstraints(nvmlDevice_t device, u
 
 nvmlReturn_t nvmlDeviceSetPowerManagementLimit(nvmlDevice_t device, unsigned limit_mw) {
     nvmlReturn_t error = set("nvmlDeviceSetPowerManagementLimit");
-    if (!error) device->limit_mw = limit_mw;
-    return error;
+    if (error) return error;
+    device->limit_mw = limit_mw;
+    log_set("limit", limit_mw);
+    return SUCCESS;
 }
 
 nvmlReturn_t nvmlDeviceSetGpuLockedClocks(nvmlDevice_t device, unsigned least_mhz, unsigned most_mhz) {
@@ -275,7 +322,7 @@ nvmlReturn_t nvmlDeviceSetGpuLockedClocks(nvmlDevice_t device, unsigned least_mh
     nvmlReturn_t error = set("nvmlDeviceSetGpuLockedClocks");
     if (error) return error;
     device->locked_mhz = most_mhz;
-    log_clocks("lock", most_mhz);
+    log_set("lock", most_mhz);
     return SUCCESS;
 }
 
@@ -283,7 +330,7 @@ nvmlReturn_t nvmlDeviceResetGpuLockedClocks(nvmlDevice_t device) {
     nvmlReturn_t error = set("nvmlDeviceResetGpuLockedClocks");
     if (error) return error;
     device->locked_mhz = 0;
-    log_clocks("reset", 0);
+    log_set("reset", 0);
     return SUCCESS;
 }
 
@@ -296,4 +343,101 @@ nvmlReturn_t nvmlDeviceGetSupportedGraphicsClocks(nvmlDevice_t device, unsigned 
                                                   unsigned *clocks_mhz) {
     (void)device;
     return memory_mhz == 5001 ? list("graphics_clocks", size, clocks_mhz) : INVALID_ARGUMENT;
+}
+
+nvmlReturn_t nvmlDeviceGetComputeRunningProcesses_v3(nvmlDevice_t device, unsigned *count, nvmlProcessInfo_t *infos) {
+    unsigned pids[64], room = *count < 64 ? *count : 64;
+    (void)device;
+    nvmlReturn_t error = set("nvmlDeviceGetComputeRunningProcesses");
+    if (error) return error;
+    error = list("compute_pids", &room, infos ? pids : NULL);
+    *count = room;
+    for (unsigned i = 0; !error && infos && i < room; i++) infos[i] = (nvmlProcessInfo_t){.pid = pids[i]};
+    return error;
+}
+
+/* The pairs of `process_utilization`, a sample each, newer than what was seen. */
+nvmlReturn_t nvmlDeviceGetProcessUtilization(nvmlDevice_t device, nvmlProcessUtilizationSample_t *samples,
+                                             unsigned *count, unsigned long long last_seen_us) {
+    char line[4096];
+    unsigned found = 0, room = samples ? *count : 0;
+    nvmlReturn_t error = NOT_SUPPORTED;
+    (void)device;
+    FILE *script = fopen(getenv("FAKE_NVML_SCRIPT"), "r");
+    if (!initialised || !script) abort();
+    while (fgets(line, sizeof line, script)) {
+        char *word = strtok(line, " \n");
+        if (!word || strcmp(word, "process_utilization")) continue;
+        for (error = SUCCESS; (word = strtok(NULL, " \n")); found++) {
+            step_t step = parse(word);
+            if (found < room)
+                samples[found] = (nvmlProcessUtilizationSample_t){
+                    .pid = (unsigned)step.first, .smUtil = (unsigned)step.second, .timeStamp = last_seen_us + 1000};
+        }
+    }
+    fclose(script);
+    *count = found;
+    if (error) return error;
+    return !found ? NOT_FOUND : found > room ? INSUFFICIENT_SIZE : SUCCESS;
+}
+
+static unsigned slices_of(nvmlDevice_t device, unsigned *multiprocessors) {
+    unsigned size = SLICES;
+    (void)device;
+    return list("mig_multiprocessors", &size, multiprocessors) ? 0 : size;
+}
+
+nvmlReturn_t nvmlDeviceGetMaxMigDeviceCount(nvmlDevice_t device, unsigned *slices_at_most) {
+    (void)device;
+    *slices_at_most = SLICES;
+    return SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetMigDeviceHandleByIndex(nvmlDevice_t device, unsigned index, nvmlDevice_t *slice) {
+    unsigned multiprocessors[SLICES];
+    if (index >= slices_of(device, multiprocessors)) return NOT_FOUND;
+    *slice = &slices[device->index][index];
+    **slice = (struct card){.index = device->index, .slice = index + 1};
+    return SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetGpuInstanceId(nvmlDevice_t slice, unsigned *instance) {
+    *instance = slice->slice;
+    return slice->slice ? SUCCESS : INVALID_ARGUMENT;
+}
+
+nvmlReturn_t nvmlDeviceGetAttributes_v2(nvmlDevice_t slice, nvmlDeviceAttributes_t *attributes) {
+    unsigned multiprocessors[SLICES];
+    if (!slice->slice || slice->slice > slices_of(slice, multiprocessors)) return INVALID_ARGUMENT;
+    *attributes = (nvmlDeviceAttributes_t){.multiprocessorCount = multiprocessors[slice->slice - 1]};
+    return SUCCESS;
+}
+
+nvmlReturn_t nvmlGpmSampleAlloc(nvmlGpmSample_t *sample) {
+    *sample = calloc(1, sizeof **sample);
+    return SUCCESS;
+}
+
+nvmlReturn_t nvmlGpmSampleFree(nvmlGpmSample_t sample) {
+    free(sample);
+    return SUCCESS;
+}
+
+nvmlReturn_t nvmlGpmMigSampleGet(nvmlDevice_t device, unsigned instance, nvmlGpmSample_t sample) {
+    char name[32];
+    unsigned long long percent = 0;
+    (void)device;
+    snprintf(name, sizeof name, "gpm%u", instance);
+    nvmlReturn_t error = get(name, &percent, NULL);
+    sample->percent = (double)percent;
+    return error;
+}
+
+nvmlReturn_t nvmlGpmMetricsGet(nvmlGpmMetricsGet_t *asked) {
+    if (asked->version != 1) return ARGUMENT_VERSION_MISMATCH;
+    for (unsigned i = 0; i < asked->numMetrics; i++) {
+        asked->metrics[i].nvmlReturn = asked->metrics[i].metricId == GPM_SM_UTIL ? SUCCESS : NOT_SUPPORTED;
+        asked->metrics[i].value = asked->sample2->percent;
+    }
+    return SUCCESS;
 }

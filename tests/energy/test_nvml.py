@@ -188,3 +188,38 @@ def test_setting_without_root_says_so() -> None:
         nvmlDeviceSetGpuLockedClocks !4"""
     answers = probe(script, spec="0", calls=[["set_power_limit_w", 200], ["lock_clocks_mhz", 600, 600]])
     assert answers == ["Refused: Insufficient Permissions"] * 2
+
+
+def test_who_computes_on_a_card_and_how_much() -> None:
+    script = "compute_pids 10 20 30\nprocess_utilization 10/80 20/15 10/60 0/50 20/4000000000"
+    answers = probe(script, spec="0", calls=[["compute_pids"], ["process_activity", 5]])
+    assert answers == [[10, 20, 30], [{"10": 140, "20": 15}, 1005]]
+
+
+def test_nobody_computes_on_a_card_and_a_card_that_does_not_say() -> None:
+    calls = [["compute_pids"], ["process_activity", 5]]
+    assert probe("compute_pids\nprocess_utilization", spec="0", calls=calls) == [[], [{}, 5]]
+    assert probe("", spec="0", calls=calls) == ["Refused: Not Supported"] * 2
+    lost = "nvmlDeviceGetComputeRunningProcesses !15"
+    assert probe(lost, spec="0", calls=calls[:1]) == ["GpuGone: GPU is lost"]
+
+
+def test_slices_of_a_card_and_how_busy_they_were() -> None:
+    script = "nvmlDeviceGetMigMode 1/1\nmig_multiprocessors 16 32\ngpm1 7 40 55\ngpm2 0 100"
+    calls = [["instances"], *[["instance_activity", 1]] * 3, *[["instance_activity", 2]] * 2]
+    slices, *busy = probe(script, spec="0", calls=calls)
+    assert slices == [
+        {"uuid": f"MIG-00000000-0000-0000-000{n}-000000000000", "gpu_instance": n, "sm_count": sms}
+        for n, sms in ((1, 16), (2, 32))
+    ]
+    assert busy == [None, 0.4, 0.55, None, 1.0]
+    assert probe("", spec="0", calls=[["instances"], ["instance_activity", 1]]) == [
+        [],
+        "Refused: Not Supported",
+    ]
+
+
+def test_the_cards_of_a_machine() -> None:
+    assert probe("devices 2", present=True) == [UUID.format(0), UUID.format(1)]
+    assert probe("devices 0", present=True) == []
+    assert probe("nvmlInit !9", present=True) == "GpuGone: Driver Not Loaded"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -134,6 +133,19 @@ async def test_a_joined_fleet_is_read_held_and_never_started() -> None:
     assert len(ups) == 1, "a wish that stays the same is said once"
 
 
+async def test_a_joined_fleet_that_falls_silent_is_wished_for_as_it_was() -> None:
+    """All gone from the bus at once: it was restarted empty, or nobody can reach it."""
+    silence = [FleetView(frozenset(), ())] * 30
+    bus, watcher = RememberingBus([*views(5, 30), *silence]), RememberingWatcher()
+    around = Surroundings(bus, JoinedFleet(), [watcher], lambda: 1e9)
+    settings = Settings(policy(replicas={"min": 1, "max": 4}), profile())
+    control = ControlLoop(settings, start_beside(0.0), around, FleetJoules(owns_processes=False))
+    await control.run(ticks(35))
+    blind = watcher.decisions[5:]
+    assert {one.desired_replicas for one in blind} <= {2, settings.policy.spec.fallback_replicas}
+    assert min(one.desired_replicas for one in blind) == 2
+
+
 async def test_what_the_policy_asks_and_can_not_be_held_is_said_once() -> None:
     said: list[str] = []
     poor = Settings(policy(power={"budget": "1W"}), profile())
@@ -189,12 +201,15 @@ async def test_a_disk_that_fills_up_ends_the_record_and_not_the_fleet() -> None:
 
 async def test_metrics_show_the_last_row_and_count_the_decisions() -> None:
     metrics = Metrics()
-    await loop(RememberingBus(views(6, 30)), RememberingFleet(), metrics).run(ticks(6))
-    value = metrics.registry.get_sample_value
-    assert value("minwatt_scaler_replicas", {"state": "ready"}) == 2
-    assert value("minwatt_scaler_watts", {"source": "modelled"}) == 4.0
-    assert value("minwatt_scaler_joules", {"source": "modelled"}) == 20.0
-    assert value("minwatt_scaler_decisions_total", {"action": "up"}) == 1
-    p99 = value("minwatt_scaler_latency_p99_seconds")
-    assert p99 is not None
-    assert math.isnan(p99), "nothing was answered: not 0 seconds"
+    watcher = metrics.of("", SETTINGS.policy)
+    await loop(RememberingBus(views(6, 30)), RememberingFleet(), watcher).run(ticks(6))
+
+    def value(name: str, **labels: str) -> float | None:
+        of_policy = {"namespace": "", "policy": SETTINGS.policy.metadata.name, **labels}
+        return metrics.registry.get_sample_value(f"minwatt_scaler_{name}", of_policy)
+
+    assert value("replicas", state="ready") == 2
+    assert value("watts", source="modelled") == 4.0
+    assert value("joules_total", source="modelled") == 20.0
+    assert value("decisions_total", action="up") == 1
+    assert value("latency_p99_seconds") is None, "nothing was answered: not 0 seconds"

@@ -130,6 +130,27 @@ def test_too_little_is_missing_with_its_reason(reports: list[Report], now_s: flo
     assert reason in result.reason
 
 
+def test_a_bus_that_can_not_tell_says_why_and_nobody_is_gone() -> None:
+    memory = SignalMemory()
+    names = frozenset("ab")
+    for second in range(3):
+        said = tuple(report(name, float(second), arrivals_total=10 * second) for name in names)
+        memory, _ = observe(memory, FleetView(names, said), float(second), RULES)
+    blind = FleetView(names, (), problem="Redis is away")
+    memory, soon = observe(memory, blind, 3.0, RULES)
+    assert isinstance(soon, Signals), "a blink is none: what was said a second ago is still known"
+    memory, later = observe(memory, blind, 9.0, RULES)
+    assert later == Missing(9.0, "Redis is away", ready=2, in_flight={"a": 0, "b": 0}, silent=names)
+
+
+def test_a_point_that_the_bus_keeps_counts_though_no_replica_follows_it() -> None:
+    memory, view = SignalMemory(), FleetView(frozenset("a"), (report("a", 0.0),), told_version=57)
+    memory, _ = observe(memory, view, 0.0, RULES)
+    _, now = observe(memory, replace(view, reports=(report("a", 1.0),)), 1.0, RULES)
+    assert isinstance(now, Signals)
+    assert now.highest_point_version == 57
+
+
 def test_a_silent_minority_is_taken_to_do_as_the_others() -> None:
     chatty = [report(n, float(s), arrivals_total=10 * s) for n in "ab" for s in range(9)]
     now = signals(*chatty, report("c", 0.0), now_s=8.0)

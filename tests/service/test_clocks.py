@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from energy.gpu import GpuError, Refused
+from energy.gpu import GpuError, GpuGone, Refused
 from service import clocks
 from service.clocks import NOT_ALLOWED, CardClock
 
@@ -22,6 +22,7 @@ class Card:
         self.may_answer.set()
         self.asked: list[int] = []
         self.error: GpuError | None = None
+        self.renew_s: float | None = None
         self.closed = False
 
     def lock(self, clock_mhz: int) -> int:
@@ -104,6 +105,27 @@ async def test_a_card_that_failed_once_is_tried_again(card: Card, monkeypatch: p
         card.error = None
         await until(lambda: clock.in_force_mhz == 900)
         assert clock.refused == ""
+
+
+async def test_a_clock_that_does_not_last_is_asked_for_again_and_again(card: Card) -> None:
+    card.renew_s = 0.001
+    async with running(CardClock(card)) as clock:
+        clock.ask(900)
+        await until(lambda: len(card.asked) > 3)
+        assert set(card.asked) == {900}
+        clock.ask(0)
+        await until(lambda: clock.in_force_mhz == 0)
+        assert card.asked[-1] == 0, "nothing is held that would have to be renewed"
+
+
+async def test_of_a_card_that_is_gone_no_clock_is_told(card: Card) -> None:
+    async with running(CardClock(card)) as clock:
+        clock.ask(900)
+        await until(lambda: clock.in_force_mhz == 900)
+        card.error = GpuGone("the agent is gone")
+        clock.ask(1400)
+        await until(lambda: clock.refused == "the agent is gone")
+        assert clock.in_force_mhz == 0
 
 
 async def test_without_the_flag_the_card_is_left_alone_and_that_is_said() -> None:

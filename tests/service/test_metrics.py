@@ -8,9 +8,9 @@ import pytest
 
 from minwatt.v1.inference_pb2 import ClassifyRequest
 from service import metric_catalogue
-from service.metric_catalogue import BY_NAME, FAMILIES, LABELS
+from service.metric_catalogue import BY_NAME, FAMILIES, LABELS, NOT_THE_SERVERS
 from service.server import Parts
-from service.statuses import Refusal
+from service.statuses import REASONS, Refusal
 from tests.service.cache.test_known import ask, replica
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,3 +79,20 @@ async def test_no_client_makes_series(tiny_model: Path) -> None:
             await ask(parts, ClassifyRequest(texts=[f"text {number}"]))
             counts.add(series(parts))
     assert len(counts) == 1
+
+
+async def test_an_answer_counts_by_the_slo_of_its_moment(tiny_model: Path) -> None:
+    async with replica(tiny_model, slo="10s") as parts:
+        await parts.power.share()
+        for slo_s in (10.0, 1e-9, 10.0):  # as operating points move it
+            parts.replica.slo_s = slo_s
+            await ask(parts, ClassifyRequest(texts=[f"hello {slo_s}"]))
+        with pytest.raises(Refusal):
+            await ask(parts, ClassifyRequest(texts=[]))
+        (family,) = (one for one in parts.metrics.registry.collect() if one.name == "minwatt_slo_requests")
+    counted = {sample.labels["slo"]: sample.value for sample in family.samples}
+    assert counted == {"met": 2, "missed": 1}  # who was refused stands in minwatt_refusals_total
+
+
+def test_what_is_no_failure_of_the_servers_is_a_reason() -> None:
+    assert set(NOT_THE_SERVERS) < set(REASONS)

@@ -49,6 +49,21 @@ def test_durations_are_seconds() -> None:
             {"otlp_endpoint": "collector:4317"},
             "options: otlp-endpoint = 'collector:4317': allowed: http://HOST:PORT or https://HOST:PORT",
         ),
+        (
+            {"fleet": "a/b/c"},
+            "options: fleet = 'a/b/c': allowed: NAME or NAMESPACE/NAME of letters, digits, '.', '_' and '-'",
+        ),
+        (
+            {"scaler": "h:1", "bus_redis": "redis://:secret@h"},
+            "options: scaler and bus-redis: the scaler is met in one place: give one of them",
+        ),
+        (
+            {"bus_redis": "redis://:secret@h:x"},
+            "options: bus-redis = redis://…: not a host and a port; allowed: redis://HOST:PORT/DB, "
+            "unix:///PATH, redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/DB or "
+            "redis+cluster://HOST:PORT,HOST:PORT; rediss… for TLS",
+        ),
+        ({"bus_redis_password_file": "f"}, "options: bus-redis-password-file: needs bus-redis"),
         ({"scaler": "nowhere"}, "options: scaler = 'nowhere': allowed: HOST:PORT, e.g. 127.0.0.1:9000"),
     ],
 )

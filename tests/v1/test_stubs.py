@@ -35,6 +35,21 @@ def test_the_descriptors_of_the_open_inference_protocol_are_fresh(name: str, tmp
     assert fresh, "run `make proto`"
 
 
+def test_the_stubs_of_keda_s_external_scaler_are_fresh(tmp_path: Path) -> None:
+    folder = Path(sys.executable).parent
+    command = [sys.executable, "-m", "grpc_tools.protoc", f"-Iscaler/kube/keda={ROOT / 'proto/keda'}"]
+    command += [
+        f"--plugin=protoc-gen-{name}={folder / f'protoc-gen-{name}'}" for name in ("mypy", "mypy_grpc")
+    ]
+    command += [f"--{kind}_out={tmp_path}" for kind in ("python", "grpc_python")]
+    command += [f"--{kind}_out=quiet:{tmp_path}" for kind in ("mypy", "mypy_grpc")]
+    subprocess.run([*command, str(ROOT / "proto/keda/externalscaler.proto")], check=True)
+    written = {path.relative_to(tmp_path): path.read_text() for path in tmp_path.rglob("*_pb2*.py*")}
+    assert len(written) == 4
+    stale = [str(name) for name, text in written.items() if (ROOT / name).read_text() != text]
+    assert not stale, f"run `make proto`: {stale}"
+
+
 def test_the_stubs_are_fresh(fresh_stubs: Path) -> None:
     written = {path.relative_to(fresh_stubs): path.read_text() for path in fresh_stubs.rglob("*_pb2*.py*")}
     assert len(written) == 4 * len(PROTOS)

@@ -38,9 +38,9 @@ def pods_for_average(current: int, ready: int, starting: int, average: float, ta
     return max(current, _ceil(ratio * counted))
 
 
-def pods_for_total(current: int, total: float, target: float) -> int:
+def pods_for_total(current: int, total: float, target: float, tolerance: float = TOLERANCE) -> int:
     """Of an external metric with an AverageValue target: `total` of the fleet, `target` for each pod."""
-    return current if _tolerated(total / (target * current)) else _ceil(total / target)
+    return current if _tolerated(total / (target * current), tolerance) else _ceil(total / target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +134,8 @@ class Steadied:
         ]
 
 
-def _tolerated(ratio: float) -> bool:
-    return abs(1.0 - ratio) <= TOLERANCE + _ROUNDING
+def _tolerated(ratio: float, tolerance: float = TOLERANCE) -> bool:
+    return abs(1.0 - ratio) <= tolerance + _ROUNDING
 
 
 def _ceil(pods: float) -> int:

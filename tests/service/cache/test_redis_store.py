@@ -13,10 +13,13 @@ from hypothesis import strategies as st
 
 from minwatt.v1.errors import UsageError
 from minwatt.v1.inference_pb2 import ClassifyRequest
+from minwatt.v1.redis_address import parse_redis_url
 from service.cache.breaker import LAST_BACKOFF_S, TOLERATED, Breaker
+from service.cache.opening import open_cache
 from service.cache.redis_store import PREFIX, RedisStore
+from service.settings import ServeSettings
 from tests.eventually import WAIT_S, eventually
-from tests.redis_server import RedisServer, unhurried
+from tests.redis_server import RedisServer, redis_cluster, unhurried
 from tests.service.cache.test_known import ask, replica
 
 SECRET = bytes(range(64))
@@ -36,7 +39,7 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
 
 @pytest.fixture
 async def store(server: RedisServer) -> AsyncIterator[RedisStore]:
-    store = RedisStore(server.url, SECRET, 60.0)
+    store = RedisStore(parse_redis_url(server.url, "test"), SECRET, 60.0)
     yield store
     await store.close()
 
@@ -167,12 +170,28 @@ async def test_a_dead_server_from_the_start_does_not_stop_a_replica(tiny_model: 
 
 
 @pytest.mark.parametrize("url", ["http://host", "nonsense", "redis://user:pässword@host:port/0"])
-def test_a_wrong_address_is_one_line_without_the_password(url: str) -> None:
-    with pytest.raises(
-        UsageError, match=r"^cache-redis = .*: not an address; allowed: redis://HOST"
-    ) as raised:
-        RedisStore(url, SECRET, 60.0)
+def test_a_wrong_address_is_one_line_without_the_password(url: str, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(SECRET)
+    settings = ServeSettings.of_flags(cache_redis=url, cache_key_file=secret)
+    with pytest.raises(UsageError, match=r"^cache-redis = .*; allowed: redis://HOST") as raised:
+        open_cache(settings)
     assert "pässword" not in str(raised.value)
+
+
+async def test_a_cluster_keeps_answers_wherever_their_keys_are(tmp_path: Path) -> None:
+    with redis_cluster(tmp_path) as (_, url):
+        store = RedisStore(parse_redis_url(url, "test"), SECRET, 60.0)
+        try:
+            values = {bytes([number]) * 32: bytes([number]) for number in range(8)}
+            store.put_many(values)
+
+            async def all_known() -> bool:
+                return await store.get_many([*values]) == [*values.values()]
+
+            await eventually(all_known)
+        finally:
+            await store.close()
 
 
 @given(st.lists(st.booleans(), max_size=60), st.integers(0, 2**32))
@@ -192,7 +211,9 @@ def test_the_breaker_opens_after_failures_in_a_row_and_its_waits_are_bounded(
 
 
 async def test_a_server_whose_name_can_not_be_asked_for_is_one_that_is_away() -> None:
-    store = RedisStore("redis://a..b:6379/0", SECRET, 60.0)  # UnicodeError, which is no error of redis-py
+    store = RedisStore(
+        parse_redis_url("redis://a..b:6379/0", "test"), SECRET, 60.0
+    )  # UnicodeError, which is no error of redis-py
     try:
         await until_up(store, False)
         store.put_many({KEY: b"value"})

@@ -1,0 +1,56 @@
+"""What is known of a target now, and how far a decision may be acted on beside it. Pure.
+
+The law of `allow`: never fewer than the policy's minimum or than there are now, whichever is less; no fewer
+at all while the pods are not seen, a rollout is in progress, or a budget needs them; more at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scaler.kube.disruption import Budget, allowed_down
+from scaler.kube.pods import PodCounts
+from scaler.kube.target import Scale
+
+SEEN_WITHIN_S = 15.0  # a picture of the pods that is older is none to shrink a fleet by
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """`unseen`: why the pods, or the budgets over them, are not known now; empty: they are. `rival`: who else
+    scales the target."""
+
+    scale: Scale
+    counts: PodCounts
+    unseen: str = ""
+    rollout: str = ""
+    budgets: tuple[Budget, ...] = ()
+    rival: str = ""
+    not_ready_first: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """`held`: why not all that was desired; `reason` in CamelCase for its Event."""
+
+    replicas: int
+    reason: str = ""
+    held: str = ""
+
+
+def allow(desired: int, facts: Facts, min_replicas: int) -> Permit:
+    current = facts.scale.replicas
+    desired = max(desired, min(current, min_replicas))
+    if desired >= current:
+        return Permit(desired)
+    if facts.unseen:
+        return Permit(current, "PodsUnseen", facts.unseen)
+    if facts.rollout:
+        return Permit(current, "RolloutInProgress", f"rollout in progress: {facts.rollout}")
+    allowed = allowed_down(
+        current, desired, facts.counts.ready, facts.budgets, not_ready_first=facts.not_ready_first
+    )
+    if allowed.replicas > desired:
+        line = f"PodDisruptionBudget {allowed.held_by} leaves {allowed.replicas} at least"
+        return Permit(allowed.replicas, "DisruptionBudget", line)
+    return Permit(desired)

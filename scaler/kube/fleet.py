@@ -1,0 +1,242 @@
+"""A fleet whose replicas are pods: the loop's decisions become the `scale` of a target.
+
+Owns when a number is written. A decision is written once at most, and only while the scale is what it was
+decided on: what somebody else has written meanwhile is answered by the next decision, never overwritten. What
+is seen is `sight`'s, how far a decision may go is `facts`', whether this process may act at all is the
+fence's (`election`). `running` is the number that the target is to have, pods that are pending included:
+nothing is asked for twice. Called by the loop each beat.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from scaler.decision import Decision
+from scaler.kube.conditions import Obstacle
+from scaler.kube.decision_events import EventNote, decision_events
+from scaler.kube.errors import (
+    ApiError,
+    ConflictError,
+    DeniedError,
+    InvalidError,
+    NotFoundError,
+    ThrottledError,
+    UnavailableError,
+)
+from scaler.kube.facts import Facts, Permit, allow
+from scaler.kube.permissions import Resource
+from scaler.kube.rivals import TargetKey
+from scaler.kube.store import Object
+from scaler.kube.target import Scale, TargetKind, scale_of, scale_to_write
+from scaler.record import FleetRow
+from scaler.signals import Missing, Signals
+
+log = logging.getLogger(__name__)
+
+_UNSCHEDULABLE_AFTER_S = 60.0  # a node that is being added takes minutes, a scheduler seconds
+_TOLD_EVERY_S = 300.0
+_REFUSED_AGAIN_S = 30.0
+_REFUSED_SHOWN_S = 600.0
+
+
+class ScaleWrites(Protocol):
+    """A fenced `KubeApi`."""
+
+    async def get(self, resource: Resource, namespace: str, name: str, *, target: bool = False) -> Object: ...
+
+    async def replace(
+        self, resource: Resource, namespace: str, name: str, body: Object, *, target: bool = False
+    ) -> Object: ...
+
+
+class Seen(Protocol):
+    """`Sight`."""
+
+    key: TargetKey
+
+    @property
+    def kind(self) -> TargetKind | None: ...
+
+    @property
+    def scale(self) -> Scale | None: ...
+
+    @property
+    def obstacle(self) -> Obstacle | None: ...
+
+    @property
+    def certain(self) -> bool: ...
+
+    def facts(self) -> Facts | None: ...
+
+    def doubt(self) -> None: ...
+
+    def wrote(self, scale: Scale) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class FleetRules:
+    """Of the policy as it stands. `obstacle`: one that the target does not show: an older policy's claim."""
+
+    min_replicas: int
+    paused: bool = False
+    external: bool = False
+    obstacle: Obstacle | None = None
+
+
+class KubeFleet:
+    """The loop's `Fleet`, and one of its watchers: `decided` is what `scale_to` acts on."""
+
+    def __init__(
+        self,
+        sight: Seen,
+        writes: ScaleWrites,
+        rules: FleetRules,
+        note: Callable[[EventNote], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        unix_s: Callable[[], float] = time.time,
+    ) -> None:
+        self.rules = rules
+        self._sight = sight
+        self._writes = writes
+        self._note = note
+        self._clock = clock
+        self._unix_s = unix_s
+        self._open: Decision | None = None  # not written yet, nor overtaken
+        self._last: Decision | None = None
+        self._refused: Obstacle | None = None
+        self._refused_until_s = 0.0
+        self._not_before_s = 0.0
+        self._told: dict[str, tuple[str, float]] = {}
+
+    @property
+    def obstacle(self) -> Obstacle | None:
+        """What keeps replicas from being moved, besides a pause; None: nothing."""
+        if self.rules.obstacle is not None:
+            return self.rules.obstacle
+        facts = self._sight.facts()
+        # With `external` another scales it by intent: KEDA, by minwatt's number.
+        if facts is not None and facts.rival and not self.rules.external:
+            line = f"{facts.rival} scales {self._sight.key} too: remove it, or let it use minwatt's number"
+            return Obstacle("OtherAutoscaler", f"{line} (annotation minwatt.dev/replicas: external)")
+        return self._sight.obstacle or self._refusal
+
+    @property
+    def _refusal(self) -> Obstacle | None:
+        """Of the last write, for a while: a right may have been given since, and nothing to be written."""
+        return self._refused if self._clock() < self._refused_until_s else None
+
+    def running(self, seen: Signals | Missing) -> int:
+        scale = self._sight.scale
+        return seen.ready + seen.starting if scale is None else scale.replicas
+
+    def observed(self, row: FleetRow) -> None:
+        """Rows are for the status."""
+
+    def decided(self, decision: Decision, at_s: float) -> None:  # noqa: ARG002 - Events are dated when noted
+        for event in decision_events(self._last, decision, acted_on=False):
+            self._note(event)
+        self._last = self._open = decision
+
+    async def scale_to(self, desired: int, seen: Signals | Missing) -> None:  # noqa: ARG002
+        facts, decision = self._sight.facts(), self._open
+        if facts is None:
+            return
+        self._tell_of_unschedulable(facts)
+        if decision is None or desired != decision.desired_replicas or not self._may_move():
+            return
+        if facts.scale.replicas != decision.current_replicas:
+            self._open = None  # somebody else has written since: decide again
+            return
+        permit = allow(desired, facts, self.rules.min_replicas)
+        if permit.held:
+            held = f"{facts.scale.replicas} → {desired} replicas: {permit.held}"
+            self._tell("held", EventNote("Normal", permit.reason, "Scale", held))
+        if permit.replicas != facts.scale.replicas:
+            await self._write(facts, permit, decision)
+
+    def _may_move(self) -> bool:
+        held = self.rules.paused or self.rules.external or not self._sight.certain
+        return not held and self.obstacle in {None, self._refusal} and self._clock() >= self._not_before_s
+
+    async def _write(self, facts: Facts, permit: Permit, decision: Decision) -> None:
+        try:
+            scale = await self._put(facts.scale, permit.replicas)
+        except ConflictError:
+            await self._again(facts.scale, permit, decision)
+        except ApiError as error:
+            self._failed(error)
+        else:
+            self._done(scale, facts.scale, permit, decision)
+
+    async def _again(self, before: Scale, permit: Permit, decision: Decision) -> None:
+        """Of another version: often the target's status alone has moved, and what was decided still holds."""
+        kind, key = self._sight.kind, self._sight.key
+        if kind is None:
+            return
+        try:
+            now = scale_of(await self._writes.get(kind.scale, key.namespace, key.name, target=True))
+            self._sight.wrote(now)
+            if (now.replicas, now.uid) != (before.replicas, before.uid):
+                self._open = None  # decide again
+                return
+            scale = await self._put(now, permit.replicas)
+        except ConflictError:
+            self._sight.doubt()  # the next beat tries anew
+        except ApiError as error:
+            self._failed(error)
+        else:
+            self._done(scale, now, permit, decision)
+
+    async def _put(self, scale: Scale, replicas: int) -> Scale:
+        kind, key = self._sight.kind, self._sight.key
+        if kind is None:
+            raise UnavailableError(f"{key}: its kind is not known")
+        body = scale_to_write(key, scale, replicas)
+        return scale_of(await self._writes.replace(kind.scale, key.namespace, key.name, body, target=True))
+
+    def _done(self, scale: Scale, before: Scale, permit: Permit, decision: Decision) -> None:
+        self._sight.wrote(scale)
+        self._open = None
+        self._refused = None
+        if permit.held:
+            line = f"{before.replicas} → {permit.replicas} replicas: {permit.held}; {decision.line()}"
+            self._note(EventNote("Normal", "ScaledDown", "Scale", line))
+            return
+        for event in decision_events(None, decision, acted_on=True):
+            if event.action == "Scale":
+                self._note(event)
+
+    def _failed(self, error: ApiError) -> None:
+        log.warning("%s: not scaled: %s", self._sight.key, error)
+        self._sight.doubt()
+        wait_s = 1.0
+        if isinstance(error, ThrottledError):
+            wait_s = error.retry_after_s
+        elif isinstance(error, DeniedError | InvalidError | NotFoundError):
+            reason = {DeniedError: "AccessDenied", NotFoundError: "TargetNotFound"}.get(
+                type(error), "ScaleRefused"
+            )
+            self._refused = Obstacle(reason, str(error))
+            self._refused_until_s = self._clock() + _REFUSED_SHOWN_S
+            wait_s = _REFUSED_AGAIN_S
+        self._not_before_s = self._clock() + wait_s
+
+    def _tell_of_unschedulable(self, facts: Facts) -> None:
+        counts, since_s = facts.counts, facts.counts.unschedulable_since_s
+        if since_s is None or self._unix_s() - since_s < _UNSCHEDULABLE_AFTER_S:
+            return
+        why = counts.unschedulable_why or "the scheduler says no more"
+        note = f"{counts.unschedulable} pods find no node: {why}"[:1000]
+        self._tell("unschedulable", EventNote("Warning", "PodsUnschedulable", "Schedule", note))
+
+    def _tell(self, what: str, event: EventNote) -> None:
+        """When it is news, and now and then while it lasts."""
+        said, at_s = self._told.get(what, ("", 0.0))
+        if said != event.note or self._clock() - at_s >= _TOLD_EVERY_S:
+            self._told[what] = event.note, self._clock()
+            self._note(event)

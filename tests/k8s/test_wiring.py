@@ -1,0 +1,345 @@
+"""What refers to something refers to what is there: selectors, ports, probes, policies, budgets, flags."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pytest
+import typer
+
+from minwatt import cli
+from minwatt.v1.quantities import parse_duration_s
+from scaler.bus_opening import BusOptions
+from service.settings import ServeSettings
+from tests.k8s.rendered import (
+    APPLIED,
+    Object,
+    containers,
+    name_of,
+    of_kind,
+    pod_labels,
+    render,
+    selects,
+    workloads,
+)
+
+LEAST_MARGIN_S = 5.0  # of the grace period over the drain, for the last report and the exit
+DNS = 53
+API_SERVER = {443, 6443}
+MONITORING = {"kubernetes.io/metadata.name": "monitoring"}
+
+
+def namespace_labels(root: str, name: str) -> Mapping[str, str]:
+    for one in of_kind(root, "Namespace"):
+        if one["metadata"]["name"] == name:
+            return {**one["metadata"].get("labels", {}), "kubernetes.io/metadata.name": name}
+    return {"kubernetes.io/metadata.name": name}
+
+
+def ports(workload: Object) -> Mapping[str, int]:
+    found = [p for c in workload["spec"]["template"]["spec"]["containers"] for p in c.get("ports", ())]
+    by_name = {port["name"]: port["containerPort"] for port in found}
+    assert len(by_name) == len(found), name_of(workload)
+    return by_name
+
+
+def selected(root: str, namespace: str, selector: Object) -> list[Object]:
+    return [
+        one
+        for one in workloads(root)
+        if one["metadata"]["namespace"] == namespace and selects(selector, pod_labels(one))
+    ]
+
+
+@pytest.mark.parametrize("root", APPLIED)
+def test_selectors_match_their_own_pods_and_no_others(root: str) -> None:
+    for workload in workloads(root):
+        own = workload["spec"]["selector"]
+        assert selected(root, workload["metadata"]["namespace"], own) == [workload], name_of(workload)
+        for spread in workload["spec"]["template"]["spec"].get("topologySpreadConstraints", ()):
+            assert selects(spread["labelSelector"], pod_labels(workload)), name_of(workload)
+
+
+@pytest.mark.parametrize("root", APPLIED)
+def test_services_lead_to_ports_that_are_there(root: str) -> None:
+    for service in of_kind(root, "Service"):
+        (workload,) = selected(
+            root, service["metadata"]["namespace"], {"matchLabels": service["spec"]["selector"]}
+        )
+        for port in service["spec"]["ports"]:
+            assert port["targetPort"] in ports(workload), name_of(service)
+            if service["spec"].get("clusterIP") == "None":  # nobody translates ports of a headless Service
+                assert ports(workload)[port["targetPort"]] == port["port"], name_of(service)
+
+
+@pytest.mark.parametrize("root", APPLIED)
+def test_probes_ask_ports_that_are_there(root: str) -> None:
+    for workload, container in containers(root):
+        known = ports(workload)
+        probes = [
+            container[kind]
+            for kind in ("startupProbe", "readinessProbe", "livenessProbe")
+            if kind in container
+        ]
+        assert "livenessProbe" in container, name_of(workload)
+        for probe in probes:
+            if "grpc" in probe:
+                assert probe["grpc"]["port"] == known["grpc"]
+            elif "httpGet" in probe:
+                assert probe["httpGet"]["port"] in known
+
+
+@pytest.mark.parametrize("root", APPLIED)
+def test_disruption_budgets_let_nodes_drain(root: str) -> None:
+    for budget in of_kind(root, "PodDisruptionBudget"):
+        (workload,) = selected(root, budget["metadata"]["namespace"], budget["spec"]["selector"])
+        assert workload["kind"] != "DaemonSet"
+        assert budget["spec"]["maxUnavailable"] >= 1, (
+            "the number of replicas is not this file's: one may be all"
+        )
+        assert "minAvailable" not in budget["spec"]
+
+
+@pytest.mark.parametrize("root", APPLIED)
+def test_claims_and_maps_that_are_mounted_are_made(root: str) -> None:
+    """All but the Secrets, which are the user's to make: docs/kubernetes.md names them."""
+    made = {(one["kind"], one["metadata"].get("namespace"), one["metadata"]["name"]) for one in render(root)}
+    for workload in workloads(root):
+        namespace, spec = workload["metadata"]["namespace"], workload["spec"]["template"]["spec"]
+        for volume in spec.get("volumes", ()):
+            if "configMap" in volume:
+                assert ("ConfigMap", namespace, volume["configMap"]["name"]) in made
+            if "persistentVolumeClaim" in volume:
+                claim = volume["persistentVolumeClaim"]["claimName"]
+                assert ("PersistentVolumeClaim", namespace, claim) in made
+            if "secret" in volume:
+                assert volume["secret"]["secretName"] == "minwatt-redis"
+        names = {volume["name"] for volume in spec.get("volumes", ())}
+        for container in spec["containers"]:
+            assert {mount["name"] for mount in container["volumeMounts"]} == names, name_of(workload)
+
+
+# -- who may speak with whom
+
+
+def network_policies(root: str, namespace: str) -> list[Object]:
+    return [one for one in of_kind(root, "NetworkPolicy") if one["metadata"]["namespace"] == namespace]
+
+
+@pytest.mark.parametrize("root", APPLIED)
+def test_each_namespace_denies_what_is_not_named(root: str) -> None:
+    for namespace in of_kind(root, "Namespace"):
+        (deny,) = (
+            one
+            for one in network_policies(root, namespace["metadata"]["name"])
+            if one["metadata"]["name"] == "default-deny"
+        )
+        assert deny["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+
+
+@pytest.mark.parametrize("root", APPLIED)
+def test_each_port_that_is_listened_on_is_open_to_somebody_and_no_other_is(root: str) -> None:
+    for workload in workloads(root):
+        opened = {
+            port["port"]
+            for policy in network_policies(root, workload["metadata"]["namespace"])
+            if selects(policy["spec"]["podSelector"], pod_labels(workload))
+            for rule in policy["spec"].get("ingress", ())
+            for port in rule["ports"]
+        }
+        listened = {
+            number for name, number in ports(workload).items() if name != "health"
+        }  # the kubelet's alone
+        assert opened == listened, name_of(workload)
+
+
+def peers(
+    root: str, policy: Object, rule: Mapping[str, Any]
+) -> Iterator[tuple[Mapping[str, Any], list[Object]]]:
+    """The peers of an egress rule with the workloads of ours that each leads to."""
+    for peer in rule.get("to", ()):
+        if "ipBlock" in peer:
+            continue
+        namespaces = {policy["metadata"]["namespace"]}
+        if "namespaceSelector" in peer:
+            namespaces = {
+                one["metadata"]["namespace"]
+                for one in workloads(root)
+                if selects(peer["namespaceSelector"], namespace_labels(root, one["metadata"]["namespace"]))
+            }
+        pods = peer.get("podSelector", {})
+        yield peer, [found for name in namespaces for found in selected(root, name, pods)]
+
+
+def allowed_out(root: str, workload: Object) -> set[tuple[str, int]]:
+    """Names of workloads that a pod's egress leads to, with ports."""
+    found = set()
+    for policy in network_policies(root, workload["metadata"]["namespace"]):
+        if not selects(policy["spec"]["podSelector"], pod_labels(workload)):
+            continue
+        for rule in policy["spec"].get("egress", ()):
+            for _, targets in peers(root, policy, rule):
+                found |= {(name_of(target), port["port"]) for target in targets for port in rule["ports"]}
+    return found
+
+
+def allowed_in(root: str, source: Object, target: Object) -> set[int]:
+    found = set()
+    for policy in network_policies(root, target["metadata"]["namespace"]):
+        if not selects(policy["spec"]["podSelector"], pod_labels(target)):
+            continue
+        for rule in policy["spec"].get("ingress", ()):
+            for peer in rule["from"]:
+                namespace = source["metadata"]["namespace"]
+                same = namespace == policy["metadata"]["namespace"]
+                there = selects(peer.get("namespaceSelector", {}), namespace_labels(root, namespace))
+                if (there if "namespaceSelector" in peer else same) and selects(
+                    peer.get("podSelector", {}), pod_labels(source)
+                ):
+                    found |= {port["port"] for port in rule["ports"]}
+    return found
+
+
+@pytest.mark.parametrize("root", APPLIED)
+def test_what_may_go_out_may_come_in(root: str) -> None:
+    by_name = {name_of(one): one for one in workloads(root)}
+    for source in workloads(root):
+        for target, port in allowed_out(root, source):
+            assert port in allowed_in(root, source, by_name[target]), f"{name_of(source)} to {target}:{port}"
+
+
+@pytest.mark.parametrize("root", APPLIED)
+def test_replicas_reach_the_bus_that_their_flags_name(root: str) -> None:
+    for workload, container in containers(root):
+        text = " ".join(container.get("args", ()))
+        for host, port in re.findall(r"[@=/]([a-z-]+(?:\.[a-z-]+)?):(\d+)", text):
+            name, _, namespace = host.partition(".")
+            namespace = namespace or workload["metadata"]["namespace"]
+            (service,) = (
+                one
+                for one in of_kind(root, "Service")
+                if (one["metadata"]["namespace"], one["metadata"]["name"]) == (namespace, name)
+            )
+            assert int(port) in {one["port"] for one in service["spec"]["ports"]}
+            (target,) = selected(root, namespace, {"matchLabels": service["spec"]["selector"]})
+            assert (name_of(target), int(port)) in allowed_out(root, workload), name_of(workload)
+            egress = [
+                rule
+                for policy in network_policies(root, workload["metadata"]["namespace"])
+                if selects(policy["spec"]["podSelector"], pod_labels(workload))
+                for rule in policy["spec"].get("egress", ())
+            ]
+            assert [rule for rule in egress if {one["port"] for one in rule["ports"]} == {DNS}], (
+                "a name is resolved"
+            )
+
+
+@pytest.mark.parametrize("root", APPLIED)
+def test_only_who_has_a_token_may_go_anywhere(root: str) -> None:
+    for workload in workloads(root):
+        anywhere = {
+            port["port"]
+            for policy in network_policies(root, workload["metadata"]["namespace"])
+            if selects(policy["spec"]["podSelector"], pod_labels(workload))
+            for rule in policy["spec"].get("egress", ())
+            if "to" not in rule
+            for port in rule["ports"]
+        }
+        has_token = workload["spec"]["template"]["spec"]["automountServiceAccountToken"]
+        assert anywhere == (API_SERVER if has_token else set()), name_of(workload)
+
+
+# -- flags
+
+
+def arguments(workload: Object, container: Object) -> list[str]:
+    """As the kubelet would expand them."""
+    labels = pod_labels(workload)
+    values = {}
+    for variable in container.get("env", ()):
+        path = variable.get("valueFrom", {}).get("fieldRef", {}).get("fieldPath", "")
+        label = re.fullmatch(r"metadata\.labels\['(.+)'\]", path)
+        values[variable["name"]] = labels[label[1]] if label else variable.get("value", "some-name")
+    expanded = [re.sub(r"\$\(([A-Z_]+)\)", lambda match: values[match[1]], one) for one in container["args"]]
+    assert not [one for one in expanded if "$(" in one]
+    return expanded
+
+
+def parsed(args: Sequence[str]) -> dict[str, Any]:
+    """By the real command's own parser, which refuses what it does not know. Nothing is started."""
+    module, attribute, _ = cli.COMMANDS[args[0]]
+    command = getattr(importlib.import_module(module), attribute)
+    found: dict[str, Any] = {}
+
+    @functools.wraps(command)
+    def instead(**flags: Any) -> None:
+        found.update(flags)
+
+    app = typer.Typer(add_completion=False)
+    app.command()(instead)
+    app(args=list(args[1:]), standalone_mode=False)
+    return found
+
+
+@pytest.mark.parametrize("root", APPLIED)
+def test_flags_are_ones_that_the_commands_take(root: str) -> None:
+    for workload, container in containers(root):
+        if not container["image"].startswith("minwatt/"):
+            continue
+        args = arguments(workload, container)
+        flags = [one.partition("=")[0] for one in args[1:]]
+        assert len(set(flags)) == len(flags), f"{name_of(workload)}: the last one would win"
+        params = parsed(args)
+        if args[0] == "serve":
+            ServeSettings.of_flags(**params)
+
+
+def settings_of_replicas(root: str) -> Iterator[tuple[Object, ServeSettings]]:
+    for workload, container in containers(root):
+        if container.get("args", [""])[0] == "serve":
+            yield workload, ServeSettings.of_flags(**parsed(arguments(workload, container)))
+
+
+@pytest.mark.parametrize("root", APPLIED)
+def test_a_drain_fits_into_the_grace_period(root: str) -> None:
+    for workload, settings in settings_of_replicas(root):
+        spec = workload["spec"]["template"]["spec"]
+        drain_s = settings.drain_delay_s + settings.drain_grace_s
+        assert spec["terminationGracePeriodSeconds"] >= drain_s + LEAST_MARGIN_S, name_of(workload)
+        assert settings.drain_grace_s >= settings.default_deadline_s, "a request may take so long"
+        probe = spec["containers"][0]["readinessProbe"]
+        assert settings.drain_delay_s >= 1.0
+        assert probe["periodSeconds"] * probe["failureThreshold"] <= settings.drain_delay_s + drain_s
+
+
+@pytest.mark.parametrize("root", APPLIED)
+def test_replicas_are_what_their_manifest_says(root: str) -> None:
+    ((workload, settings),) = settings_of_replicas(root)
+    known = ports(workload)
+    assert (settings.port, settings.metrics_port) == (known["grpc"], known["metrics"])
+    assert settings.host == "0.0.0.0"
+    policy = pod_labels(workload)["minwatt.dev/policy"]
+    assert settings.fleet.rpartition("/")[2] == policy
+    assert settings.max_connection_age_s <= parse_duration_s("60s"), "clients find new replicas by that"
+    assert settings.replica_id is None, "a container that starts anew in its pod is another replica"
+
+
+@pytest.mark.parametrize("root", APPLIED)
+def test_the_controller_listens_where_its_service_leads(root: str) -> None:
+    ((workload, container),) = (
+        (workload, container)
+        for workload, container in containers(root)
+        if container.get("args", [""])[0] == "scale"
+    )
+    params, known = parsed(container["args"]), ports(workload)
+    assert (params["metrics_port"], params["health_port"]) == (known["metrics"], known["health"])
+    bus = BusOptions(*(params[name] for name in ("listen", "bus_redis", "bus_redis_password_file", "host")))
+    assert bus.host == "0.0.0.0", "where the kubelet and Prometheus ask"
+    if bus.listen:
+        assert int(bus.listen.rpartition(":")[2]) == known["bus"]
+    mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert str(params["profiles"]) in mounts

@@ -1,0 +1,78 @@
+"""The journal: on disk when a write returns, whole whenever it stops, one agent's at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from minwatt.v1.errors import UsageError
+from nodeagent.journal import UNTOUCHED, Journal, JournalError, JournalFile, Touched, boot_id
+from tests.nodeagent.in_memory import FIRST, SECOND, Disk
+
+
+def test_what_is_written_is_read_by_the_next(tmp_path: Path) -> None:
+    file = JournalFile(tmp_path / "state")
+    journal = Journal(file, "boot")
+    journal.write(FIRST, Touched(clocks=True))
+    journal.write(SECOND, Touched(found_limit_w=350.5))
+    journal.write(FIRST, Touched(clocks=True, found_limit_w=300.0))
+    file.close()
+    file = JournalFile(tmp_path / "state")
+    read = Journal(file, "boot")
+    assert set(read.cards) == {FIRST, SECOND}
+    assert read.touched(FIRST) == Touched(clocks=True, found_limit_w=300.0)
+    read.write(FIRST, UNTOUCHED)
+    assert Journal(file, "boot").cards == (SECOND,)
+    file.close()
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "state" / "journal.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_another_boot_s_is_void(tmp_path: Path) -> None:
+    disk = Disk()
+    Journal(disk, "boot before").write(FIRST, Touched(clocks=True))
+    journal = Journal(disk, "boot now")
+    assert (journal.cards, journal.void) == ((), True)
+    assert boot_id() == boot_id() != ""
+
+
+def test_two_agents_do_not_share_a_folder(tmp_path: Path) -> None:
+    file = JournalFile(tmp_path)
+    with pytest.raises(UsageError, match="another node agent has it"):
+        JournalFile(tmp_path)
+    file.close()
+    JournalFile(tmp_path).close()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"version":2,"boot":"b","cards":{}}', b"\xff\xfe"])
+def test_what_is_not_a_journal_is_one_line_that_says_what_to_do(content: bytes) -> None:
+    disk = Disk()
+    disk.content = content
+    with pytest.raises(UsageError, match=r"journal: .*reset them by hand \(nvidia-smi -rgc, -pl\)"):
+        Journal(disk, "boot")
+
+
+def test_a_write_that_fails_leaves_what_was(tmp_path: Path) -> None:
+    disk = Disk()
+    journal = Journal(disk, "boot")
+    journal.write(FIRST, Touched(clocks=True))
+    disk.full = True
+    with pytest.raises(JournalError, match="the journal can't be written: No space left on device"):
+        journal.write(FIRST, UNTOUCHED)
+    assert journal.touched(FIRST) == Touched(clocks=True)
+    assert Journal(disk, "boot").touched(FIRST) == Touched(clocks=True)
+
+
+def test_what_was_written_aside_when_it_stopped_is_not_read(tmp_path: Path) -> None:
+    file = JournalFile(tmp_path)
+    Journal(file, "boot").write(FIRST, Touched(clocks=True))
+    (tmp_path / "journal.json.new").write_bytes(b"half a")
+    assert Journal(file, "boot").cards == (FIRST,)
+    file.close()
+
+
+def test_a_folder_that_can_not_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match=r"state-dir = .*: "):
+        JournalFile(tmp_path / "file" / "below")

@@ -1,0 +1,149 @@
+"""A stand-in cluster with the controller beside it, on one loop whose time jumps: for scenarios of minutes.
+
+`Scenario.control()` runs a whole copy as `minwatt scale --kubernetes` does, its hub aside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from scaler.bus import Hub
+from scaler.bus_opening import BusOptions
+from scaler.kube import command
+from scaler.kube.command import Clocks, KubeOptions, run_kube
+from scaler.kube.crd import custom_resource_definition
+from tests.kube_api.jumping_loop import run_jumping
+from tests.kube_api.stand_in import KubeApi
+from tests.scaler.kube.made_fleet import MadeHub, Traffic
+from tests.scaler.kube.made_objects import policy_object
+from tests.scaler.made_up import profile
+
+NAMESPACE = "inference"
+PATIENCE_S = 600.0  # of the loop's own time
+
+
+def workload(name: str = "support-text", replicas: int = 2, kind: str = "Deployment") -> dict[str, Any]:
+    labels = {"app": name}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "s", "image": "minwatt:1"}]}}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": kind,
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": {"replicas": replicas, "selector": {"matchLabels": labels}, "template": template},
+    }
+
+
+def policy(name: str = "support-text", **changes: Any) -> dict[str, Any]:
+    """As a person writes it."""
+    made = policy_object(name, **changes)
+    for server_made in ("uid", "generation", "creationTimestamp", "resourceVersion"):
+        del made["metadata"][server_made]
+    return made
+
+
+@dataclass
+class Scenario:
+    api: KubeApi
+    directory: Path
+    hub: MadeHub
+    said: list[str] = field(default_factory=list)
+
+    @contextlib.asynccontextmanager
+    async def control(self, identity: str = "one", **options: Any) -> AsyncIterator[asyncio.Task[None]]:
+        """Until the block ends; then a graceful stop."""
+        stopped = asyncio.Event()
+        task = asyncio.create_task(self._run(identity, stopped, options))
+        try:
+            yield task
+        finally:
+            stopped.set()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _run(self, identity: str, stopped: asyncio.Event, options: dict[str, Any]) -> None:
+        wanted: dict[str, Any] = {
+            "bus": BusOptions("127.0.0.1:0"),
+            "profiles": self.directory / "profiles",
+            "kubeconfig": self.api.kubeconfig(),
+            "lease_namespace": NAMESPACE,
+            "identity": identity,
+            "metrics_port": 0,
+            "health_port": 0,
+            **options,
+        }
+        loop = asyncio.get_running_loop()
+        await run_kube(
+            KubeOptions(**wanted),
+            lambda line: self.said.append(f"{loop.time():.0f} {identity}: {line}"),
+            clocks=Clocks(loop.time, self.api.now_s),
+            stopped=stopped,
+        )
+
+    def replicas(self, name: str = "support-text", plural: str = "deployments") -> int:
+        return int(self.api.find(plural, NAMESPACE, name)["spec"]["replicas"])
+
+    def status(self, name: str = "support-text") -> dict[str, Any]:
+        return dict(self.api.find("powerpolicies", NAMESPACE, name).get("status") or {})
+
+    def condition(self, kind: str, name: str = "support-text") -> tuple[str, str]:
+        found = [one for one in self.status(name).get("conditions", ()) if one["type"] == kind]
+        return (found[0]["status"], found[0]["reason"]) if found else ("", "")
+
+    def events(self) -> list[str]:
+        return [one["reason"] for one in self.api.all_of("events", NAMESPACE)]
+
+    async def until(self, condition: Callable[[], bool], what: str = "") -> None:
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + PATIENCE_S
+        while not condition():
+            if loop.time() > end_s:
+                pytest.fail(f"never: {what}; said {self.said[-20:]}; status {self.status()}")
+            await asyncio.sleep(0.5)
+
+    def _ready(self, name: str) -> list[str]:
+        """Pods of the workload that a policy of the same name has."""
+        found = []
+        for pod in self.api.all_of("pods", NAMESPACE):
+            conditions = (pod.get("status") or {}).get("conditions") or ()
+            ready = any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+            if ready and pod["metadata"]["labels"].get("app") == name:
+                found.append(pod["metadata"]["name"])
+        return sorted(found)
+
+
+def play(
+    directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    story: Callable[[Scenario], Coroutine[Any, Any, None]],
+) -> None:
+    """On a loop of its own. The policy's model is `tiny`."""
+    (directory / "profiles").mkdir()
+    document = profile().model_dump(mode="json", by_alias=True)
+    (directory / "profiles" / "tiny.yaml").write_text(yaml.safe_dump(document))
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        async with KubeApi(directory) as api:
+            api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+            api.apply(custom_resource_definition())
+
+            def traffic(name: str) -> Traffic:
+                return Traffic(loop.time, lambda: scenario._ready(name.partition("/")[2]))
+
+            scenario = Scenario(api, directory, MadeHub(traffic))
+
+            async def open_hub(_: BusOptions) -> Hub:
+                return scenario.hub
+
+            monkeypatch.setattr(command, "open_hub", open_hub)
+            await story(scenario)
+
+    run_jumping(main)
