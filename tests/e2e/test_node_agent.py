@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from urllib.request import urlopen
+
+import pytest
 
 import minwatt
 from minwatt.v1.fleet_pb2 import OperatingPoint
@@ -24,6 +28,16 @@ nvmlDeviceGetPowerManagementLimit 350000
 nvmlDeviceGetPowerManagementLimitConstraints 100000/400000
 nvmlDeviceGetPowerUsage 60000
 compute_pids
+"""
+AS_ANOTHER = """
+import os, socket, sys
+path, uid, *groups = sys.argv[1:]
+os.setgroups([int(group) for group in groups]); os.setgid(4000); os.setuid(int(uid))
+agent = socket.socket(socket.AF_UNIX)
+agent.connect(path)
+try: agent.sendall(b'{"op": "hello"}\\n')
+except OSError: pass
+sys.stdout.write(agent.makefile().readline())
 """
 POLICY = "apiVersion: minwatt.dev/v1alpha1\nkind: NodePolicy\n"
 
@@ -113,6 +127,29 @@ async def test_policy_from_a_file_and_anew_at_sighup(tmp_path: Path) -> None:
             return bool(reply["code"] == "denied")
 
         await eventually(denied)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may become another user")
+def test_another_user_is_known_by_the_kernel_s_word() -> None:
+    """By user, by a further group, by neither; what it says of itself doesn't count."""
+
+    def hello(agent: AgentProcess, uid: int, *groups: int) -> str:
+        command = [sys.executable, "-c", AS_ANOTHER, str(agent.socket), str(uid), *map(str, groups)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        reply = json.loads(done.stdout)
+        return str(reply.get("message", reply["re"]))
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        file = folder / "node-policy.yaml"
+        file.write_text(f"{POLICY}allow: {{uids: [4322], gids: [4242]}}\n")
+        with AgentProcess(folder, "--policy", str(file), environ=environ(folder)) as agent:
+            denied = "user 4321, group 4000: the node's policy allows neither"
+            assert [hello(agent, 4321), hello(agent, 4321, 4444)] == [denied] * 2
+            assert [hello(agent, 4321, 4444, 4242), hello(agent, 4322)] == ["hello"] * 2
+            assert agent.stop() == 0
+        assert agent.stderr.count("denied: user 4321, group 4000") == 1
 
 
 async def test_a_node_without_a_gpu_idles_and_is_ready(tmp_path: Path) -> None:

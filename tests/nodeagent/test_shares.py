@@ -15,7 +15,9 @@ PARTS = st.lists(
     max_size=4,
     unique_by=lambda part: part.name,
 )
-WINDOWS = st.lists(st.tuples(st.sampled_from([0.0, 0.2, 1.0, 60.0]), st.floats(0, 5000), PARTS), min_size=1, max_size=20)
+WINDOWS = st.lists(
+    st.tuples(st.sampled_from([0.0, 0.2, 1.0, 60.0]), st.floats(0, 5000), PARTS), min_size=1, max_size=20
+)
 
 
 @given(WINDOWS, st.lists(st.sampled_from("abcd"), max_size=2))
