@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from service.calls import Call
-from service.inference import AnyRequest, AnyResponse, Arrival
+from service.inference import Arrival
+from service.replies import AnyRequest, AnyResponse
 from service.wire import Unreadable
 
 

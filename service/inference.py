@@ -10,7 +10,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
@@ -18,14 +17,7 @@ from typing import cast
 from minwatt.v1.decode import EncodedText
 from minwatt.v1.inference_pb2 import (
     PRIORITY_BATCH,
-    Classification,
-    ClassifyRequest,
-    ClassifyResponse,
-    EntityList,
-    ExtractEntitiesRequest,
-    ExtractEntitiesResponse,
     ModelIdentity,
-    Usage,
 )
 from minwatt.v1.model_dir import Task
 from service.access import Access, Caller
@@ -38,6 +30,7 @@ from service.gate import Ask, Pass
 from service.lifecycle.models import Models
 from service.lifecycle.resident import ResidentModel
 from service.logs import about
+from service.replies import AnyRequest, AnyResponse, reply
 from service.request import FREE, Answered, Cost, Request
 from service.spans import RequestSpan, Tracer
 from service.statuses import (
@@ -47,17 +40,13 @@ from service.statuses import (
     invalid,
 )
 from service.telemetry import Telemetry
-from service.tokenize import TextTokenizer, TooLong
+from service.tokenize import TooLong
+from service.tokenizing import Tokenizing
 from service.validation import Options, check
 from service.wire import Unreadable
 
-TOKENIZED_HERE_CHARACTERS = 1000  # about 0.6 ms; a thread there and back is 0.1 ms, and waits for the GIL
-TOKENIZED_AT_ONCE = 16  # texts, on the thread
 CLOCK_SKEW_S = 0.002  # gRPC's timer and ours do not fire in the same instant
 log = logging.getLogger(__name__)
-
-AnyRequest = ClassifyRequest | ExtractEntitiesRequest
-AnyResponse = ClassifyResponse | ExtractEntitiesResponse
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +89,7 @@ class Inference:
         self._limits = limits
         self._access = access
         self._clock = clock
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="tokenizer")
+        self._tokenizing = Tokenizing()
 
     def arrival(self, method: str, call: Call | None, timeout_s: float | None = None) -> Arrival:
         """Counts a request at the door. `timeout_s`: its own beside the call's; neither: the default."""
@@ -121,7 +110,7 @@ class Inference:
         """The reply. Raises Refusal; cancelling it withdraws the request. Each way out is counted once."""
         try:
             answered, identity = await self._answered(message, arrival)
-            reply = self._reply(cast(AnyRequest, message), answered, identity)
+            response = self._reply(cast(AnyRequest, message), answered, identity)
         except asyncio.CancelledError:
             self._left_by_client(arrival)
             raise
@@ -137,7 +126,7 @@ class Inference:
         if arrival.caller is not None:
             arrival.caller.usage.answered(answered.cost.tokens, answered.cost.energy_j)
         self._ended(arrival, "OK", len(answered.results), answered.cost)
-        return reply
+        return response
 
     def _counted(self, arrival: Arrival, refusal: Refusal) -> Refusal:
         self._telemetry.refused(arrival.method, self._clock() - arrival.arrived_s, refusal)
@@ -216,7 +205,10 @@ class Inference:
     ) -> Request:
         """Of `texts` those at `indexes`, computed; `keep` is given their packed answers."""
         begun_s = self._clock()
-        encoded = await self._tokenize(model.tokenizer, task, texts, indexes, options.truncate)
+        wanted = [texts[index] for index in indexes]
+        words = task.kind == "ner"
+        tokens = await self._tokenizing.encode(model.tokenizer, wanted, options.truncate, words)
+        encoded = _fitting(tokens, indexes)
         if arrival.span is not None:
             arrival.span.stage("tokenise", begun_s, self._clock())
         model.gate.tokenized(entered, sum([len(text.ids) for text in encoded]), len(indexes))
@@ -231,54 +223,12 @@ class Inference:
         model.gate.answered(entered)
         return request
 
-    async def _tokenize(
-        self,
-        tokenizer: TextTokenizer,
-        task: Task,
-        texts: Sequence[str],
-        indexes: Sequence[int],
-        truncate: bool,
-    ) -> list[EncodedText]:
-        """Short texts at once: their tokens take less time than the way to a thread and back. Else in slices
-        on the tokenizer's thread, so that a request of many texts does not hold up all others."""
-        words = task.kind == "ner"
-        wanted = [texts[index] for index in indexes]
-        if sum(map(len, wanted)) <= TOKENIZED_HERE_CHARACTERS:
-            return _fitting(tokenizer.encode(wanted, truncate, words), indexes)
-        loop = asyncio.get_running_loop()
-        encoded: list[EncodedText] = []
-        for first in range(0, len(wanted), TOKENIZED_AT_ONCE):
-            some = wanted[first : first + TOKENIZED_AT_ONCE]
-            tokens = await loop.run_in_executor(self._thread, tokenizer.encode, some, truncate, words)
-            encoded += _fitting(tokens, indexes[first:])
-        return encoded
-
     def _reply(self, message: AnyRequest, answered: Answered, identity: ModelIdentity) -> AnyResponse:
-        """Filled in place: messages that are given to a constructor are made, packed and unpacked again."""
-        reply: AnyResponse
-        if isinstance(message, ClassifyRequest):
-            reply = ClassifyResponse()
-            reply.results.extend(cast(list[Classification], answered.results))
-        else:
-            reply = ExtractEntitiesResponse()
-            reply.results.extend(cast(list[EntityList], answered.results))
-        self._tell(answered.cost, reply.usage)
-        reply.model.CopyFrom(identity)
-        return reply
-
-    def _tell(self, cost: Cost, usage: Usage) -> None:
-        usage.tokens = cost.tokens
-        usage.queue_seconds = cost.queue_s
-        usage.compute_seconds = cost.compute_s
-        usage.batch_size = cost.batch_texts
-        source = "unknown" if cost.energy_j is None else self._telemetry.energy_source
-        usage.energy_source = source
-        if cost.energy_j is not None and source != "unknown":
-            usage.energy_joules = cost.energy_j
-        usage.cached_texts = cost.cached_texts
+        source = self._telemetry.energy_source
+        return reply(message, answered.results, answered.cost, source, identity)
 
     def close(self) -> None:
-        self._thread.shutdown(wait=False)
+        self._tokenizing.close()
 
 
 def _fitting(tokens: list[EncodedText] | TooLong, indexes: Sequence[int]) -> list[EncodedText]:

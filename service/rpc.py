@@ -25,7 +25,7 @@ from minwatt.v1.inference_pb2 import (
 )
 from service.answering import Answering
 from service.calls import Call, Service, Stream, StreamCall, Unary
-from service.inference import AnyRequest
+from service.replies import AnyRequest
 from service.statuses import Refusal, Violation, invalid, shortened
 from service.validation import check_timeout
 from service.wire import Reader, Unreadable

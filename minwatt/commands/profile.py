@@ -31,7 +31,7 @@ from scaler.profile import Point, Profile, ReplicaSetup, save_profile
 Number = TypeVar("Number", int, float)
 
 DEFAULT_OUT = Path("out/profile.yaml")
-LEAST_BATCH_TOKENS = 2048  # what a replica is given where the sweep's largest batch needs no more
+LEAST_BATCH_TOKENS = 1024  # the server's own: what a replica is given where the largest batch needs no more
 ENGINE_THREADS = 1
 PROVIDERS = (CPU, "cuda", "tensorrt")
 

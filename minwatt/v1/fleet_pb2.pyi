@@ -111,6 +111,7 @@ class ReplicaReport(_message.Message):
     REFLEX_SECONDS_TOTAL_FIELD_NUMBER: _builtins.int
     SM_CLOCK_MHZ_FIELD_NUMBER: _builtins.int
     SM_CLOCK_REFUSED_FIELD_NUMBER: _builtins.int
+    FLEET_FIELD_NUMBER: _builtins.int
     replica_id: _builtins.str
     """unique for each start of a replica"""
     model: _builtins.str
@@ -152,6 +153,8 @@ class ReplicaReport(_message.Message):
     """that the replica has locked its card to; 0: the card is left alone"""
     sm_clock_refused: _builtins.str
     """why the card is not at the clock it was to have; empty: it is"""
+    fleet: _builtins.str
+    """whose replica it is: on Kubernetes NAMESPACE/POLICY; empty: default"""
     @_builtins.property
     def refusals_total(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """by reason: queue_full, slo, shed, deadline, draining, starting, invalid, cancelled, failed"""
@@ -192,10 +195,11 @@ class ReplicaReport(_message.Message):
         reflex_seconds_total: _builtins.float = ...,
         sm_clock_mhz: _builtins.int = ...,
         sm_clock_refused: _builtins.str = ...,
+        fleet: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["power", b"power"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "arrivals_total", b"arrivals_total", "batch_sizes_total", b"batch_sizes_total", "busy_seconds_total", b"busy_seconds_total", "completions_total", b"completions_total", "host", b"host", "in_flight", b"in_flight", "interval_seconds", b"interval_seconds", "latency_sketch", b"latency_sketch", "model", b"model", "model_version", b"model_version", "operating_point_version", b"operating_point_version", "padded_tokens_total", b"padded_tokens_total", "pid", b"pid", "power", b"power", "queue_depth", b"queue_depth", "reflex_seconds_total", b"reflex_seconds_total", "refusals_total", b"refusals_total", "replica_id", b"replica_id", "sequence", b"sequence", "sm_clock_mhz", b"sm_clock_mhz", "sm_clock_refused", b"sm_clock_refused", "start_up_seconds", b"start_up_seconds", "state", b"state", "texts_total", b"texts_total", "tokens_total", b"tokens_total", "variant", b"variant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "arrivals_total", b"arrivals_total", "batch_sizes_total", b"batch_sizes_total", "busy_seconds_total", b"busy_seconds_total", "completions_total", b"completions_total", "fleet", b"fleet", "host", b"host", "in_flight", b"in_flight", "interval_seconds", b"interval_seconds", "latency_sketch", b"latency_sketch", "model", b"model", "model_version", b"model_version", "operating_point_version", b"operating_point_version", "padded_tokens_total", b"padded_tokens_total", "pid", b"pid", "power", b"power", "queue_depth", b"queue_depth", "reflex_seconds_total", b"reflex_seconds_total", "refusals_total", b"refusals_total", "replica_id", b"replica_id", "sequence", b"sequence", "sm_clock_mhz", b"sm_clock_mhz", "sm_clock_refused", b"sm_clock_refused", "start_up_seconds", b"start_up_seconds", "state", b"state", "texts_total", b"texts_total", "tokens_total", b"tokens_total", "variant", b"variant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

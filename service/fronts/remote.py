@@ -2,7 +2,7 @@
 
 Stands where `service.inference.Inference` stands without front ends. What is not plainly a good request (no
 key, an unknown model, a text too long) is forwarded as it came: who is refused, why, and how it is counted is
-decided by the engine process alone. Made by `front_end`.
+decided by the engine process alone. What is sent is `preparing`'s. Made by `front_end`.
 """
 
 from __future__ import annotations
@@ -12,42 +12,23 @@ import itertools
 import logging
 import time
 from collections import Counter
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from grpc import StatusCode
 
-from minwatt.v1.decode import EncodedText
-from minwatt.v1.inference_pb2 import (
-    Classification,
-    ClassifyRequest,
-    ClassifyResponse,
-    EntityList,
-    ExtractEntitiesResponse,
-    Usage,
-)
-from minwatt.v1.model_dir import Task
-from service.answers import unpacked
+from minwatt.v1.inference_pb2 import ClassifyResponse, ExtractEntitiesResponse, Usage
 from service.calls import Call
 from service.fronts import messages, records
 from service.fronts.channel import Channel
 from service.fronts.messages import CONTEXT_KEYS, CREDENTIAL_KEYS, Forwarded, Left, Replied, refusal_of
-from service.fronts.records import Answer, OipCounted, RefusedAnswer, RefusedHere, Submission
-from service.fronts.told import FrontModel, Told
-from service.inference import (
-    TOKENIZED_AT_ONCE,
-    TOKENIZED_HERE_CHARACTERS,
-    AnyRequest,
-    AnyResponse,
-    Arrival,
-)
+from service.fronts.preparing import Preparing, response_of, shown, submission
+from service.fronts.records import Answer, OipCounted, RefusedAnswer, RefusedHere
+from service.fronts.told import Told
+from service.inference import Arrival
 from service.logs import about
+from service.replies import AnyRequest, AnyResponse
 from service.request import Cost
 from service.statuses import Refusal, internal, queue_full, unavailable
-from service.tokenize import TooLong
-from service.validation import Options, check
 from service.wire import Unreadable
 
 RETRY_FULL_S = 0.1
@@ -59,19 +40,6 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A good request, as far as a front end can tell."""
-
-    model: FrontModel
-    task: Task
-    options: Options
-    texts: list[str]
-    tenant: str
-    encoded: list[EncodedText]
-    tokenised_s: tuple[float, float]
-
-
 class Remote:
     """One per front end. Without an engine process everything is refused with UNAVAILABLE.
 
@@ -79,7 +47,6 @@ class Remote:
     """
 
     def __init__(self, max_texts: int, default_deadline_s: float, max_in_flight: int) -> None:
-        self._max_texts = max_texts
         self._default_deadline_s = default_deadline_s
         self._max_in_flight = max_in_flight
         self._in_flight = 0
@@ -89,7 +56,7 @@ class Remote:
         self._answers: dict[int, asyncio.Future[Answer]] = {}
         self._replies: dict[int, asyncio.Future[bytes]] = {}
         self._refused_here: Counter[tuple[str, str, StatusCode]] = Counter()  # not yet told
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="tokenizer")
+        self._preparing = Preparing(max_texts)
 
     # -- the engine process
 
@@ -164,21 +131,21 @@ class Remote:
             told, channel = self._told, self._channel
             if told is None or channel is None:
                 raise self._refused(arrival.method, _engine_ended())
-            prepared = await self._prepared(told, message, arrival)
+            prepared = await self._preparing.prepared(told, message, arrival)
             if told is self._told:  # else its model may be gone by now
                 break
         record = b""
         if prepared is not None:
             id_ = next(self._ids)
-            record = self._submission(id_, prepared, message, arrival)
+            record = submission(id_, prepared, message, arrival)
         if prepared is None or len(record) > channel.most_bytes:
             name = message.DESCRIPTOR.name
             body = message.SerializeToString()
-            reply = await self._forward("ask", arrival.method, arrival, body, message_type=name)
+            body_of_reply = await self._forward("ask", arrival.method, arrival, body, message_type=name)
             response = ClassifyResponse if name == "ClassifyRequest" else ExtractEntitiesResponse
-            answer = response.FromString(reply)
-            arrival.cost = _cost_of(answer.usage)
-            return answer
+            forwarded = response.FromString(body_of_reply)
+            arrival.cost = _cost_of(forwarded.usage)
+            return forwarded
         if not channel.offer(record):
             raise self._refused(arrival.method, _unread())
         if self._refused_here:
@@ -191,7 +158,7 @@ class Remote:
             channel.send(records.withdrawn(id_))
             raise
         arrival.cost = answer.cost
-        return _response(prepared, message, answer)
+        return response_of(prepared, message, answer)
 
     # -- what else there is
 
@@ -213,72 +180,7 @@ class Remote:
             self._channel.send(records.oip_counted(one))
 
     def close(self) -> None:
-        self._thread.shutdown(wait=False)
-
-    # -- submissions
-
-    async def _prepared(self, told: Told, message: AnyRequest, arrival: Arrival) -> Prepared | None:
-        """None: the engine process is to say what is wrong with it."""
-        try:
-            caller = told.access.caller(arrival.call, "infer")
-            model = told.find(message.model)
-            if model is None or not 0 < len(message.texts) <= self._max_texts:
-                return None
-            task, options = check(message, model.spec, self._max_texts)
-        except Refusal:
-            return None
-        texts = list(message.texts)
-        begun_s = time.monotonic()
-        encoded = await self._tokenize(model, task, texts, options.truncate)
-        if encoded is None:
-            return None
-        tokenised_s = (begun_s, time.monotonic())
-        return Prepared(model, task, options, texts, caller.tenant.name, encoded, tokenised_s)
-
-    async def _tokenize(
-        self, model: FrontModel, task: Task, texts: Sequence[str], truncate: bool
-    ) -> list[EncodedText] | None:
-        """None where one is too long. Many texts on a thread: other calls go on meanwhile."""
-        words = task.kind == "ner"
-        if sum(map(len, texts)) <= TOKENIZED_HERE_CHARACTERS:
-            tokens = model.tokenizer.encode(texts, truncate, words)
-            return None if isinstance(tokens, TooLong) else tokens
-        loop = asyncio.get_running_loop()
-        encoded: list[EncodedText] = []
-        for first in range(0, len(texts), TOKENIZED_AT_ONCE):
-            some = texts[first : first + TOKENIZED_AT_ONCE]
-            tokens = await loop.run_in_executor(self._thread, model.tokenizer.encode, some, truncate, words)
-            if isinstance(tokens, TooLong):
-                return None
-            encoded += tokens
-        return encoded
-
-    def _submission(self, id_: int, prepared: Prepared, message: AnyRequest, arrival: Arrival) -> bytes:
-        model, options = prepared.model, prepared.options
-        keys: list[bytes] = []
-        if model.keys is not None and not options.no_cache:
-            keys = [
-                model.keys.key(prepared.tenant, prepared.task, options.truncate, text)
-                for text in prepared.texts
-            ]
-        return records.submission(
-            Submission(
-                id_,
-                arrival.method,
-                model.number,
-                model.spec.tasks.index(prepared.task),
-                options.batch,
-                message.ByteSize(),
-                arrival.arrived_s,
-                arrival.deadline_s,
-                prepared.tokenised_s,
-                prepared.tenant,
-                prepared.encoded,
-                prepared.task.kind == "ner",
-                keys,
-                _shown(arrival.call, CONTEXT_KEYS),
-            )
-        )
+        self._preparing.close()
 
     # -- forwarding
 
@@ -305,18 +207,18 @@ class Remote:
             reason,
             arrival.arrived_s,
             deadline_s if kind == "call" else arrival.deadline_s,
-            _shown(call, (*CONTEXT_KEYS, *CREDENTIAL_KEYS)),
+            shown(call, (*CONTEXT_KEYS, *CREDENTIAL_KEYS)),
             None if call is None else call.peer_identity,
         )
-        future = self._replies[id_] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._replies[id_] = future
         channel.send_message(*messages.for_engine(forwarded, body))
         try:
-            reply: bytes = await future
+            return await future
         except asyncio.CancelledError:
             self._replies.pop(id_, None)
             channel.send_message(*messages.for_engine(Left(id_)))
             raise
-        return reply
 
     def _full(self) -> Refusal:
         return queue_full(f"{self._max_in_flight} requests in flight", RETRY_FULL_S)
@@ -342,12 +244,6 @@ def _settle(future: asyncio.Future[T] | None, outcome: T | Refusal) -> None:
         future.set_result(outcome)
 
 
-def _shown(call: Call | None, keys: Sequence[str]) -> dict[str, str]:
-    if call is None:
-        return {}
-    return {key: value for key in keys if (value := call.metadata(key)) is not None}
-
-
 def _cost_of(usage: Usage) -> Cost:
     """Of what was answered as it came; what the cache took is not told."""
     return Cost(
@@ -367,26 +263,3 @@ def _engine_ended() -> Refusal:
 
 def _unread() -> Refusal:
     return queue_full("the engine process has not read what came before", RETRY_FULL_S)
-
-
-def _response(prepared: Prepared, message: AnyRequest, answer: Answer) -> AnyResponse:
-    cost, source = answer.cost, answer.energy_source
-    usage = Usage(
-        tokens=cost.tokens,
-        queue_seconds=cost.queue_s,
-        compute_seconds=cost.compute_s,
-        batch_size=cost.batch_texts,
-        energy_joules=None if source == "unknown" else cost.energy_j,
-        energy_source=source,
-        cached_texts=cost.cached_texts,
-    )
-    results = [
-        unpacked(prepared.task, prepared.options, text, packed)
-        for text, packed in zip(prepared.texts, answer.packed, strict=True)
-    ]
-    identity = prepared.model.identity
-    if isinstance(message, ClassifyRequest):
-        labels = cast(list[Classification], results)
-        return ClassifyResponse(results=labels, usage=usage, model=identity)
-    entities = cast(list[EntityList], results)
-    return ExtractEntitiesResponse(results=entities, usage=usage, model=identity)

@@ -10,7 +10,6 @@ process gets SIGTERM and drains, and the front ends go with it. Called by `cli`.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
 import logging
 import os
@@ -18,18 +17,17 @@ import signal
 import socket
 import sys
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import NoReturn
+from dataclasses import replace
 
 from energy.modelled import this_process
 from minwatt.v1.errors import UsageError
 from service import event_loop, logs
 from service.door import Door, authority, bound
 from service.fronts.channel import new_channel
+from service.fronts.children import Child, all_said, call_this_process, exit_code, fork, how, tie_to
 from service.fronts.engine_process import READY, engine
 from service.fronts.front_end import FrontEnd
 from service.fronts.ring import orders_stores
@@ -41,7 +39,6 @@ from service.settings import ServeSettings
 ENGINE_DEATHS, FRONT_END_DEATHS = 3, 5  # in a minute (front ends: each); one more, and the replica ends
 MINUTE_S = 60.0
 LAST_MOMENT_S = 5.0  # for front ends to end once the engine process has; then they are killed
-_PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15  # linux/prctl.h
 
 log = logging.getLogger(__name__)
 
@@ -57,12 +54,6 @@ def supervise(settings: ServeSettings, on_ready: Callable[[str], None], makers: 
     return _Supervisor(settings, on_ready, makers).run()
 
 
-@dataclass(slots=True)
-class _Child:
-    pid: int
-    control: socket.socket
-
-
 class _Supervisor:
     def __init__(self, settings: ServeSettings, on_ready: Callable[[str], None], makers: Makers) -> None:
         self._settings = settings
@@ -70,8 +61,8 @@ class _Supervisor:
         self._makers = makers
         self._sockets = _slots(settings)
         self._address = authority(settings.host, self._sockets[0][0].getsockname()[1])
-        self._engine: _Child | None = None
-        self._front_ends: list[_Child | None] = [None] * settings.front_ends
+        self._engine: Child | None = None
+        self._front_ends: list[Child | None] = [None] * settings.front_ends
         self._engine_deaths: deque[float] = deque()
         self._front_end_deaths: deque[float] = deque()
         self._was_ready = False
@@ -121,14 +112,14 @@ class _Supervisor:
 
     def _reap(self) -> None:
         for slot, front_end in enumerate(self._front_ends):
-            if front_end is not None and (code := _exit_code(front_end.pid)) is not None:
-                for line in _all_said(front_end.control):
+            if front_end is not None and (code := exit_code(front_end.pid)) is not None:
+                for line in all_said(front_end.control):
                     log.error("a front end: %s", line.decode())
                 front_end.control.close()
                 self._front_ends[slot] = None
                 self._front_end_ended(slot, code)
-        if self._engine is not None and (code := _exit_code(self._engine.pid)) is not None:
-            said = _all_said(self._engine.control)
+        if self._engine is not None and (code := exit_code(self._engine.pid)) is not None:
+            said = all_said(self._engine.control)
             self._was_ready = self._was_ready or READY in said
             self._error = next((one.decode() for one in said if one != READY), "")
             self._engine.control.close()
@@ -140,10 +131,10 @@ class _Supervisor:
             return
         most = FRONT_END_DEATHS * len(self._front_ends)
         if not _within(self._front_end_deaths, most):
-            log.error("a front end has ended (%s), and %d before it: the replica ends", _how(code), most)
+            log.error("a front end has ended (%s), and %d before it: the replica ends", how(code), most)
             self._stop_with(1)
             return
-        log.error("a front end has ended (%s): it is started anew", _how(code))
+        log.error("a front end has ended (%s): it is started anew", how(code))
         self._start_front_end(slot)
 
     def _engine_ended(self, code: int) -> None:
@@ -151,18 +142,18 @@ class _Supervisor:
             self._ended = code if code >= 0 else 128 - code
         elif self._settings.replica_id is not None:  # its scaler knows it by that name, and starts another
             log.error(
-                "the engine process has ended (%s): so does replica %s", _how(code), self._settings.replica_id
+                "the engine process has ended (%s): so does replica %s", how(code), self._settings.replica_id
             )
             self._ended = 1
         elif not _within(self._engine_deaths, ENGINE_DEATHS):
             log.error(
                 "the engine process has ended (%s), and %d before it: the replica ends",
-                _how(code),
+                how(code),
                 ENGINE_DEATHS,
             )
             self._ended = 1
         else:
-            log.error("the engine process has ended (%s): it is started anew", _how(code))
+            log.error("the engine process has ended (%s): it is started anew", how(code))
             self._was_ready = False  # one that can't start ends the replica
             self._start_engine()
             for front_end in self._front_ends:
@@ -182,8 +173,8 @@ class _Supervisor:
         supervisor = os.getpid()
 
         def act(control: socket.socket) -> None:
-            _call_this_process(b"minwatt-engine")
-            _tie_to(supervisor)
+            call_this_process(b"minwatt-engine")
+            tie_to(supervisor)
             self._let_go_of_sockets()
             for front_end in self._front_ends:
                 if front_end is not None:
@@ -191,11 +182,11 @@ class _Supervisor:
             on_ready = self._on_ready if not again else log.info
             engine(self._settings, control, self._address, on_ready, self._makers, before_s)
 
-        self._engine = self._fork(act)
+        self._engine = fork(act, self._signals)
 
     def _start_front_end(self, slot: int) -> None:
         def act(control: socket.socket) -> None:
-            _call_this_process(b"minwatt-front")
+            call_this_process(b"minwatt-front")
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, signal.SIG_IGN)  # it ends when the engine process has drained
             for other, sockets in enumerate(self._sockets):
@@ -213,10 +204,10 @@ class _Supervisor:
 
             event_loop.run(main())
 
-        front_end = self._front_ends[slot] = self._fork(act)
+        front_end = self._front_ends[slot] = fork(act, self._signals)
         self._connect(front_end)
 
-    def _connect(self, front_end: _Child) -> None:
+    def _connect(self, front_end: Child) -> None:
         """Whoever of the two has died meanwhile is reaped next, and the other finds its end lost."""
         if self._engine is None:
             return
@@ -228,20 +219,6 @@ class _Supervisor:
                 front_ends_end.send(front_end.control)
         finally:
             os.close(process)
-
-    def _fork(self, act: Callable[[socket.socket], None]) -> _Child:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        with self._signals.held():
-            pid = os.fork()
-            if not pid:
-                self._signals.close()
-        if not pid:
-            ours.close()
-            _run_and_exit(act, theirs)
-        theirs.close()
-        return _Child(pid, ours)
 
     # -- the end
 
@@ -269,10 +246,10 @@ class _Supervisor:
         return [child.pid for child in children if child is not None]
 
     def _forget_ended(self) -> None:
-        if self._engine is not None and _exit_code(self._engine.pid) is not None:
+        if self._engine is not None and exit_code(self._engine.pid) is not None:
             self._engine = None
         for slot, front_end in enumerate(self._front_ends):
-            if front_end is not None and _exit_code(front_end.pid) is not None:
+            if front_end is not None and exit_code(front_end.pid) is not None:
                 self._front_ends[slot] = None
 
     def _kill_all(self) -> None:
@@ -294,56 +271,6 @@ def _slots(settings: ServeSettings) -> list[list[socket.socket]]:
     return slots
 
 
-def _run_and_exit(act: Callable[[socket.socket], None], control: socket.socket) -> NoReturn:
-    """In the child: nothing of the parent's stack is unwound there."""
-    code = 1
-    try:
-        os.setpgid(0, 0)  # a terminal's Ctrl-C is the supervisor's, which passes it on once
-        act(control)
-        code = 0
-    except UsageError as error:
-        with suppress(OSError):
-            control.send(str(error).encode())
-        code = 2
-    except SystemExit as error:
-        code = error.code if isinstance(error.code, int) else 1
-    except BaseException as error:
-        log.critical("ended by an exception", exc_info=error)
-        traceback.clear_frames(error.__traceback__)
-    finally:
-        with suppress(OSError, ValueError):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(code)
-
-
-def _tie_to(parent: int) -> None:
-    """SIGTERM when the supervisor ends, however it does; an end at once where it already has."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    if os.getppid() != parent:
-        sys.exit(1)
-
-
-def _call_this_process(name: bytes) -> None:
-    """In `ps` and `top`."""
-    ctypes.CDLL(None).prctl(_PR_SET_NAME, name, 0, 0, 0)
-
-
-def _exit_code(pid: int) -> int | None:
-    """Negative: ended by that signal; None: it lives."""
-    ended, status = os.waitpid(pid, os.WNOHANG)
-    return os.waitstatus_to_exitcode(status) if ended else None
-
-
-def _all_said(control: socket.socket) -> list[bytes]:
-    said: list[bytes] = []
-    for _ in range(2):  # a process that has ended without reading all comes first as a reset
-        with suppress(OSError):
-            while message := control.recv(64 * 1024, socket.MSG_DONTWAIT):
-                said.append(message)
-    return said
-
-
 def _within(deaths: deque[float], most: int) -> bool:
     """Counts one more; whether that many in a minute are borne."""
     now_s = time.monotonic()
@@ -351,7 +278,3 @@ def _within(deaths: deque[float], most: int) -> bool:
     while deaths[0] < now_s - MINUTE_S:
         deaths.popleft()
     return len(deaths) <= most
-
-
-def _how(code: int) -> str:
-    return f"exit code {code}" if code >= 0 else signal.Signals(-code).name

@@ -26,7 +26,7 @@ from minwatt.v1.inference_pb2 import (
 from service.cache.keys import ModelKeys
 from service.cache.known import KnownAnswers
 from service.gate import Ask
-from service.inference import AnyRequest, AnyResponse
+from service.replies import AnyRequest, AnyResponse
 from service.server import Parts, assemble
 from service.settings import ServeSettings
 from service.statuses import Refusal

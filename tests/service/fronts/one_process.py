@@ -17,10 +17,10 @@ from service.fronts.engine_door import EngineDoor
 from service.fronts.engine_process import parts_of
 from service.fronts.front_end import FrontEnd
 from service.fronts.remote import Remote
-from service.inference import AnyRequest, AnyResponse
 from service.oip.models import Deployed
 from service.oip.repository import Repository
 from service.oip.service import NAME, Served
+from service.replies import AnyRequest, AnyResponse
 from service.server import Parts, assemble, door_options
 from service.settings import ServeSettings
 

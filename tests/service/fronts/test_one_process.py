@@ -23,8 +23,8 @@ from minwatt.v1.inference_pb2 import (
 from service.fronts import channel, engine_door, front_end
 from service.fronts.ring import SMALLEST_BYTES
 from service.fronts.submitted import Shown
-from service.inference import AnyRequest, AnyResponse
 from service.oip import open_inference_pb2 as pb
+from service.replies import AnyRequest, AnyResponse
 from service.statuses import Refusal
 from tests.service.fronts.one_process import Replica, replica
 from tests.tiny_model import INTENTS, write_tiny_model
@@ -187,7 +187,7 @@ async def test_a_front_end_holds_no_more_than_the_replica_lets_in(tiny_model: Pa
 
     async with replica(tiny_model, max_in_flight=3) as one:
         one.door._asked.methods["/hang"] = hang
-        with patch.object(one.remote, "_prepared", held):
+        with patch.object(one.remote._preparing, "prepared", held):
             hanging = asyncio.create_task(one.remote.forward("/hang", b"", Shown({})))
             await asyncio.sleep(0)
             asked = [asyncio.create_task(one.ask(ClassifyRequest(texts=["hello"]))) for _ in range(5)]
@@ -221,7 +221,7 @@ async def test_what_fails_unexpectedly_is_a_counted_refusal(tiny_model: Path, wh
     async with replica(tiny_model) as one:
         telemetry = Mock(wraps=one.door._asked.telemetry)
         breaking = (
-            patch("service.fronts.remote._response", broken)
+            patch("service.fronts.remote.response_of", broken)
             if where == "front end"
             else patch.object(one.door._asked.submitted, "_reply", broken)
         )
