@@ -1,6 +1,7 @@
 """What a replica waits for the node agent: `python -m bench.node_agent`.
 
-A real agent process on the stand-in for NVML, so the driver's own time is not in it. Prints milliseconds of each kind of call and what the agent takes of a core and of memory.
+A real agent process on the stand-in for NVML, so the driver's own time is not in it.
+Prints milliseconds of each kind of call and what the agent takes of a core and of memory.
 """
 
 from __future__ import annotations

@@ -44,6 +44,7 @@ from nodeagent.policy import NodePolicy
 from nodeagent.watts import READ_EVERY_S, Watts
 
 MOST_TOLD = 100
+LONGEST_WAIT_S = 10.0  # between two looks after the cards, also where nothing is due: it shows that it lives
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ class AgentServer:
 
     def __init__(self, keeper: Keeper, watts: Watts, limits: Limits = Limits()) -> None:
         self.counts: Counter[str] = Counter()  # accepted, denied, busy, and requests by op and outcome
+        self.ticked_s = time.monotonic()  # when the cards were looked after last
         self.keeper = keeper
         self.watts = watts
         self._limits = limits
@@ -129,11 +131,11 @@ class AgentServer:
 
     async def _keep(self) -> None:
         while True:
-            next_s = await self._set(lambda: self.keeper.tick(time.monotonic()))
             self._changed.clear()
-            wait_s = max(0.0, next_s - time.monotonic())
+            next_s = await self._set(lambda: self.keeper.tick(time.monotonic()))
+            self.ticked_s = time.monotonic()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait_s if wait_s < 3600 else None):
+                async with asyncio.timeout(min(max(0.0, next_s - self.ticked_s), LONGEST_WAIT_S)):
                     await self._changed.wait()
 
     async def _read(self) -> None:

@@ -40,6 +40,7 @@ from minwatt.v1.node_agent import (
     parse_reply,
     to_line,
 )
+from service.clocks import NotInForce
 
 ANSWER_WITHIN_S = 2.0
 TTL_S = 15.0
@@ -225,7 +226,7 @@ class AgentClocks:
             raise
         self._ttl_s = reply.ttl_s
         if reply.in_force_sm_clock_mhz is None:
-            raise GpuError(f"node agent: {reply.why or 'the card is at its own clocks'}")
+            raise NotInForce(f"node agent: {reply.why or 'the card is at its own clocks'}")
         return reply.in_force_sm_clock_mhz
 
     def restore(self) -> None:

@@ -117,6 +117,25 @@ async def test_another_s_faster_clock_is_told_with_the_renewal(tmp_path: Path) -
         control.close()
 
 
+async def test_a_card_left_alone_for_another_is_told_as_such(tmp_path: Path) -> None:
+    card, path = Card(FIRST), tmp_path / "agent.sock"
+    async with listening(path, Machine(card)):
+        clock = CardClock(AgentClocks(agent_at(path)))
+        task = asyncio.create_task(clock.run())
+        clock.ask(600)
+        await happens(lambda: clock.in_force_mhz == 600)
+        card.pids = frozenset({1})
+        await happens(lambda: card.clock_mhz is None)
+        clock.ask(900)
+        await happens(lambda: "someone computes on the card who holds no lease" in clock.refused)
+        assert clock.in_force_mhz == 0
+        card.pids = frozenset()
+        await happens(lambda: clock.in_force_mhz == 900 and not clock.refused)
+        task.cancel()
+        await asyncio.wait({task})
+        clock.close()
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
