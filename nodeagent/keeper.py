@@ -201,6 +201,8 @@ class Keeper:
         return self.leases.wanted(uuid, self._bystanders(uuid))
 
     def _look(self, uuid: str, now_s: float) -> float:
+        if self.policy.of_card(uuid).bystanders == "ignore":
+            return math.inf
         try:
             return self.cards.look(uuid, now_s)
         except GpuError as error:

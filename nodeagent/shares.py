@@ -7,9 +7,9 @@ Pure; knows no clock: readings bring their time. Leaves measuring to `watts`. Th
     nobody  = what was metered while nobody had a part
 
 A window is the time between two readings; its parts are those that were there at its end. Idle watts are the
-lowest mean of a window in which nobody was active; until there is one all of a window is active. Power is not
-proportional to activity, and two kernels of the same activity draw different watts: that is why it is called
-an estimate.
+lowest mean of 5 s in which nobody was active (a counter refreshed each 0.1 s makes a second look up to a tenth
+too low); until there is one all of a window is active. Power is not proportional to activity, and two kernels of
+the same activity draw different watts: that is why it is called an estimate.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ class Shares:
     def __init__(self) -> None:
         self._last: Reading | None = None
         self._idle_w: float | None = None
+        self._quiet = MeanPower(window_s=WINDOW_S, least_s=WINDOW_S)  # since somebody was active
         self._nj: dict[str, int] = {}
         self._nobody_nj = 0
         self._means: dict[str, MeanPower] = {}
@@ -85,15 +86,14 @@ class Shares:
         """Shares out what was metered since the last reading."""
         last, self._last = self._last, reading
         if last is None:
+            self._quiet.restart(reading.at_s, reading.joules_total)
             return
         metered_nj = _nj(reading.joules_total) - _nj(last.joules_total)
         span_s = reading.at_s - last.at_s
         if metered_nj < 0 or span_s <= 0:
             self._last = reading if metered_nj < 0 else last
             return
-        if not any(part.activity is None or part.activity > 0 for part in parts):
-            mean_w = metered_nj / NJ_PER_J / span_s
-            self._idle_w = mean_w if self._idle_w is None else min(self._idle_w, mean_w)
+        self._learn_idle(reading, any(part.activity is None or part.activity > 0 for part in parts))
         if parts:
             idle_nj = min(metered_nj, _nj((self._idle_w or 0.0) * span_s))
             sizes = [part.size for part in parts]
@@ -106,6 +106,14 @@ class Shares:
         for name, nj in self._nj.items():
             mean = self._means.setdefault(name, MeanPower(window_s=WINDOW_S, least_s=0.5))
             self._watts[name] = mean.add(reading.at_s, nj / NJ_PER_J)
+
+    def _learn_idle(self, reading: Reading, active: bool) -> None:
+        if active:
+            self._quiet.restart(reading.at_s, reading.joules_total)
+            return
+        mean_w = self._quiet.add(reading.at_s, reading.joules_total)
+        if mean_w is not None:
+            self._idle_w = mean_w if self._idle_w is None else min(self._idle_w, mean_w)
 
 
 def _weights(parts: Sequence[Part]) -> list[int] | None:

@@ -129,6 +129,35 @@ async def test_policy_from_a_file_and_anew_at_sighup(tmp_path: Path) -> None:
         await eventually(denied)
 
 
+async def test_the_slices_of_a_card_share_its_joules_by_what_they_did(tmp_path: Path) -> None:
+    drawn_mj = " ".join(str(100_000 * second) for second in range(60))
+    mig = "nvmlDeviceGetMigMode 1/1\nmig_multiprocessors 16 32\ngpm1 80\ngpm2 0\n"
+    counting = f"{SCRIPT}{mig}nvmlDeviceGetTotalEnergyConsumption {drawn_mj}\n"
+    with AgentProcess(tmp_path, environ=environ(tmp_path, counting)) as agent:
+        line = await Line.to(agent.socket)
+        (card,) = (await line.ask("hello"))["cards"]
+        busy, idle = card["slices"]
+        assert card["shared"]
+
+        async def told() -> bool:
+            replies = [await line.ask("read", card=name) for name in (busy, idle)]
+            assert all(reply["source"] == "nvml-estimate" for reply in replies)
+            return all(reply.get("watts") is not None for reply in replies)
+
+        await eventually(told)
+        before = [(await line.ask("read", card=name))["joules_total"] for name in (busy, idle)]
+
+        async def went_on() -> bool:
+            return bool((await line.ask("read", card=busy))["joules_total"] > before[0])
+
+        await eventually(went_on)
+        assert (await line.ask("read", card=idle))["joules_total"] == before[1], "only the busy one's grow"
+        assert (await line.ask("lease", card=busy, sm_clock_mhz=900, ttl_s=9))["in_force_sm_clock_mhz"] == 900
+        await line.close()
+        assert agent.stop() == 0
+    assert log(tmp_path) == ["lock 900", "reset 0"]
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may become another user")
 def test_another_user_is_known_by_the_kernel_s_word() -> None:
     """By user, by a further group, by neither; what it says of itself doesn't count."""
