@@ -7,9 +7,9 @@ Pure; knows no clock: readings bring their time. Leaves measuring to `watts`. Th
     nobody  = what was metered while nobody had a part
 
 A window is the time between two readings; its parts are those that were there at its end. Idle watts are the
-lowest mean of 5 s in which nobody was active (a counter refreshed each 0.1 s makes a second look up to a tenth
-too low); until there is one all of a window is active. Power is not proportional to activity, and two kernels of
-the same activity draw different watts: that is why it is called an estimate.
+lowest mean of 5 s in which nobody was active (a counter refreshed each 0.1 s makes a second look up to a
+tenth too low); until there is one all of a window is active. Power is not proportional to activity, and two
+kernels of the same activity draw different watts: that is why it is called an estimate.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from energy.reading import Reading
 from energy.window import MeanPower
 
 WINDOW_S = 5.0
+LEAST_S = 0.5
 UNITS = 10_000  # activity is shared in these
 
 
@@ -57,6 +58,7 @@ class Shares:
         self._nobody_nj = 0
         self._means: dict[str, MeanPower] = {}
         self._watts: dict[str, float | None] = {}
+        self._nobody_w: float | None = None  # of who has no part; not known before the first window's end
 
     @property
     def idle_w(self) -> float | None:
@@ -73,7 +75,7 @@ class Shares:
 
     def of(self, name: str) -> Share:
         """Of who never had a part: nothing."""
-        return Share(self._nj.get(name, 0) / NJ_PER_J, self._watts.get(name, 0.0))
+        return Share(self._nj.get(name, 0) / NJ_PER_J, self._watts.get(name, self._nobody_w))
 
     def forget(self, names: Sequence[str]) -> None:
         """Those who are gone for good; their joules stay counted, as nobody's."""
@@ -104,8 +106,11 @@ class Shares:
         else:
             self._nobody_nj += metered_nj
         for name, nj in self._nj.items():
-            mean = self._means.setdefault(name, MeanPower(window_s=WINDOW_S, least_s=0.5))
-            self._watts[name] = mean.add(reading.at_s, nj / NJ_PER_J)
+            if name not in self._means:
+                self._means[name] = MeanPower(window_s=WINDOW_S, least_s=LEAST_S)
+                self._means[name].restart(last.at_s, 0.0)
+            self._watts[name] = self._means[name].add(reading.at_s, nj / NJ_PER_J)
+        self._nobody_w = 0.0
 
     def _learn_idle(self, reading: Reading, active: bool) -> None:
         if active:
