@@ -144,8 +144,6 @@ class ServeSettings(BaseModel):
                 f"max-texts = {self.max_texts} exceeds max-queue-texts = {self.max_queue_texts}: "
                 "such a request could never enter"
             )
-        if self.meter == "agent" and self.node_agent is None:
-            raise ValueError("meter = 'agent': needs node-agent, its socket")
         if (self.tls_cert is None) != (self.tls_key is None):
             missing = "tls-cert" if self.tls_cert is None else "tls-key"
             raise ValueError(f"{missing}: missing; a certificate and its key go together")
@@ -159,6 +157,8 @@ class ServeSettings(BaseModel):
             raise ValueError(
                 f"cache-bytes = {self.cache_bytes}: allowed: 0 (off) or {LEAST_CACHE_BYTES} and more"
             )
+        if self.meter == "agent" and self.node_agent is None:
+            raise ValueError("meter = 'agent': needs node-agent, its socket")
         if self.cache_redis is not None and self.cache_bytes:
             raise ValueError("cache-bytes and cache-redis: answers are kept in one place: give one of them")
         if (self.cache_redis is None) != (self.cache_key_file is None):
