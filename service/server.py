@@ -23,6 +23,7 @@ from minwatt.v1.inference_pb2 import DESCRIPTOR as TEXT_INFERENCE
 from minwatt.v1.model_dir import ModelDirectory
 from service.access import Access
 from service.admission import AdmissionLimits
+from service.agent_connection import agent_at
 from service.batcher import Batcher
 from service.cache.opening import Cache, open_cache
 from service.calls import Service
@@ -41,7 +42,7 @@ from service.lifecycle.loading import AS_SERVED, Loader, Makers, first_models
 from service.lifecycle.memory import Memory, container_limit_bytes
 from service.lifecycle.resident import Loaded, ResidentModel
 from service.metrics import Metrics
-from service.node_agent import AgentClocks, Whereabouts
+from service.node_agent import AgentClocks
 from service.oip.models import Deployed
 from service.oip.open_inference_pb2 import DESCRIPTOR as OPEN_INFERENCE
 from service.oip.repository import Repository
@@ -126,7 +127,7 @@ def _clock_control(settings: ServeSettings) -> ClockControl | None:
     if not settings.gpu_clocks:
         return None
     if settings.node_agent is not None:
-        return AgentClocks(Whereabouts.of_this_process(settings.node_agent))
+        return AgentClocks(agent_at(settings.node_agent))
     return clocks_of_this_machine()
 
 
