@@ -1,4 +1,4 @@
-"""docs/kubernetes.md from install to removal: the real kubectl, and the controller with its own account's rights."""
+"""docs/kubernetes.md from install to removal, with the real kubectl, and a controller with its account's rights."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from minwatt.v1.fleet_pb2 import REPLICA_STATE_READY, ReplicaReport
 from minwatt.v1.fleet_pb2_grpc import FleetStub
 from scaler.bus_opening import BusOptions
 from scaler.kube.command import KubeOptions, run_kube
+from tests.eventually import WAIT_S, eventually
 from tests.k8s.rendered import APPLIED, ROOT, kubectl
 from tests.kube_api.stand_in import KubeApi
 
-PATIENCE_S = 60.0
 FLEET = "inference/support-text"
 NEVER = {"secrets", "roles", "clusterroles", "namespaces", "nodes"}
 
@@ -82,10 +82,13 @@ async def replica(address: str) -> None:
                 await asyncio.sleep(0.1)
 
 
-async def eventually(what: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while not await asyncio.to_thread(what):
-            await asyncio.sleep(0.1)
+async def sees(what: Callable[[], bool]) -> None:
+    """Waits for it; the stand-in's own thread answers meanwhile."""
+
+    async def seen() -> bool:
+        return await asyncio.to_thread(what)
+
+    await eventually(seen)
 
 
 async def test_from_install_to_removal(kube_api: KubeApi) -> None:
@@ -108,19 +111,19 @@ async def test_from_install_to_removal(kube_api: KubeApi) -> None:
     joined = asyncio.create_task(replica(f"127.0.0.1:{port}"))
     try:
         find = kube_api.find
-        await eventually(lambda: find("deployments", "inference", "support-text")["spec"]["replicas"] == 2)
+        await sees(lambda: find("deployments", "inference", "support-text")["spec"]["replicas"] == 2)
         events = ("-n", "inference", "events", "--for", "powerpolicy/support-text")
-        await eventually(lambda: "ScaledUp" in run(admin, *events))
+        await sees(lambda: "ScaledUp" in run(admin, *events))
         assert "support-text" in run(admin, "-n", "inference", "get", "powerpolicies")
         assert "1 → 2 replicas" in run(admin, "-n", "inference", "describe", "powerpolicy", "support-text")
 
         run(admin, "-n", "inference", "annotate", "powerpolicy", "support-text", "minwatt.dev/paused=true")
-        await eventually(lambda: "Paused" in run(admin, "-n", "inference", "get", "powerpolicies"))
+        await sees(lambda: "Paused" in run(admin, "-n", "inference", "get", "powerpolicies"))
     finally:
         stopped.set()
         joined.cancel()
         await asyncio.wait({joined})
-        await asyncio.wait_for(controller, PATIENCE_S)
+        await asyncio.wait_for(controller, WAIT_S)
 
     assert not [line for line in said if "Forbidden" in line]
     own = [one for one in kube_api.log if one.user.endswith(":minwatt-controller")]
