@@ -1,4 +1,4 @@
-"""docs/kubernetes.md from install to removal, with the real kubectl, and a controller with its account's rights."""
+"""docs/kubernetes.md from install to removal, with the real kubectl and the rights of the account alone."""
 
 from __future__ import annotations
 
