@@ -1,46 +1,51 @@
 """A cluster, its replicas and one controller or two, on a loop whose time jumps: minutes in seconds.
 
-The controller is the real one, assembled as `scaler.kube.command` does it, with the rights of its own service
-account and no more; it speaks HTTP and TLS to the stand-in. What it does not have is a real bus and real
-replicas: each pod that the stand-in calls ready reports as `FleetModel`'s replicas do, to every controller
-that listens, and obeys the newest operating point.
+The controller is `minwatt scale --kubernetes` whole, with the rights of a service account of its own and no
+more; it speaks HTTP and TLS to the stand-in. Instead of a bus and replicas each pod that the stand-in runs
+reports as `FleetModel`'s replicas do, to every controller that listens, and obeys the newest operating point.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
+import contextlib
+import math
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+import yaml
 
-from scaler.bus import FleetView
+from scaler.bus import FleetView, Hub
+from scaler.bus_opening import BusOptions
 from scaler.control import first_point
-from scaler.kube.api import KubeApi as Client
-from scaler.kube.controller import Controller, Surroundings
-from scaler.kube.desired_replicas import DesiredReplicas
-from scaler.kube.election import Election
+from scaler.kube import command
+from scaler.kube.command import Clocks, KubeOptions, run_kube
+from scaler.kube.crd import custom_resource_definition
 from scaler.kube.permissions import PERMISSIONS, Scope
-from scaler.kube.policy_run import Shared
-from scaler.kube.profiles import Library
-from scaler.kube.target import Kinds
-from scaler.kube.watches import Watches
-from scaler.metrics import Metrics
 from scaler.operating_point import OperatingPoint
-from scaler.profile import Profile
 from scaler.report import Report
 from scaler.settings import Settings
 from tests.kube_api.stand_in import KubeApi
 from tests.kube_api.workloads import is_ready
 from tests.scaler.fleet_model import FleetModel, ModelReplica
 from tests.scaler.made_up import policy as made_up_policy
+from tests.scaler.made_up import profile
 
 Object = dict[str, Any]
 SYSTEM = "minwatt-system"
+NAMESPACE = "inference"
+NAME = "support-text"
+_SPEC: Object = {
+    "model": "tiny",
+    "slo": {"latency": "100ms"},
+    "replicas": {"min": 1, "max": 6},
+    "batching": {"maxSize": 8, "maxDelay": "10ms"},
+    "behavior": {"tick": "1s"},
+}
 _GROUP = "rbac.authorization.k8s.io"
 
 
@@ -66,13 +71,12 @@ class Bus:
 
 
 class Fleet:
-    """The ready pods of one target, under a load."""
+    """The pods of the target, under a load that they share evenly but for chance."""
 
-    def __init__(self, api: KubeApi, namespace: str, name: str, settings: Settings) -> None:
+    def __init__(self, api: KubeApi, settings: Settings) -> None:
         self._api = api
-        self._where = namespace, name
         self.model = FleetModel(settings, np.random.default_rng(1), first_point(settings))
-        self.load_rps: Callable[[float], float] = lambda _at_s: 0.0
+        self.load_rps: Callable[[float], float] = lambda _at_s: 50.0
         self.members: frozenset[str] = frozenset()
         self.ears: list[Bus] = []
         self._replicas: dict[str, ModelReplica] = {}
@@ -83,20 +87,25 @@ class Fleet:
             await asyncio.sleep(1.0)
             self._second(loop.time())
 
+    @property
+    def refused(self) -> int:
+        return sum(second.refused for second in self.model.history)
+
+    def least_ready(self, since_s: float = 0.0) -> int:
+        return min(second.replicas for second in self.model.history if second.at_s >= since_s)
+
     def _second(self, now_s: float) -> None:
-        namespace, name = self._where
-        staying = {
-            pod["metadata"]["name"]: pod
-            for pod in self._api.all_of("pods", namespace)
-            if pod["metadata"]["labels"].get("app") == name
-            and "deletionTimestamp" not in pod["metadata"]
-            and pod["status"].get("phase") == "Running"
+        pods = {pod["metadata"]["name"]: pod for pod in self._api.all_of("pods", NAMESPACE)}
+        running = {
+            name: pod
+            for name, pod in pods.items()
+            if "deletionTimestamp" not in pod["metadata"] and pod["status"].get("phase") == "Running"
         }
         self._replicas = {
-            name: self._replicas.get(name) or ModelReplica(name, float("inf")) for name in staying
+            name: self._replicas.get(name) or ModelReplica(name, math.inf, warming=False) for name in running
         }
-        for name, pod in staying.items():
-            self._replicas[name].ready_at_s = 0.0 if is_ready(pod) else float("inf")
+        for name, pod in running.items():
+            self._replicas[name].ready_at_s = 0.0 if is_ready(pod) else math.inf
         self.model.replicas = list(self._replicas.values())
         self.model.now_s = now_s - 1.0
         view = self.model.second(self.load_rps(now_s))
@@ -105,7 +114,7 @@ class Fleet:
             ear.reports += view.reports
 
 
-class Hub:
+class MemoryHub:
     address = "memory"
 
     def __init__(self, fleets: Mapping[str, Fleet]) -> None:
@@ -130,180 +139,130 @@ class Copy:
     """One controller."""
 
     name: str
-    election: Election
-    said: list[str] = field(default_factory=list)
-    stopped: asyncio.Event = field(default_factory=asyncio.Event)
-    task: asyncio.Task[None] | None = None
+    task: asyncio.Task[None]
+    said: list[str]
+    stopped: asyncio.Event
 
     async def stop(self) -> None:
         self.stopped.set()
-        if self.task is not None:
-            await self.task
+        await self.task
 
     async def kill(self) -> None:
-        """Without a word to anybody."""
-        if self.task is not None:
-            self.task.cancel()
-            await asyncio.gather(self.task, return_exceptions=True)
+        """Without a word to anybody: nothing that it would do at its end is done."""
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
 
 
 class World:
-    def __init__(self, api: KubeApi, profile: Profile) -> None:
+    def __init__(self, api: KubeApi, profiles: Path) -> None:
         self.api = api
-        self.profile = profile
         self.fleets: dict[str, Fleet] = {}
-        self.copies: list[Copy] = []
+        self._profiles = profiles
+        self._tasks: list[asyncio.Task[None]] = []
+        self._copies: list[Copy] = []
 
     async def seconds(self, count: float) -> None:
         await asyncio.sleep(count)
 
-    async def until(self, condition: Callable[[], object], within_s: float = 600.0) -> None:
+    async def until(self, condition: Callable[[], object], within_s: float = 300.0) -> None:
         """Raises TimeoutError, by the world's time."""
         async with asyncio.timeout(within_s):
-            while not condition():
-                await asyncio.sleep(0.25)
+            while not condition():  # noqa: ASYNC110 - it is told by nobody
+                await asyncio.sleep(0.5)
+
+    async def close(self) -> None:
+        for copy in self._copies:
+            await copy.kill()
+        for task in self._tasks:
+            task.cancel()
+        for ended in await asyncio.gather(*self._tasks, return_exceptions=True):
+            if isinstance(ended, Exception):
+                raise ended
 
     # What is in it
 
-    def add(
-        self, name: str = "support-text", namespace: str = "inference", replicas: int = 1, **spec: Any
-    ) -> Fleet:
+    def add(self, replicas: int = 1, **spec: Any) -> Fleet:
         """A Deployment and its policy."""
-        file = made_up_policy(**spec)
-        document = file.model_dump(mode="json", by_alias=True, exclude_unset=True)
-        target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}
-        policy = {
-            "apiVersion": "minwatt.dev/v1alpha1",
-            "kind": "PowerPolicy",
-            "metadata": {"name": name, "namespace": namespace},
-            "spec": {**document["spec"], "targetRef": target},
-        }
-        self.api.apply(
-            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}},
-            deployment(name, namespace, replicas),
-            policy,
-        )
-        fleet = Fleet(self.api, namespace, name, Settings(file, self.profile))
-        self.fleets[f"{namespace}/{name}"] = fleet
+        self.api.apply(deployment(replicas), policy(**spec))
+        fleet = Fleet(self.api, Settings(made_up_policy(**{**_SPEC, **spec}), profile()))
+        self.fleets[f"{NAMESPACE}/{NAME}"] = fleet
+        self._tasks.append(asyncio.create_task(fleet.run()))
         return fleet
 
-    async def controller(self, name: str = "a") -> Copy:
+    def controller(self, name: str = "a") -> Copy:
         """A copy that runs, with a service account of its own, so that the log tells them apart."""
         account = f"minwatt-{name}"
         self.api.apply(*rights(account))
-        copy = Copy(name, None)  # type: ignore[arg-type]
-        began = asyncio.Event()
-        copy.task = asyncio.create_task(self._run(copy, account, began))
-        self.copies.append(copy)
-        await began.wait()
+        options = KubeOptions(
+            bus=BusOptions("127.0.0.1:0"),
+            profiles=self._profiles,
+            kubeconfig=self.api.kubeconfig(SYSTEM, account),
+            lease_namespace=SYSTEM,
+            identity=name,
+            metrics_port=0,
+            health_port=0,
+        )
+        said: list[str] = []
+        stopped = asyncio.Event()
+        clocks = Clocks(asyncio.get_running_loop().time, self.api.now_s)
+        run = run_kube(options, said.append, clocks=clocks, stopped=stopped)
+        copy = Copy(name, asyncio.create_task(run), said, stopped)
+        self._copies.append(copy)
         return copy
-
-    async def _run(self, copy: Copy, account: str, began: asyncio.Event) -> None:
-        loop = asyncio.get_running_loop()
-        rng = random.Random(copy.name)
-        api = await Client.connect(self.api.kubeconfig(SYSTEM, account))
-        watches = Watches(api, loop.time, rng)
-        metrics, desired, kinds = Metrics(loop.time), DesiredReplicas(), Kinds(api, loop.time)
-        copy.election = election = Election(
-            api,
-            SYSTEM,
-            "minwatt-scaler",
-            copy.name,
-            clock=loop.time,
-            unix_s=self.api.now_s,
-            rng=rng,
-        )
-
-        def shared(writes: Client, hub: Any) -> Shared:
-            return Shared(
-                api=writes,
-                watches=watches,
-                kinds=kinds,
-                fleets=hub,
-                metrics=metrics,
-                desired=desired,
-                may_act=lambda: election.may_act,
-                clock=loop.time,
-                unix_s=self.api.now_s,
-                rng=rng,
-                say=copy.said.append,
-            )
-
-        async def open_hub() -> Any:
-            return Hub(self.fleets)
-
-        around = Surroundings(
-            api=api,
-            election=election,
-            watches=watches,
-            library=Library({"made-up.yaml": self.profile}),
-            metrics=metrics,
-            open_hub=open_hub,
-            shared=shared,
-            say=copy.said.append,
-        )
-        try:
-            controller = Controller(around, ())
-            began.set()
-            await controller.run(copy.stopped)
-        finally:
-            await watches.close()
-            await api.close()
-            metrics.close()
 
     # What is seen
 
-    def replicas(self, name: str = "support-text", namespace: str = "inference") -> int:
-        count: int = self.api.find("deployments", namespace, name)["spec"]["replicas"]
+    def replicas(self) -> int:
+        count: int = self.api.find("deployments", NAMESPACE, NAME)["spec"]["replicas"]
         return count
 
-    def ready(self, name: str = "support-text", namespace: str = "inference") -> int:
-        pods = self.api.all_of("pods", namespace)
-        mine = [pod for pod in pods if pod["metadata"]["labels"].get("app") == name]
-        return sum(is_ready(pod) and "deletionTimestamp" not in pod["metadata"] for pod in mine)
+    def pods(self) -> list[Object]:
+        return self.api.all_of("pods", NAMESPACE)
 
-    def status(self, name: str = "support-text", namespace: str = "inference") -> Object:
-        found: Object = self.api.find("powerpolicies", namespace, name).get("status", {})
+    def ready(self) -> int:
+        return sum(is_ready(pod) and "deletionTimestamp" not in pod["metadata"] for pod in self.pods())
+
+    def status(self) -> Object:
+        found: Object = self.api.find("powerpolicies", NAMESPACE, NAME).get("status", {})
         return found
 
-    def condition(self, type_: str, name: str = "support-text", namespace: str = "inference") -> Object:
-        conditions = self.status(name, namespace).get("conditions", [])
-        return next((each for each in conditions if each["type"] == type_), {})
+    def condition(self, type_: str) -> tuple[str, str]:
+        """Status and reason."""
+        found = [each for each in self.status().get("conditions", ()) if each["type"] == type_]
+        return (found[0]["status"], found[0]["reason"]) if found else ("", "")
+
+    def told(self) -> list[str]:
+        """The reasons of all Events."""
+        return [each["reason"] for each in self.api.all_of("events", NAMESPACE)]
 
     def scaled(self) -> list[int]:
-        """The replicas that each write to a `scale` asked for, in order."""
-        return [
-            each.body["spec"].get("replicas", 0)
-            for each in self.api.writes(by=None)
-            if each.resource.endswith("/scale")
-        ]
+        """The replicas that each write to the `scale` asked for, in order."""
+        scales = [each for each in self.api.writes() if each.resource.endswith("/scale")]
+        return [each.body["spec"].get("replicas", 0) for each in scales]
 
 
-@asynccontextmanager
-async def world(directory: Path, profile: Profile, crd: Object) -> AsyncIterator[World]:
+@contextlib.asynccontextmanager
+async def world(directory: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    profiles = directory / "profiles"
+    profiles.mkdir()
+    (profiles / "tiny.yaml").write_text(yaml.safe_dump(profile().model_dump(mode="json", by_alias=True)))
     async with KubeApi(directory) as api:
-        api.cluster.start_s, api.cluster.ready_s, api.cluster.stop_s = 2.0, 3.0, 5.0
-        api.apply(crd, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}})
-        made = World(api, profile)
-        tasks: list[asyncio.Task[None]] = []
-        running = asyncio.create_task(_fleets(made, tasks))
+        api.cluster.start_s, api.cluster.ready_s, api.cluster.stop_s = 1.0, 1.0, 5.0
+        api.apply(custom_resource_definition(), namespace(SYSTEM), namespace(NAMESPACE))
+        made = World(api, profiles)
+
+        async def open_hub(_: BusOptions) -> Hub:
+            return MemoryHub(made.fleets)
+
+        monkeypatch.setattr(command, "open_hub", open_hub)
         try:
             yield made
         finally:
-            for task in (running, *tasks):
-                task.cancel()
-            await asyncio.gather(running, *tasks, return_exceptions=True)
-            for copy in made.copies:
-                await copy.kill()
+            await made.close()
 
 
-async def _fleets(made: World, tasks: list[asyncio.Task[None]]) -> None:
-    started: set[str] = set()
-    while True:
-        for name in set(made.fleets) - started:
-            started.add(name)
-            tasks.append(asyncio.create_task(made.fleets[name].run()))
-        await asyncio.sleep(0.5)
+def namespace(name: str) -> Object:
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
 
 
 def rights(account: str) -> list[Object]:
@@ -349,13 +308,22 @@ def rights(account: str) -> list[Object]:
     ]
 
 
-def deployment(name: str, namespace: str, replicas: int) -> Object:
+def policy(name: str = NAME, **spec: Any) -> Object:
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}
+    return {
+        "apiVersion": "minwatt.dev/v1alpha1",
+        "kind": "PowerPolicy",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": {**_SPEC, **spec, "targetRef": target},
+    }
+
+
+def deployment(replicas: int, name: str = NAME, image: str = "minwatt-service:1") -> Object:
     labels = {"app": name}
-    container = {"name": "service", "image": "minwatt-service:1"}
-    template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "service", "image": image}]}}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": {"name": name, "namespace": namespace},
+        "metadata": {"name": name, "namespace": NAMESPACE},
         "spec": {"replicas": replicas, "selector": {"matchLabels": labels}, "template": template},
     }

@@ -11,6 +11,7 @@ import importlib.resources
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import kmock
@@ -54,7 +55,7 @@ class Kind:
     crd: Mapping[str, Any] | None = None
     """Of a custom kind: the entry of `spec.versions`."""
 
-    @property
+    @cached_property
     def resource(self) -> kmock.resource:
         return kmock.resource(self.group, self.version, self.plural)
 
@@ -109,6 +110,7 @@ class Kinds:
             for kind in _kinds_of(document)
         ]
         self._custom: dict[str, list[Kind]] = {}
+        self._found: dict[tuple[str, str, str], Kind | None] = {}
 
     def __iter__(self) -> Iterator[Kind]:
         yield from self._built_in
@@ -117,7 +119,10 @@ class Kinds:
 
     def find(self, group: str, version: str, plural: str) -> Kind | None:
         wanted = (group, version, plural)
-        return next((kind for kind in self if (kind.group, kind.version, kind.plural) == wanted), None)
+        if wanted not in self._found:
+            kinds = {(kind.group, kind.version, kind.plural): kind for kind in reversed(list(self))}
+            self._found = kinds | {wanted: kinds.get(wanted)}
+        return self._found[wanted]
 
     def of(self, api_version: str, kind: str) -> Kind | None:
         return next((each for each in self if (each.api_version, each.kind) == (api_version, kind)), None)
@@ -125,9 +130,11 @@ class Kinds:
     def define(self, crd: Mapping[str, Any]) -> None:
         """Serves what a CustomResourceDefinition describes, from now on."""
         self._custom[crd["metadata"]["name"]] = list(custom_kinds(crd))
+        self._found.clear()
 
     def undefine(self, crd_name: str) -> None:
         self._custom.pop(crd_name, None)
+        self._found.clear()
 
     def groups(self) -> dict[str, list[str]]:
         """Versions of each group but the core one, in order of preference."""

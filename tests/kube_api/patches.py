@@ -81,6 +81,7 @@ def strategically_merged(value: Any, patch: Any, field: str = "") -> Any:
                 result.pop(key, None)
             else:
                 result[key] = strategically_merged(result.get(key), item, key)
+        _set_orders(result, patch)
         return result
     if isinstance(patch, list) and isinstance(value, list):
         merge_key = _MERGE_KEYS.get(field)
@@ -89,6 +90,21 @@ def strategically_merged(value: Any, patch: Any, field: str = "") -> Any:
         if field in _SET_LISTS:
             return value + [item for item in patch if item not in value]
     return copy.deepcopy(patch)
+
+
+def _set_orders(value: dict[str, Any], patch: Mapping[str, Any]) -> None:
+    for key, order in patch.items():
+        name = key.removeprefix("$setElementOrder/")
+        if name == key or not isinstance(value.get(name), list):
+            continue
+        merge_key = _MERGE_KEYS.get(name)
+        wanted = [each.get(merge_key) if merge_key else each for each in order]
+
+        def place(item: Any, merge_key: str | None = merge_key, wanted: list[Any] = wanted) -> int:
+            own = item.get(merge_key) if merge_key else item
+            return wanted.index(own) if own in wanted else len(wanted)
+
+        value[name] = sorted(value[name], key=place)
 
 
 def _merged_by(key: str, value: list[Any], patch: list[Any]) -> list[Any]:

@@ -140,8 +140,8 @@ class Registry:
 
     def matching(self, kind: Kind, namespace: str | None, params: Mapping[str, str]) -> list[Object]:
         fits = fitting(params)
-        items = (self.seen(kind, item) for item in self._store.all_of(self.stored_as(kind), namespace))
-        return [item for item in items if fits(item)]
+        items = (self.seen(kind, item) for item in self._store.look(self.stored_as(kind), namespace))
+        return [copy.deepcopy(item) for item in items if fits(item)]
 
     # Writing
 

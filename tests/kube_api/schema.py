@@ -2,7 +2,8 @@
 
 As the real server orders it: unknown fields out, defaults in, the schema, then the rules, which are left out
 while the schema is broken so that they can't be read. Messages are those of kube-openapi's validation.
-CEL is cel-python's; Kubernetes' own extension functions are not there.
+CEL is cel-python's; of Kubernetes' own functions `find` and `findAll` are there. What a rule may cost is not
+estimated.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def pruned(value: Any, schema: Mapping[str, Any], path: str = "") -> tuple[Any, 
     for key, item in value.items():
         where = f"{path}.{key}" if path else key
         if not path and key in _OF_OBJECTS:
-            kept[key] = item  # the server's own matter, whatever the schema says
+            kept[key] = item
         elif key in properties:
             kept[key], lost = pruned(item, properties[key], where)
             unknown += lost
@@ -250,7 +251,8 @@ def _rule_broken(
     try:
         holds = bool(_program(rule["rule"]).evaluate(names))
     except celpy.CELEvalError as problem:
-        yield Cause(where, reason, f"Invalid value: rule evaluation error: {problem.args[0]}")
+        said = str(problem.args[0])[:200]
+        yield Cause(where, reason, f"Invalid value: rule evaluation error: {said}")
         return
     if holds:
         return
@@ -288,13 +290,16 @@ def compile_rules(schema: Mapping[str, Any], path: str) -> Iterator[Cause]:
 @lru_cache(maxsize=256)
 def _program(rule: str) -> celpy.Runner:
     environment = celpy.Environment()
-    return environment.program(environment.compile(rule), functions={"find": _find})
+    return environment.program(environment.compile(rule), functions={"find": _find, "findAll": _find_all})
 
 
 def _find(text: celtypes.StringType, pattern: celtypes.StringType) -> celtypes.StringType:
-    """Kubernetes' own addition to CEL."""
-    found = re.search(str(pattern), str(text))
+    found = re.search(pattern, text)
     return celtypes.StringType(found.group(0) if found else "")
+
+
+def _find_all(text: celtypes.StringType, pattern: celtypes.StringType) -> celtypes.ListType:
+    return celtypes.ListType(celtypes.StringType(found.group(0)) for found in re.finditer(pattern, text))
 
 
 def _typed(value: Any, schema: Mapping[str, Any]) -> celtypes.Value:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -26,6 +27,7 @@ from tests.kube_api.kinds import Kind, Kinds
 from tests.kube_api.registry import Answer, Call, Registry, fitting, parsed_body
 from tests.kube_api.selectors import exact_name
 from tests.kube_api.store import Change, Object, Store
+from tests.kube_api.workloads import concerns
 
 Ending = Literal["gone", "closed", "torn"]
 
@@ -92,11 +94,14 @@ class Handler(kmock.KubernetesScaffold):
         self.faults = Faults()
         self.log: list[Served] = []
         self.watches: set[OpenWatch] = set()
+        self.connections: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
         self.broken: list[Exception] = []
         """Mistakes of the stand-in."""
         self.bookmark_every_s = 60.0
 
     async def __call__(self, raw: web.BaseRequest) -> web.StreamResponse:
+        if raw.transport is not None:
+            self.connections.add(raw.transport)
         await raw.read()
         try:
             return await self._serve(raw)
@@ -175,7 +180,7 @@ class Handler(kmock.KubernetesScaffold):
                 self._log(call, refused.code, refused.status())
                 raise
             self._log(call, answer.code, answer.body)
-            if call.verb in WRITES:
+            if call.verb in WRITES and concerns(call.kind):
                 self._settle()
             return answer
 

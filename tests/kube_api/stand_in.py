@@ -141,6 +141,10 @@ class KubeApi:
                 watch.wake.set()
             await asyncio.sleep(0)
             await runner.cleanup()
+            for connection in list(self._handler.connections):
+                connection.abort()  # a client that keeps its end open would keep TLS from closing
+            for _ in range(3):
+                await asyncio.sleep(0)
 
     def _run(self, coroutine: Any) -> None:
         if self._loop is None:

@@ -12,6 +12,7 @@ import copy
 import threading
 import uuid
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -76,6 +77,8 @@ class Store:
         self._changes: list[Change] = []
         self._oldest = self._version
         """Watches from versions before this one are too old."""
+        self._names: dict[tuple[str, str], set[tuple[str, str]]] = defaultdict(set)
+        """Of what is there now, by kind: namespace, empty without one, and name."""
         self._listeners: list[Callable[[], None]] = []
 
     @property
@@ -105,12 +108,16 @@ class Store:
 
     def all_of(self, kind: Kind, namespace: str | None = None) -> list[Object]:
         """By namespace and name, as etcd's keys lie."""
-        found = [
-            ((where or "", name), held.raw)
-            for (resource, where, name), held in self.objects.items()
-            if resource == kind.resource and not held.deleted and namespace in (None, where)
+        return [copy.deepcopy(item) for item in self.look(kind, namespace)]
+
+    def look(self, kind: Kind, namespace: str | None = None) -> list[Object]:
+        """As `all_of`, the stored objects themselves: not to be changed."""
+        names = self._names.get((kind.group, kind.plural), ())
+        return [
+            self.objects[kind.resource, where or None, name].raw
+            for where, name in sorted(names)
+            if namespace in (None, where)
         ]
-        return [copy.deepcopy(item) for _, item in sorted(found, key=lambda pair: pair[0])]
 
     def changes_since(self, version: int) -> Sequence[Change]:
         if version < self._oldest - 1:
@@ -227,6 +234,9 @@ class Store:
             self.objects[key].history.append(new)
         else:
             self.objects[key] = new
+        self._names[kind.group, kind.plural].add(
+            (new["metadata"].get("namespace") or "", new["metadata"]["name"])
+        )
         self._note(Change(self._version, type_, kind, copy.deepcopy(new), old))
         return copy.deepcopy(new)
 
@@ -237,6 +247,9 @@ class Store:
         gone = copy.deepcopy(old)
         gone["metadata"]["resourceVersion"] = str(self._version)
         self.objects[kind.resource, old["metadata"].get("namespace"), old["metadata"]["name"]].delete()
+        self._names[kind.group, kind.plural].discard(
+            (old["metadata"].get("namespace") or "", old["metadata"]["name"])
+        )
         self._note(Change(self._version, "DELETED", kind, gone, old))
         return gone
 

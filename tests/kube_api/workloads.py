@@ -40,6 +40,11 @@ class Cluster:
     never_ready: Callable[[Object], bool] = lambda _pod: False
 
 
+def concerns(kind: Kind) -> bool:
+    """Whether a write to it can bring something about here."""
+    return kind.group in ("apps", "policy") or (kind.group, kind.plural) in (("", "pods"), ("", "namespaces"))
+
+
 class Workloads:
     def __init__(self, store: Store, kinds: Kinds, cluster: Cluster) -> None:
         self._store = store
@@ -81,7 +86,7 @@ class Workloads:
             if "deletionTimestamp" in pod["metadata"]:
                 self._stop(pod)
             elif not pod["spec"].get("nodeName"):
-                held += self._schedule(pod, held < room)
+                held += self._schedule(copy.deepcopy(pod), held < room)
             else:
                 self._bring_up(pod)
 
@@ -103,7 +108,11 @@ class Workloads:
         now_s = self._store.now_s()
         scheduled_s = marks.setdefault("scheduled", now_s)
         running_s = scheduled_s + self.cluster.start_s
-        if pod["status"].get("phase") == "Pending" and now_s >= running_s:
+        ready_s = running_s + self.cluster.ready_s
+        if is_ready(pod) or now_s < running_s:
+            return
+        pod = copy.deepcopy(pod)
+        if pod["status"].get("phase") == "Pending":
             pod["status"].update(phase="Running", startTime=stamp(running_s), podIP=self._address())
             for type_ in ("PodReadyToStartContainers", "Initialized"):
                 self._condition(pod, type_, True)
@@ -111,8 +120,7 @@ class Workloads:
                 why = "containers with unready status: [service]"
                 self._condition(pod, type_, False, "ContainersNotReady", why)
             self._write(self._kind("", "pods"), pod)
-        ready = now_s >= running_s + self.cluster.ready_s and not self.cluster.never_ready(pod)
-        if pod["status"].get("phase") == "Running" and ready and not is_ready(pod):
+        if now_s >= ready_s and not self.cluster.never_ready(pod):
             for type_ in ("Ready", "ContainersReady"):
                 self._condition(pod, type_, True)
             self._write(self._kind("", "pods"), pod)
@@ -195,7 +203,7 @@ class Workloads:
                 self._resize(new, wanted)
             return
         total = new["spec"]["replicas"] + sum(each["spec"]["replicas"] for each in old)
-        self._resize(new, min(wanted, new["spec"]["replicas"] + max(0, wanted + surge - total)))
+        new = self._resize(new, min(wanted, new["spec"]["replicas"] + max(0, wanted + surge - total)))
         available = sum(1 for each in (*old, new) for pod in self._owned(each, "pods") if _serves(pod))
         spare = available - (wanted - unavailable)
         for each in old:
@@ -244,14 +252,16 @@ class Workloads:
                 "status": {"replicas": 0},
             },
         )
-        deployment["metadata"].setdefault("annotations", {})["deployment.kubernetes.io/revision"] = revision
-        self._write(self._kind("apps", "deployments"), deployment)
+        annotations = {**meta.get("annotations", {}), "deployment.kubernetes.io/revision": revision}
+        annotated = {**deployment, "metadata": {**meta, "annotations": annotations}}
+        self._write(self._kind("apps", "deployments"), annotated)
         return made
 
-    def _resize(self, replica_set: Object, replicas: int) -> None:
-        if replica_set["spec"]["replicas"] != replicas:
-            replica_set["spec"]["replicas"] = replicas
-            self._write(self._kind("apps", "replicasets"), replica_set)
+    def _resize(self, replica_set: Object, replicas: int) -> Object:
+        if replica_set["spec"]["replicas"] == replicas:
+            return replica_set
+        resized = {**replica_set, "spec": {**replica_set["spec"], "replicas": replicas}}
+        return self._write(self._kind("apps", "replicasets"), resized)
 
     def _fill(self, replica_set: Object, kind: Kind) -> None:
         pods = [pod for pod in self._owned(replica_set, "pods") if "deletionTimestamp" not in pod["metadata"]]
@@ -333,8 +343,7 @@ class Workloads:
         elif counts["replicas"]:
             status["fullyLabeledReplicas"] = counts["replicas"]
         if workload.get("status") != status:
-            workload["status"] = status
-            self._write(kind, workload, "status")
+            self._write(kind, {**workload, "status": status}, "status")
 
     def _deployment_status(self, deployment: Object, updated: int, total: int, ready: int) -> Object:
         wanted = deployment["spec"]["replicas"]
@@ -399,8 +408,7 @@ class Workloads:
                 "expectedPods": len(guarded),
             }
             if budget.get("status") != status:
-                budget["status"] = status
-                self._write(kind, budget, "status")
+                self._write(kind, {**budget, "status": status}, "status")
 
     # The garbage collector
 
@@ -431,28 +439,23 @@ class Workloads:
         return found
 
     def _all(self, group: str, plural: str) -> list[Object]:
-        return self._store.all_of(self._kind(group, plural))
+        return self._store.look(self._kind(group, plural))
 
     def _owned(self, owner: Object, plural: str) -> list[Object]:
         kind = self._kind("" if plural == "pods" else "apps", plural)
         uid = owner["metadata"]["uid"]
         return [
             item
-            for item in self._store.all_of(kind, owner["metadata"]["namespace"])
+            for item in self._store.look(kind, owner["metadata"]["namespace"])
             if any(each["uid"] == uid for each in item["metadata"].get("ownerReferences", ()))
         ]
 
-    def _write(self, kind: Kind, item: Object, of: str | None = None) -> None:
-        """Whole, as the controllers that play here own both the spec and the status of what they write."""
-        item["metadata"].pop("resourceVersion", None)
+    def _write(self, kind: Kind, item: Object, of: str | None = None) -> Object:
+        """Of pods both the spec and the status."""
         if of is None and kind.plural == "pods":
-            spec = self._store.update(kind, item, None, patched=True)
-            item = {**spec, "status": item["status"]}
-            item["metadata"].pop("resourceVersion", None)
-            of = "status"
-        written = self._store.update(kind, item, of, patched=True)
-        item.clear()
-        item.update(written)
+            spec = self._store.update(kind, _unversioned(item), None, patched=True)
+            return self._write(kind, {**spec, "status": item["status"]}, "status")
+        return self._store.update(kind, _unversioned(item), of, patched=True)
 
     def _mark(self, pod: Object, what: str) -> float:
         created_s = datetime.fromisoformat(pod["metadata"]["creationTimestamp"]).timestamp()
@@ -462,6 +465,11 @@ class Workloads:
 def is_ready(pod: Mapping[str, Any]) -> bool:
     conditions = pod.get("status", {}).get("conditions", ())
     return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+
+
+def _unversioned(item: Object) -> Object:
+    meta = {key: value for key, value in item["metadata"].items() if key != "resourceVersion"}
+    return {**item, "metadata": meta}
 
 
 def _serves(pod: Mapping[str, Any]) -> bool:
