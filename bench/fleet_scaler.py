@@ -19,6 +19,7 @@ from scaler.bus import FleetBus, FleetView
 from scaler.control_state import start_beside
 from scaler.decision import Decision
 from scaler.fleet_joules import FleetJoules
+from scaler.garbage import collect_seldom
 from scaler.inputs import read_inputs
 from scaler.joined import JoinedFleet
 from scaler.loop import ControlLoop, Surroundings
@@ -103,6 +104,7 @@ async def run(url: str, fleet: str, seconds: int) -> None:
     timed = Timed(hub.fleet(fleet))
     around = Surroundings(timed, JoinedFleet(), [timed], time.time)
     loop = ControlLoop(settings(), start_beside(time.monotonic()), around, FleetJoules(owns_processes=False))
+    collect_seldom()
     await loop.run(beats(seconds, timed))
     await hub.close()
 

@@ -18,6 +18,7 @@ from pydantic import (
     ValidationInfo,
     WithJsonSchema,
     field_validator,
+    model_validator,
 )
 
 from minwatt.v1.quantities import format_duration, format_power
@@ -60,6 +61,15 @@ class Metadata(_Frozen):
     namespace: str | None = None
     labels: dict[str, str] = Field(default_factory=dict)
     annotations: dict[str, str] = Field(default_factory=dict)
+
+
+# Of an object's metadata: what an API server adds.
+_SERVERS_OWN = frozenset(
+    {
+        *("uid", "resourceVersion", "generation", "creationTimestamp", "managedFields", "generateName"),
+        *("deletionTimestamp", "deletionGracePeriodSeconds", "ownerReferences", "finalizers"),
+    }
+)
 
 
 class Slo(_Frozen):
@@ -267,6 +277,18 @@ class Policy(_Frozen):
     kind: Literal["PowerPolicy"]
     metadata: Metadata
     spec: Spec
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_the_servers_own(cls, document: Any) -> Any:
+        """So that `kubectl get powerpolicy NAME -o yaml` is a policy file."""
+        if not isinstance(document, dict):
+            return document
+        kept = {key: value for key, value in document.items() if key != "status"}
+        if isinstance(kept.get("metadata"), dict):
+            own = kept["metadata"].items()
+            kept["metadata"] = {key: value for key, value in own if key not in _SERVERS_OWN}
+        return kept
 
     def with_fixed_replicas(self, count: int) -> Policy:
         """The same policy with a fleet of always `count`."""

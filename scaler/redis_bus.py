@@ -24,7 +24,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -158,7 +158,7 @@ class RedisBus:
             return  # the next look brings it
 
     async def collect(self) -> FleetView:
-        problem = ""
+        problem, began_s = "", time.monotonic()
         try:
             await self._hold()
             await self._catch_up()
@@ -168,7 +168,7 @@ class RedisBus:
             self._hearing_since_s = math.inf
             problem = f"{self._line.address}: {away}"
         reports, self._read = tuple(self._read), []
-        self._read_ahead(len(reports))
+        self._read_ahead(len(reports), began_s)
         return FleetView(self._members(), reports, problem, self._told_version)
 
     async def close(self) -> None:
@@ -194,18 +194,18 @@ class RedisBus:
             raise AwayError(f"another scaler has taken fleet {self.name}")
         self._fence = fence
 
-    def _read_ahead(self, reports: int) -> None:
+    def _read_ahead(self, reports: int, began_s: float) -> None:
         """A large fleet's reports are read as they come, so that the next look finds few that are left."""
-        between_s, self._looked_s = self._clock() - self._looked_s, self._clock()
+        between_s, self._looked_s = min(1.0, began_s - self._looked_s), began_s
         pages = min(reports // PAGE, _MOST_AHEAD)
         if pages and (self._reading_ahead is None or self._reading_ahead.done()):
-            every_s = min(1.0, between_s) / (pages + 1)
-            self._reading_ahead = asyncio.create_task(self._read_pages(pages, every_s))
+            due_s = [began_s + between_s * page / (pages + 1) for page in range(1, pages + 1)]
+            self._reading_ahead = asyncio.create_task(self._read_at(due_s))
 
-    async def _read_pages(self, pages: int, every_s: float) -> None:
+    async def _read_at(self, due_s: Sequence[float]) -> None:
         with contextlib.suppress(AwayError):  # the next look finds it away too, and says so
-            for _ in range(pages):
-                await asyncio.sleep(every_s)
+            for next_s in due_s:
+                await asyncio.sleep(next_s - time.monotonic())
                 await self._catch_up()
 
     async def _catch_up(self) -> None:

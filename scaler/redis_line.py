@@ -19,7 +19,7 @@ from scaler.redis_client import FAILURES, connected, in_words, of_one_question
 
 log = logging.getLogger(__name__)
 
-PATIENCE_S = 1.0  # for one answer; a look waits no longer for a Redis that is slow
+PATIENCE_S = 2.0  # for one answer; a look waits no longer for a Redis that is slow
 
 
 class AwayError(Exception):

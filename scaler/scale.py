@@ -16,6 +16,7 @@ from scaler.bus import Hub
 from scaler.bus_opening import BusOptions, open_hub
 from scaler.control_state import start_beside
 from scaler.fleet_joules import FleetJoules
+from scaler.garbage import collect_seldom
 from scaler.inputs import Inputs
 from scaler.joined import JoinedFleet
 from scaler.local.up import stop_on_signals
@@ -61,6 +62,7 @@ async def run_scale(inputs: Inputs, options: ScaleOptions, say: Callable[[str], 
         control = ControlLoop(
             settings, start_beside(time.monotonic()), around, FleetJoules(owns_processes=False)
         )
+        collect_seldom()
         stopped = stop_on_signals(lambda: None)
         telling = asyncio.create_task(_tell_of_strays(hub, options.fleet, say))
         stack.callback(telling.cancel)

@@ -35,7 +35,9 @@ def report_from_proto(message: fleet_pb2.ReplicaReport, received_s: float) -> Re
     if version > _MOST_VERSION:
         raise ValueError(f"operating_point_version = {version}: allowed: 0 to {_MOST_VERSION}")
     batches = batched_texts = 0
-    for size, count in message.batch_sizes_total.items():
+    sizes, refusals = message.batch_sizes_total, message.refusals_total
+    for size in sizes:  # `items` is written in Python
+        count = sizes[size]
         batches += count
         batched_texts += size * count
     return Report(
@@ -49,7 +51,7 @@ def report_from_proto(message: fleet_pb2.ReplicaReport, received_s: float) -> Re
         variant=message.variant,
         arrivals_total=message.arrivals_total,
         completions_total=message.completions_total,
-        refusals_total=dict(message.refusals_total),
+        refusals_total={reason: refusals[reason] for reason in refusals} if refusals else {},
         texts_total=message.texts_total,
         tokens_total=message.tokens_total,
         padded_tokens_total=message.padded_tokens_total,

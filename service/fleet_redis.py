@@ -20,7 +20,7 @@ from minwatt.v1.redis_address import RedisAddress
 from service.fleet import AwayError
 from service.redis_client import FAILURES, connected, in_words
 
-PATIENCE_S = 1.0  # for one answer
+PATIENCE_S = 2.0  # for one answer
 CATCH_UP_S = 5.0
 EXPIRY_EVERY = 10  # reports
 

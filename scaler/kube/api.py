@@ -16,10 +16,9 @@ from typing import Any
 from urllib.parse import quote
 
 import aiohttp
-from kubernetes.aio import config
-from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.client import ApiClient
 
-from minwatt.v1.errors import UsageError
+from scaler.kube.connection import configuration
 from scaler.kube.errors import ApiError, DeposedError, UnavailableError, from_answer, from_event
 from scaler.kube.permissions import Resource, check
 
@@ -29,6 +28,7 @@ _CALL_LIMIT_S = 10.0
 # Less than the time between a leader's own deadline and the earliest that another may lead (`lease`): a write
 # that was let through is answered or given up before.
 _WRITE_LIMIT_S = 4.0
+_GET_LIMIT_S = 5.0
 _PAGE = 500
 _USER_AGENT = "minwatt-scaler"
 _METHODS = {
@@ -85,8 +85,7 @@ class KubeApi:
     ) -> KubeApi:
         """By the pod's service account where there is one and no file is named. `failed` is told of each
         request that was refused or not answered. Raises UsageError."""
-        settings = await _configuration(kubeconfig, context)
-        settings.connection_pool_maxsize = 0  # each watch holds a connection: no bound
+        settings = await configuration(kubeconfig, context)
         client = ApiClient(configuration=settings)
         client.user_agent = _USER_AGENT
         return cls(client, failed)
@@ -100,7 +99,7 @@ class KubeApi:
 
     async def get(self, resource: Resource, namespace: str, name: str, *, target: bool = False) -> Object:
         check("get", resource, target=target)
-        return await self._call("get", path(resource, namespace, name))
+        return await self._call("get", path(resource, namespace, name), limit_s=_GET_LIMIT_S)
 
     async def list_all(self, selection: Selection) -> Listed:
         """Page by page. Raises GoneError when the pages took too long: list anew."""
@@ -277,28 +276,3 @@ async def _events(response: aiohttp.ClientResponse) -> AsyncIterator[Object]:
 
 def _words(error: BaseException) -> str:
     return "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
-
-
-async def _configuration(kubeconfig: Path | None, context: str) -> Any:
-    settings = Configuration()
-    try:
-        if kubeconfig is None and not context:
-            try:
-                config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
-                return settings
-            except config.ConfigException:
-                pass  # not in a pod: as kubectl does, by $KUBECONFIG or ~/.kube/config
-        await config.load_kube_config(  # type: ignore[no-untyped-call]
-            config_file=str(kubeconfig) if kubeconfig else None,
-            context=context or None,
-            client_configuration=settings,
-            persist_config=False,
-        )
-    except (config.ConfigException, OSError, ValueError, TypeError, KeyError) as error:
-        where = f"--kubeconfig = {str(kubeconfig)!r}" if kubeconfig else "--kubernetes"
-        raise UsageError(f"{where}: no cluster to connect to ({_first_line(error)})") from error
-    return settings
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

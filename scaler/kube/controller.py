@@ -24,11 +24,13 @@ from scaler.kube.permissions import POLICIES
 from scaler.kube.policy_object import parse
 from scaler.kube.policy_run import Shared
 from scaler.kube.profiles import Library, settings_for
-from scaler.kube.reconcile import Wanted, wanted_of, with_claims
+from scaler.kube.reconcile import Wanted, unread, wanted_of, with_claims
 from scaler.kube.status import Fence, StatusMoment
 from scaler.kube.status_writes import StatusWrites
 from scaler.kube.store import Key, Object
+from scaler.kube.strays import tell_of_strays
 from scaler.kube.watches import Watches
+from scaler.kube.watching import Watching
 from scaler.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -62,6 +64,7 @@ class Controller:
         self._wake = asyncio.Event()
         self._wanted: dict[Key, Wanted] = {}
         self._read_as: dict[Key, object] = {}
+        self._troubles: dict[str, str] = {}
         self._watchings = [
             around.watches.hold(Selection(POLICIES, namespace), self._wake.set)
             for namespace in self._namespaces
@@ -69,7 +72,7 @@ class Controller:
 
     @property
     def ready(self) -> bool:
-        """Whether the policies were listed: a copy that never could is of no use."""
+        """Whether the policies were listed, of every namespace: a copy that never could is of no use."""
         return all(one.store.synced for one in self._watchings)
 
     async def run(self, stopped: asyncio.Event) -> None:
@@ -80,8 +83,7 @@ class Controller:
             while not stopped.is_set():
                 self._look()
                 self._around.metrics.leading(election.may_act)
-                # A leader that finds no policies yet would take those that run for none.
-                if election.term is not None and self.ready:
+                if election.term is not None and any(one.store.synced for one in self._watchings):
                     await self._lead(stopped)
                 await self._pause(stopped)
         finally:
@@ -104,6 +106,7 @@ class Controller:
             leading = Leading(shared, events, Fence(election.identity, term))
             statuses = StatusWrites(_Told(leading, self), writes, events.note, shared.clock)
             tasks = [asyncio.create_task(one.run()) for one in (events, statuses)]
+            tasks.append(asyncio.create_task(tell_of_strays(hub, around.say)))
             stack.push_async_callback(_cancelled, tasks)
             stack.push_async_callback(events.flush, _LAST_EVENTS_S)
             stack.push_async_callback(leading.close)
@@ -126,14 +129,12 @@ class Controller:
 
     def _look(self) -> None:
         self._wake.clear()
+        self._tell_of_troubles()
         found = {key: obj for one in self._watchings for key, obj in one.store.items.items()}
         for key in [key for key in self._wanted if key not in found]:
             del self._wanted[key], self._read_as[key]
         for key, obj in found.items():
-            try:
-                self._take(key, obj)
-            except Exception:  # of one policy: the others go on
-                log.exception("PowerPolicy %s/%s can't be read", *key)
+            self._take(key, obj)
 
     def _take(self, key: Key, obj: Object) -> None:
         """Read anew where what a person writes has changed: the spec's generation, or the annotations."""
@@ -145,11 +146,30 @@ class Controller:
             self._wanted[key] = replace(self._wanted[key], obj=obj)
             return
         before = self._wanted.get(key)
-        self._wanted[key] = wanted_of(obj, before, parse, lambda one: settings_for(one, self._around.library))
+        try:
+            wanted = wanted_of(obj, before, parse, lambda one: settings_for(one, self._around.library))
+        except Exception as error:  # a mistake in this program, on one policy: the others go on
+            log.exception("PowerPolicy %s/%s can't be read", *key)
+            wanted = unread(obj, before, error)
+        self._wanted[key] = wanted
         self._read_as[key] = version
         problem = self._wanted[key].problem
         if problem is not None:
             self._around.say(f"{'/'.join(key)}: not used: {problem.line}")
+
+    def _tell_of_troubles(self) -> None:
+        """Once each: what the API server refuses before any policy could show it."""
+        where = [
+            (f"PowerPolicies of {name or 'all namespaces'}", one.store.failure) for name, one in self._found()
+        ]
+        for what, error in (*where, ("the lease", self._around.election.problem)):
+            said = "" if error is None else str(error)
+            if said != self._troubles.get(what, ""):
+                self._around.say(f"{what}: {said}" if said else f"{what}: well again")
+            self._troubles[what] = said
+
+    def _found(self) -> Iterable[tuple[str, Watching]]:
+        return zip(self._namespaces, self._watchings, strict=True)
 
     async def _pause(self, stopped: asyncio.Event) -> None:
         waits = [asyncio.create_task(one.wait()) for one in (stopped, self._wake)]

@@ -132,6 +132,13 @@ class Election:
             self.problem = error
 
     async def _attempt(self) -> None:
+        if self.may_act and self._seen is not None:
+            try:  # at the version that we wrote: of a slow server each answer counts
+                await self._take(self._seen)
+            except ConflictError:
+                pass  # somebody has written it since
+            else:
+                return
         try:
             lease = await self._store.get(LEASES, self._namespace, self._name)
         except NotFoundError:
@@ -143,9 +150,12 @@ class Election:
         if seen.holder != self.identity or seen.transitions != self._term:
             self._term = None
         if may_take(seen, self.identity, self._clock()):
-            sent_s = self._clock()
-            wanted = held_lease(seen, self.identity, self._rules, self._unix_s())
-            self._have(await self._store.replace(LEASES, self._namespace, self._name, wanted), sent_s)
+            await self._take(seen)
+
+    async def _take(self, seen: SeenLease) -> None:
+        sent_s = self._clock()
+        wanted = held_lease(seen, self.identity, self._rules, self._unix_s())
+        self._have(await self._store.replace(LEASES, self._namespace, self._name, wanted), sent_s)
 
     def _have(self, lease: Object, sent_s: float) -> None:
         self._seen = looked(self._seen, lease, sent_s)

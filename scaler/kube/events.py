@@ -24,8 +24,14 @@ log = logging.getLogger(__name__)
 CONTROLLER = "minwatt.dev/scaler"
 _QUEUE = 1000  # beyond: dropped, and counted in the log
 _NAME_CHARS = 220  # of 253: the rest is for the time
+_NOTE_BYTES = 1024
 _LONGEST = 128  # of reportingInstance
 _AFTER_FAILURE_S = 1.0
+
+
+def _clipped(note: str) -> str:
+    """To the bytes that the server accepts."""
+    return note.encode()[:_NOTE_BYTES].decode(errors="ignore")
 
 
 class Note(Protocol):
@@ -134,7 +140,7 @@ class Events:
             "type": noted.type,
             "reason": noted.reason,
             "action": noted.action,
-            "note": noted.note,
+            "note": _clipped(noted.note),
             "regarding": {
                 "apiVersion": policy.get("apiVersion", "minwatt.dev/v1alpha1"),
                 "kind": policy.get("kind", "PowerPolicy"),

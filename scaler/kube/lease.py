@@ -56,8 +56,8 @@ class SeenLease:
 
 
 def looked(before: SeenLease | None, lease: Object, now_s: float) -> SeenLease:
-    """The time stays while the lease is as it was."""
-    if before is not None and _spec(before.lease) == _spec(lease):
+    """The time stays while nobody has written the lease; its version says so, whatever time was written."""
+    if before is not None and _version(before.lease) == _version(lease):
         return SeenLease(lease, before.seen_s)
     return SeenLease(lease, now_s)
 
@@ -106,3 +106,7 @@ def released_lease(seen: SeenLease, unix_s: float) -> Object:
 
 def _spec(lease: Object) -> Object:
     return lease.get("spec") or {}
+
+
+def _version(lease: Object) -> str:
+    return str((lease.get("metadata") or {}).get("resourceVersion") or "")

@@ -77,7 +77,7 @@ def parse(obj: Mapping[str, Any]) -> Accepted | Problem:
     if wrong is not None:
         return Problem(uid, generation, "InvalidAnnotation", wrong, paused)
     try:
-        policy = validate_document(_as_file(obj, metadata), Policy, _WHERE)
+        policy = validate_document(_as_file(obj), Policy, _WHERE)
     except UsageError as error:
         return Problem(uid, generation, "InvalidPolicy", str(error).removeprefix(f"{_WHERE}: "), paused)
     target = policy.spec.target_ref
@@ -145,16 +145,12 @@ _ALLOWED: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def _as_file(obj: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """What a file would hold: the API server's own metadata and the status left out. Labels and annotations
-    too: a policy that is equal is planned with equally.
+def _as_file(obj: Mapping[str, Any]) -> dict[str, Any]:
+    """Without labels and annotations: a policy that is equal is planned with equally. What else there is of
+    metadata is the server's, of whichever version.
     """
-    kept = {key: metadata[key] for key in ("name", "namespace") if metadata.get(key)}
-    return {
-        **{key: obj[key] for key in ("apiVersion", "kind") if key in obj},
-        "metadata": kept,
-        **({"spec": obj["spec"]} if "spec" in obj else {}),
-    }
+    metadata = _mapping(obj.get("metadata"))
+    return {**obj, "metadata": {key: metadata[key] for key in ("name", "namespace") if key in metadata}}
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -154,7 +154,8 @@ class PolicyRun:
     def _obstacle(self) -> Obstacle | None:
         if self._failure is not None:
             return self._failure
-        return None if self._fleet is None else self._fleet.obstacle
+        own = None if self._fleet is None else self._fleet.obstacle
+        return own or (None if self._sight is None else self._sight.complaint)
 
     def _counts(self) -> ReplicaCounts | None:
         facts = None if self._sight is None else self._sight.facts()

@@ -59,6 +59,17 @@ def wanted_of(obj: Object, before: Wanted | None, read: Read, fit: Fit) -> Wante
     return Wanted(obj, generation, accepted, settings, found)
 
 
+def unread(obj: Object, before: Wanted | None, error: Exception) -> Wanted:
+    """Of an object that could not even be judged: what was in force stays."""
+    metadata = obj.get("metadata") or {}
+    uid, generation = str(metadata.get("uid") or ""), int(metadata.get("generation") or 0)
+    line = f"the controller failed to read it ({type(error).__name__}: {error})"
+    problem = Problem(uid, generation, "InvalidPolicy", line)
+    accepted = in_force(problem, None if before is None else before.accepted)
+    settings = before.settings if before is not None and accepted is not None else None
+    return Wanted(obj, generation, accepted, settings, problem)
+
+
 def _kept(before: Wanted | None, fits: Settings) -> Settings:
     """The same settings stay the same object: a loop is not edited by a label, or a pause."""
     last = None if before is None else before.settings

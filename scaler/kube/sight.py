@@ -13,6 +13,7 @@ import math
 import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 from scaler.kube.api import Selection
@@ -69,6 +70,7 @@ class Sight:
         self._doubted = False
         self._wake = asyncio.Event()
         self._ready = asyncio.Event()
+        self._picture: Facts | None = None
         self._held: dict[str, Watching] = {}
 
     @property
@@ -83,6 +85,7 @@ class Sight:
 
     def wrote(self, scale: Scale) -> None:
         self.scale = scale
+        self._picture = None
 
     async def known(self) -> None:
         """Until the scale was read, and the pods were looked for once."""
@@ -90,20 +93,33 @@ class Sight:
         await asyncio.gather(*(one.first_look() for one in list(self._held.values())))
 
     def facts(self) -> Facts | None:
-        """None until the scale was read."""
+        """None until the scale was read. Worked out once between two changes."""
         if self.scale is None or self.kind is None:
             return None
+        if self._picture is None:
+            self._picture = self._seen(self.scale, self.kind)
+        return replace(self._picture, scale=self.scale, unseen=self._unseen())
+
+    def _seen(self, scale: Scale, kind: TargetKind) -> Facts:
         pods = list(self._items("pods"))
         counts = count_pods(pods)
         return Facts(
-            scale=self.scale,
+            scale=scale,
             counts=counts,
-            unseen=self._unseen(),
             rollout=rollout_of(next(iter(self._items("target")), None), counts),
-            budgets=budgets_over(pods, self._items("budgets"), self.scale.replicas),
+            budgets=budgets_over(pods, self._items("budgets"), scale.replicas),
             rival=autoscaler_on(self.key, self._items("scaled objects"), self._items("autoscalers")),
-            not_ready_first=self.kind.deletes_not_ready_first,
+            not_ready_first=kind.deletes_not_ready_first,
         )
+
+    @property
+    def complaint(self) -> Obstacle | None:
+        """What can't be seen for want of a right: replicas are moved all the same, though never down."""
+        for name in ("pods", "budgets"):
+            failure = self._held[name].store.failure if name in self._held else None
+            if isinstance(failure, DeniedError):
+                return Obstacle("AccessDenied", f"{failure}: replicas are added, and none taken")
+        return None
 
     async def run(self) -> None:
         try:
@@ -141,7 +157,7 @@ class Sight:
 
     def _saw(self, kind: TargetKind, scale: Scale) -> None:
         self._doubted = False
-        self.scale = scale
+        self.wrote(scale)
         self.obstacle = None
         if not scale.selector:
             line = f"{self.key}: its scale names no selector: its pods can't be told from others"
@@ -164,6 +180,7 @@ class Sight:
             return
         self._let_go(name)
         self._held[name] = self._watches.hold(selection, self._changed(name))
+        self._picture = None
 
     def _let_go(self, name: str) -> None:
         held = self._held.pop(name, None)
@@ -172,7 +189,14 @@ class Sight:
 
     def _changed(self, name: str) -> Callable[[], None]:
         """Only the target itself can have changed its scale; the rest is read where it lies."""
-        return self._wake.set if name == "target" else _nothing
+        return self._target_changed if name == "target" else self._others_changed
+
+    def _target_changed(self) -> None:
+        self._picture = None
+        self._wake.set()
+
+    def _others_changed(self) -> None:
+        self._picture = None
 
     def _items(self, name: str) -> tuple[Object, ...]:
         held = self._held.get(name)
@@ -193,7 +217,3 @@ class Sight:
         if target.synced and target.deaf_for_s(now_s) > SEEN_WITHIN_S:
             return f"{self.key} last seen {target.deaf_for_s(now_s):.0f} s ago"
         return ""
-
-
-def _nothing() -> None:
-    """Woken for nothing: it is read on the next beat anyway."""

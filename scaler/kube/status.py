@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from minwatt.v1.quantities import format_duration, format_power
-from scaler.decision import Action, Decision, Reason
+from scaler.decision import Decision, Reason
 from scaler.kube import status_fields as fields
 from scaler.kube.conditions import Circumstances, Obstacle, conditions_of, rfc3339, shortened, unix_s
 from scaler.kube.policy_object import Accepted, Problem
@@ -240,17 +240,23 @@ def _same(
 
 
 def _last_scaling(known: fields.Status | None, moment: StatusMoment) -> fields.ScalingStatus | None:
-    decision, policy = moment.decision, moment.in_force
+    """What the target's scale tells, whoever wrote it: a decision may be held back, or a hand be quicker."""
     earlier = None if known is None else known.last_scaling
-    idle = moment.obstacle is not None or policy is None or policy.paused or policy.external
-    if decision is None or idle or decision.action not in {Action.UP, Action.DOWN}:
+    was = None if known is None else known.replicas.current
+    if moment.replicas is None or was is None or moment.replicas.current == was:
         return earlier
+    now = moment.replicas.current
     return fields.ScalingStatus(
-        at=rfc3339(moment.at_s if moment.decided_at_s is None else moment.decided_at_s),
-        current=decision.current_replicas,
-        desired=decision.desired_replicas,
-        message=shortened(decision.line()),
+        at=rfc3339(moment.at_s), current=was, desired=now, message=_why_scaled(was, now, moment.decision)
     )
+
+
+def _why_scaled(was: int, now: int, decision: Decision | None) -> str:
+    if decision is None:
+        return f"{was} → {now} replicas, before minwatt decided anything"
+    if decision.desired_replicas == now:
+        return shortened(decision.line())
+    return shortened(f"{was} → {now} replicas; {decision.desired_replicas} are wanted: {decision.line()}")
 
 
 def _predicted(decision: Decision) -> fields.PredictionStatus | None:

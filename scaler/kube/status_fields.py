@@ -151,12 +151,12 @@ class DecisionStatus(_Part):
 
 
 class ScalingStatus(_Part):
-    """The last time the number of replicas was changed."""
+    """The last time the target was scaled, by minwatt or by another."""
 
-    at: Time = Field(description="When.")
-    current: Count = Field(description="Replicas that there were.")
-    desired: Count = Field(description="Replicas that there were to be.")
-    message: Text = Field(description="Why.")
+    at: Time = Field(description="When it was seen.")
+    current: Count = Field(description="Replicas that it was scaled to before.")
+    desired: Count = Field(description="Replicas that it was scaled to then.")
+    message: Text = Field(description="The decision behind it, or the one that it went against.")
 
 
 class FenceStatus(_Part):

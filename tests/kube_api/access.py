@@ -72,7 +72,7 @@ class Access:
     def user(self, authorization: str | None) -> User:
         if authorization is None:
             return ANONYMOUS
-        user = self._users.get(authorization.removeprefix("Bearer "))
+        user = self._users.get(_token(authorization))
         if user is None or not self._exists(user):
             raise unauthorized()
         return user
@@ -151,3 +151,9 @@ def _grants(rule: Mapping[str, Any], attempt: Attempt) -> bool:
         and bool({attempt.resource, "*", f"*/{attempt.subresource}"} & set(resources))
         and (not names or attempt.name in names)
     )
+
+
+def _token(authorization: str) -> str:
+    """The scheme's name may be written in any case."""
+    scheme, _, token = authorization.partition(" ")
+    return token if scheme.lower() == "bearer" else ""

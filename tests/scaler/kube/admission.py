@@ -7,6 +7,7 @@ The order and the algorithm of defaulting are those of apiextensions-apiserver (
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
@@ -18,10 +19,15 @@ from jsonschema import Draft4Validator  # OpenAPI 3.0's `exclusiveMaximum: true`
 
 Schema = Mapping[str, Any]
 
+_ENVIRONMENT = (
+    celpy.Environment()
+)  # it sets the recursion limit, which hypothesis wants to be left alone in a test
+
 
 def admitted(obj: Any, schema: Schema) -> tuple[Any, list[str]]:
     """The object as it would be stored, and what the server has against it: none, and it is stored."""
-    stored = _without_nulls(_defaulted(copy.deepcopy(obj), schema), schema)
+    sent = json.loads(json.dumps(obj))  # nothing of it is there twice, as a deep copy would keep it
+    stored = _without_nulls(_defaulted(sent, schema), schema)
     errors = [
         f"{'.'.join(str(part) for part in error.absolute_path)}: {error.message}"
         for error in Draft4Validator(dict(schema)).iter_errors(stored)
@@ -89,8 +95,7 @@ def evaluated(expression: str, value: Any) -> Any:
 
 @cache
 def _program(expression: str) -> celpy.Runner:
-    environment = celpy.Environment()
-    return environment.program(environment.compile(expression), functions={"find": _find})
+    return _ENVIRONMENT.program(_ENVIRONMENT.compile(expression), functions={"find": _find})
 
 
 def _find(text: celtypes.StringType, pattern: celtypes.StringType) -> celtypes.StringType:

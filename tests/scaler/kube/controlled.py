@@ -1,4 +1,4 @@
-"""A stand-in cluster with the controller beside it, all on one loop whose time jumps: for scenarios of minutes.
+"""A stand-in cluster with the controller beside it, on one loop whose time jumps: for scenarios of minutes.
 
 `Scenario.control()` runs a whole copy as `minwatt scale --kubernetes` does, its hub aside.
 """
@@ -18,13 +18,13 @@ import yaml
 from scaler.bus import Hub
 from scaler.bus_opening import BusOptions
 from scaler.kube import command
-from scaler.kube.crd import custom_resource_definition
 from scaler.kube.command import Clocks, KubeOptions, run_kube
+from scaler.kube.crd import custom_resource_definition
 from tests.kube_api.jumping_loop import run_jumping
 from tests.kube_api.stand_in import KubeApi
 from tests.scaler.kube.made_fleet import MadeHub, Traffic
+from tests.scaler.kube.made_objects import policy_object
 from tests.scaler.made_up import profile
-
 
 NAMESPACE = "inference"
 PATIENCE_S = 600.0  # of the loop's own time
@@ -39,6 +39,14 @@ def workload(name: str = "support-text", replicas: int = 2, kind: str = "Deploym
         "metadata": {"name": name, "namespace": NAMESPACE},
         "spec": {"replicas": replicas, "selector": {"matchLabels": labels}, "template": template},
     }
+
+
+def policy(name: str = "support-text", **changes: Any) -> dict[str, Any]:
+    """As a person writes it."""
+    made = policy_object(name, **changes)
+    for server_made in ("uid", "generation", "creationTimestamp", "resourceVersion"):
+        del made["metadata"][server_made]
+    return made
 
 
 @dataclass

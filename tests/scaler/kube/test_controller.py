@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from scaler.kube.permissions import PERMISSIONS, Scope
-from tests.scaler.kube.controlled import NAMESPACE, Scenario, play, workload
-from tests.scaler.kube.made_objects import budget, policy_object
+from tests.scaler.kube.controlled import NAMESPACE, Scenario, play, policy, workload
+from tests.scaler.kube.made_objects import budget
 
 Story = Callable[[Scenario], Coroutine[Any, Any, None]]
 Play = Callable[[Story], None]
@@ -22,13 +22,6 @@ BUSY_RPS = 600.0
 @pytest.fixture
 def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
     return lambda story: play(tmp_path, monkeypatch, story)
-
-
-def policy(name: str = "support-text", **changes: Any) -> dict[str, Any]:
-    made = policy_object(name, **changes)
-    for server_made in ("uid", "generation", "creationTimestamp", "resourceVersion"):
-        del made["metadata"][server_made]
-    return made
 
 
 def ready(case: Scenario) -> bool:
@@ -287,5 +280,18 @@ def test_pods_that_find_no_node_are_not_asked_for_again_and_again(stage: Play) -
             await asyncio.sleep(60)
             assert case.replicas(plural="statefulsets") == asked
             assert case.status()["replicas"]["unschedulable"] >= 1
+
+    stage(story)
+
+
+def test_without_a_right_to_see_pods_it_adds_replicas_takes_none_and_says_so(stage: Play) -> None:
+    async def story(case: Scenario) -> None:
+        case.api.apply(workload(replicas=4), policy())
+        async with case.control(**role(case, without="pods")):
+            await case.until(refused(case, "AccessDenied"), "said")
+            await asyncio.sleep(60)
+            assert case.replicas() == 4
+            case.hub.fleets[FLEET].rate_rps = 900.0
+            await case.until(lambda: case.replicas() > 4, "added")
 
     stage(story)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import kubernetes_validate
 import pytest
 import trustme
 import yaml
@@ -383,6 +384,22 @@ async def test_the_example_is_what_the_service_and_the_policy_say() -> None:
     )
     async with asked(desired) as client:
         assert await metric(client, of) == 12.0
+
+
+def test_the_hpa_for_an_adapter_is_valid_and_behaves_as_the_one_that_keda_makes() -> None:
+    policy, scaled = example()
+    hpa = yaml.safe_load((EXAMPLE.parent / "hpa.yaml").read_text(encoding="utf-8"))
+    kubernetes_validate.validate(hpa, "1.36", strict=True)
+    spec = hpa["spec"]
+    assert spec["behavior"] == scaled["spec"]["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+    assert spec["scaleTargetRef"] == scaled["spec"]["scaleTargetRef"]
+    assert (spec["minReplicas"], spec["maxReplicas"]) == (
+        policy.spec.replicas.min,
+        policy.spec.replicas.max,
+    )
+    (source,) = [one["external"] for one in spec["metrics"]]
+    assert source["metric"]["selector"] == {"matchLabels": {"policy": policy.metadata.name}}
+    assert source["target"] == {"type": "AverageValue", "averageValue": "1"}
 
 
 async def test_an_hpa_as_in_the_example_lands_on_the_desired_replicas_at_its_next_sync() -> None:

@@ -105,7 +105,7 @@ class ScaleServer:
 @dataclass
 class Case:
     server: ScaleServer = field(default_factory=ScaleServer)
-    rules: FleetRules = FleetRules(min_replicas=1)
+    rules: FleetRules = field(default_factory=lambda: FleetRules(min_replicas=1))
     now_s: float = 1000.0
     unix_s: float = 1_795_313_000.0
     notes: list[EventNote] = field(default_factory=list)

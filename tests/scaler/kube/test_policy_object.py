@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minwatt.v1.errors import UsageError
 from scaler.kube.policy_object import Accepted, Problem, annotation_problem, in_force, on_kubernetes, parse
-from scaler.policy import Policy
+from scaler.policy import Policy, load_policy
 from tests.scaler.kube.moments import accepted, policy_object, problem
 
 
@@ -103,6 +106,15 @@ def test_the_last_good_policy_stays_in_force_but_not_that_of_another_object() ->
     assert in_force(bad, last) == last
     assert in_force(problem(generation=1, model=None, uid="u2"), last) is None
     assert in_force(accepted(generation=3), last) == accepted(generation=3)
+
+
+def test_what_kubectl_gets_is_a_policy_file(tmp_path: Path) -> None:
+    file = tmp_path / "policy.yaml"
+    file.write_text(yaml.safe_dump(policy_object(generation=3)))
+    assert load_policy(file).spec == Policy.model_validate(policy_object()).spec
+    file.write_text(yaml.safe_dump({**policy_object(), "stats": {}}))
+    with pytest.raises(UsageError, match="stats: unknown field"):
+        load_policy(file)
 
 
 _JSON = st.recursive(

@@ -16,6 +16,7 @@ from scaler.kube.status import NOISE_EVERY_S, STILL_THERE_EVERY_S, StatusMoment,
 from tests.scaler.kube.admission import admitted
 from tests.scaler.kube.moments import (
     AT_S,
+    COUNTS,
     LOAD,
     MOMENTS,
     POINT,
@@ -133,23 +134,27 @@ def test_since_when_it_has_been_decided_so() -> None:
 
 def test_the_last_scaling_is_remembered_also_by_another_controller() -> None:
     up = decision(action=Action.UP, desired_replicas=6)
-    scaled = status_of(None, moment(decision=up, decided_at_s=AT_S))
-    assert scaled["lastScaling"]["at"] == "2027-01-15T08:00:00Z"
+    wished = status_of(None, moment(decision=up))
+    assert "lastScaling" not in wished
+    assert wished["replicas"]["desired"] == 6
+    six = replace(COUNTS, current=6)
+    scaled = status_of(wished, moment(at_s=AT_S + 1, decision=up, replicas=six))
+    assert worth_writing(wished, scaled, AT_S + 1)
+    assert scaled["lastScaling"]["at"] == "2027-01-15T08:00:01Z"
+    assert (scaled["lastScaling"]["current"], scaled["lastScaling"]["desired"]) == (4, 6)
     assert scaled["lastScaling"]["message"].startswith("up: 4 → 6 replicas · ")
-    later = status_of(scaled, moment(at_s=AT_S + 60, decided_at_s=AT_S + 60))
+    later = status_of(scaled, moment(at_s=AT_S + 60, replicas=six))
     assert later["lastScaling"] == scaled["lastScaling"]
-    fresh = status_of(later, moment(at_s=AT_S + 90, decision=None, row=None))
+    fresh = status_of(later, moment(at_s=AT_S + 90, decision=None, row=None, replicas=None))
     assert fresh["lastScaling"] == scaled["lastScaling"]
 
 
-@pytest.mark.parametrize(
-    "annotations", [{"minwatt.dev/paused": "true"}, {"minwatt.dev/replicas": "external"}]
-)
-def test_what_was_only_wished_for_is_no_scaling(annotations: dict[str, str]) -> None:
-    up = decision(action=Action.UP, desired_replicas=6)
-    status = status_of(None, moment(in_force=accepted(annotations=annotations), decision=up))
-    assert "lastScaling" not in status
-    assert status["replicas"]["desired"] == 6
+def test_a_hand_that_scales_is_told_beside_what_is_wanted() -> None:
+    was = status_of(None, moment())
+    status = status_of(was, moment(replicas=replace(COUNTS, current=10)))
+    assert status["lastScaling"]["message"].startswith("4 → 10 replicas; 4 are wanted: keep: 4 replicas · ")
+    early = status_of(was, moment(replicas=replace(COUNTS, current=1), decision=None))
+    assert early["lastScaling"]["message"] == "4 → 1 replicas, before minwatt decided anything"
 
 
 def test_numbers_that_move_alone_are_written_now_and_then() -> None:

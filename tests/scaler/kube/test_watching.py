@@ -44,25 +44,22 @@ def test_a_list_and_the_events_since_are_the_server_s_objects(
 ) -> None:
     truth: dict[str, dict[str, Any]] = {}
     store = Store()
-    listed_after = min(listed_after, len(changes))
+    store.listed([], "0")
     for version, (name, there) in enumerate(changes, 1):
         known = name in truth
         if there:
             truth[name] = thing(name, version)
-        elif known:
-            del truth[name]
         else:
-            continue
-        if version <= listed_after:
-            continue
-        if not store.synced:
-            pytest.fail("listed before")
-        kind = ("MODIFIED" if known else "ADDED") if there else "DELETED"
-        assert store.happened({"type": kind, "object": truth.get(name, thing(name, version))})
-    if not store.synced:
-        store.listed(truth.values(), "0")
-    names = {name for _, name in store.items}
-    assert names == set(truth) or listed_after > 0
+            truth.pop(name, None)
+        if version == listed_after:
+            store.listed(truth.values(), str(version))
+        elif version > listed_after and (known or there):
+            kind = ("MODIFIED" if known else "ADDED") if there else "DELETED"
+            assert store.happened({"type": kind, "object": truth.get(name, thing(name, version))})
+            assert store.version == str(version)
+    if listed_after <= len(changes):
+        versions = {name: one["metadata"]["resourceVersion"] for (_, name), one in store.items.items()}
+        assert versions == {name: one["metadata"]["resourceVersion"] for name, one in truth.items()}
 
 
 @given(CHANGES)
