@@ -103,11 +103,22 @@ class _Replica:
 class PodReplicas:
     """A stream to the leader's bus for each ready pod of the workloads that have a load.
 
-    `load_rps` by workload; `joins`: where the leader listens now.
+    `load_rps` by workload, which `label` of a pod names; `joins`: where the leader listens now.
     """
 
-    def __init__(self, api: KubeApi, namespace: str, joins: Callable[[], str], **load_rps: float) -> None:
+    def __init__(
+        self,
+        api: KubeApi,
+        namespace: str,
+        joins: Callable[[], str],
+        load_rps: dict[str, float],
+        *,
+        label: str = "app",
+        model: str = "tiny",
+    ) -> None:
         self.load_rps = load_rps
+        self._label = label
+        self._model = model
         self._api = api
         self._namespace = namespace
         self._joins = joins
@@ -130,7 +141,7 @@ class PodReplicas:
         while not self._stopped.wait(0.1):
             address = self._joins()
             ready = {
-                (pod["metadata"]["name"], address): pod["metadata"]["labels"]["app"]
+                (pod["metadata"]["name"], address): pod["metadata"]["labels"].get(self._label, "")
                 for pod in self._api.all_of("pods", self._namespace)
                 if is_ready(pod) and "deletionTimestamp" not in pod["metadata"] and address
             }
@@ -172,7 +183,7 @@ class PodReplicas:
         awake_s = time.monotonic() - replica.began_s
         return fleet_pb2.ReplicaReport(
             replica_id=name,
-            model="tiny",
+            model=self._model,
             variant="int8",
             state=fleet_pb2.REPLICA_STATE_READY,
             interval_seconds=REPORT_EVERY_S,

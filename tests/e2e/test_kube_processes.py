@@ -58,8 +58,7 @@ def test_a_leader_that_stood_still_in_mid_decision_writes_nothing_when_it_goes_o
                 api,
                 NAMESPACE,
                 lambda: second.fleets_join or first.fleets_join,
-                left=QUIET_RPS,
-                right=QUIET_RPS,
+                {"left": QUIET_RPS, "right": QUIET_RPS},
             ) as pods,
         ):
             until(lambda: ready("left") and ready("right"), "both policies are in force")

@@ -28,7 +28,10 @@ class Cause:
 
 @dataclass(eq=False)
 class Refusal(Exception):  # noqa: N818 - it is an answer, not an error of the stand-in
-    """An answer other than success. `details` is left out when empty, as by the real server."""
+    """An answer other than success. `details` is left out when empty, as by the real server.
+
+    Without a `reason` it is no Status, but the message as plain text.
+    """
 
     code: int
     reason: str
@@ -65,7 +68,8 @@ def not_found(plural: str, group: str, name: str) -> Refusal:
 
 
 def no_such_path() -> Refusal:
-    return Refusal(404, "NotFound", "the server could not find the requested resource")
+    """Not of an API at all, or of one that is not installed: the server says so in plain text."""
+    return Refusal(404, "", "404 page not found")
 
 
 def already_exists(plural: str, group: str, name: str) -> Refusal:

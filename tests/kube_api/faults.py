@@ -129,7 +129,7 @@ def refusal(fault: Fault, asked: Asked) -> Refusal:
     by_code = {
         409: conflict(asked.plural, asked.group, name, STALE),
         410: expired("The resourceVersion for the provided watch is too old."),
-        429: Refusal(429, "TooManyRequests", "Too many requests, please try again later."),
+        429: Refusal(429, "", "Too many requests, please try again later."),
         500: internal_error("etcdserver: request timed out"),
         503: Refusal(503, "ServiceUnavailable", "apiserver is shutting down"),
         504: Refusal(504, "Timeout", "Timeout: request did not complete within requested timeout"),

@@ -12,7 +12,7 @@ import selectors
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-_GRACE_S = 0.0005  # a socket of this machine delivers at once; this is for the kernel's sake
+_GRACE_S = 0.001  # a socket of this machine delivers at once; this is for the kernel's sake
 _STUCK_S = 20.0
 
 

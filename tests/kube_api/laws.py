@@ -45,16 +45,6 @@ def assert_laws(log: Sequence[Served], least: int) -> None:
     assert_never_below(log, least)
 
 
-def summary(log: Iterable[Served]) -> list[str]:
-    """What was written, without times and numbers of versions; the same line in a row once."""
-    lines: list[str] = []
-    for each in controllers_writes(log):
-        said = line(each)
-        if not lines or lines[-1] != said:
-            lines.append(said)
-    return lines
-
-
 def line(each: Served) -> str:
     who = each.user.rpartition(":")[2]
     what = f"{each.verb} {each.resource} {each.namespace or ''}/{each.name or ''}"

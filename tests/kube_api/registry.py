@@ -250,7 +250,7 @@ class Registry:
             grace_s = int(asked_s)
         with self._dry(call):
             if kind.plural == "namespaces":
-                self._empty(_name(call))
+                return Answer(200, self._store.mark_terminating(kind, _name(call)))
             item, gone = self._store.delete(
                 kind, call.namespace, _name(call), grace_s, options.get("preconditions") or {}
             )
@@ -259,7 +259,7 @@ class Registry:
                     if served.plural == item["spec"]["names"]["plural"]:
                         self._clear(served, None, {})
                 self._kinds.undefine(_name(call))
-        if not gone or kind.plural in ("pods", "namespaces"):
+        if not gone or kind.plural == "pods":
             return Answer(200, self.seen(call.kind, item))
         details = {
             "name": item["metadata"]["name"],
@@ -288,11 +288,6 @@ class Registry:
         for item in self.matching(kind, namespace, params):
             meta = item["metadata"]
             self._store.delete(self.stored_as(kind), meta.get("namespace"), meta["name"])
-
-    def _empty(self, namespace: str) -> None:
-        for kind in list(self._kinds):
-            if kind.namespaced and "delete" in kind.described.get("verbs", ()):
-                self._clear(kind, namespace, {})
 
     # Subresources
 

@@ -115,10 +115,13 @@ class Handler(kmock.KubernetesScaffold):
 
     async def _serve(self, raw: web.BaseRequest) -> web.StreamResponse:
         target = _target(raw, self._kinds)
+        user = self._access.user(raw.headers.get("Authorization"))
+        if isinstance(target, Attempt):
+            self._access.check(user, target)
+            raise no_such_path()
         content_type = raw.headers.get("Content-Type", "").partition(";")[0]
         body = parsed_body(await raw.read(), content_type)
         self._requests.append(_noted(raw, target, body, len(self._requests)))
-        user = self._access.user(raw.headers.get("Authorization"))
         if target is None:
             self._access.check_path(user, raw.method.lower(), raw.path)
             return await self._serve_other(raw)
@@ -278,13 +281,16 @@ class Handler(kmock.KubernetesScaffold):
         bookmarks = call.params.get("allowWatchBookmarks", "").lower() in _TRUE
         bookmark_at = loop.time() + self.bookmark_every_s
         seen = _Seen(self.registry, call)
-        version = call.params.get("resourceVersion") or "0"
+        listing = call.params.get("sendInitialEvents", "").lower() in _TRUE
+        version = "0" if listing else call.params.get("resourceVersion") or "0"
         try:
             with self._store.lock:
                 first: Sequence[Object] = seen.present() if version == "0" else ()
                 cursor = self._store.version if version == "0" else int(version)
                 self._store.changes_since(cursor)
             await self._write(response, call, raw, [("ADDED", item) for item in first])
+            if listing:
+                await self._write(response, call, raw, [("BOOKMARK", _bookmark(call.kind, cursor, end=True))])
             while True:
                 watch.wake.clear()
                 with self._store.lock:
@@ -359,8 +365,11 @@ class _Seen:
         return [("DELETED", item)] if before else []
 
 
-def _bookmark(kind: Kind, version: int) -> Object:
-    meta = {"resourceVersion": str(version), "creationTimestamp": None}
+def _bookmark(kind: Kind, version: int, *, end: bool = False) -> Object:
+    """`end`: of the objects that were there when the watch began, which stand for a list."""
+    meta: Object = {"resourceVersion": str(version), "creationTimestamp": None}
+    if end:
+        meta["annotations"] = {"k8s.io/initial-events-end": "true"}
     return {"kind": kind.kind, "apiVersion": kind.api_version, "metadata": meta}
 
 
@@ -376,8 +385,9 @@ class Target:
     name: str | None
 
 
-def _target(raw: web.BaseRequest, kinds: Kinds) -> Target | None:
-    """None: not the path of a resource."""
+def _target(raw: web.BaseRequest, kinds: Kinds) -> Target | Attempt | None:
+    """None: not the path of a resource. An Attempt: of one that is not served; who would not be let in is not
+    told."""
     parts = [unquote(part) for part in raw.rel_url.raw_path.strip("/").split("/")]
     if parts[0] == "api" and len(parts) > 2:
         (group, version), rest = ("", parts[1]), parts[2:]
@@ -389,8 +399,6 @@ def _target(raw: web.BaseRequest, kinds: Kinds) -> Target | None:
     if rest[0] == "namespaces" and len(rest) > 2 and rest[2] not in ("status", "finalize"):
         namespace, rest = rest[1], rest[2:]
     kind = kinds.find(group, version, rest[0])
-    if kind is None or (namespace is not None and not kind.namespaced):
-        raise no_such_path()
     name = rest[1] if len(rest) > 1 else None
     subresource = "/".join(rest[2:]) or None
     watches = raw.query.get("watch", "").lower() in _TRUE
@@ -401,7 +409,10 @@ def _target(raw: web.BaseRequest, kinds: Kinds) -> Target | None:
         "PATCH": "patch",
         "DELETE": "delete" if name else "deletecollection",
     }
-    return Target(verbs.get(raw.method, raw.method.lower()), kind, subresource, namespace, name)
+    verb = verbs.get(raw.method, raw.method.lower())
+    if kind is None or (namespace is not None and not kind.namespaced):
+        return Attempt(verb, group, rest[0], subresource, namespace, name)
+    return Target(verb, kind, subresource, namespace, name)
 
 
 def _attempt(call: Call) -> Attempt:
@@ -439,8 +450,8 @@ def _scripted(payload: Any) -> bool:
 
 
 def _refused(refused: Refusal) -> web.Response:
-    if refused.code == 429 and refused.headers:  # of priority and fairness: no Status, only words
-        return web.Response(status=429, text=refused.message + "\n", headers=dict(refused.headers))
+    if not refused.reason:
+        return web.Response(status=refused.code, text=refused.message + "\n", headers=dict(refused.headers))
     return web.json_response(refused.status(), status=refused.code, headers=dict(refused.headers))
 
 

@@ -208,6 +208,16 @@ class Store:
             new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
         return self._put(kind, "MODIFIED", new, old), False
 
+    def mark_terminating(self, kind: Kind, namespace: str) -> Object:
+        """Of a namespace: it goes once what is in it is gone (`Workloads`)."""
+        old = self.get(kind, None, namespace)
+        if "deletionTimestamp" in old["metadata"]:
+            return old
+        new = copy.deepcopy(old)
+        new["metadata"]["deletionTimestamp"] = stamp(self.now_s())
+        new["status"] = {"phase": "Terminating"}
+        return self._put(kind, "MODIFIED", new, old)
+
     def _check_version(self, kind: Kind, old: Object, meta: Mapping[str, Any], patched: bool) -> None:
         name = old["metadata"]["name"]
         version = meta.get("resourceVersion") or ""

@@ -21,6 +21,7 @@ from tests.kube_api.selectors import selects
 from tests.kube_api.store import Store, stamp
 
 Object = dict[str, Any]
+_NAMESPACE_ENDS_S = 2.0
 _LETTERS = "bcdfghjklmnpqrstvwxz2456789"  # of Kubernetes' generated names
 
 
@@ -68,6 +69,7 @@ class Workloads:
             for stateful_set in self._all("apps", "statefulsets"):
                 self._line_up(stateful_set)
             self._run_pods()
+            self._end_namespaces()
             for kind in ("replicasets", "statefulsets", "deployments"):
                 for workload in self._all("apps", kind):
                     self._count(workload, self._kind("apps", kind))
@@ -409,6 +411,24 @@ class Workloads:
             }
             if budget.get("status") != status:
                 self._write(kind, {**budget, "status": status}, "status")
+
+    # The namespace controller
+
+    def _end_namespaces(self) -> None:
+        """It empties them after a while: what is deleted one by one meanwhile is still found."""
+        kind = self._kind("", "namespaces")
+        for namespace in [
+            one for one in self._all("", "namespaces") if "deletionTimestamp" in one["metadata"]
+        ]:
+            name = namespace["metadata"]["name"]
+            marks = self._marks.setdefault(namespace["metadata"]["uid"], {})
+            if self._store.now_s() < marks.setdefault("deleted", self._store.now_s()) + _NAMESPACE_ENDS_S:
+                self.restless = True
+                continue
+            for other in [each for each in self._kinds if each.namespaced]:
+                for item in self._store.look(other, name):
+                    self._store.delete(other, name, item["metadata"]["name"])
+            self._store.delete(kind, None, name)
 
     # The garbage collector
 

@@ -216,6 +216,14 @@ def test_a_role_gives_what_it_names_and_no_more(api: KubeApi) -> None:
             assert (refused.code, refused.body["reason"]) == (403, "Forbidden")
 
 
+def test_an_api_that_is_not_installed_is_not_found_by_who_may_look(api: KubeApi, ask: Asking) -> None:
+    path = "/apis/keda.sh/v1alpha1/namespaces/default/scaledobjects"
+    assert (ask("GET", path).code, ask("GET", path).body) == (404, "404 page not found\n")
+    api.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "nobody"}})
+    with Asking(api, api.token("default", "nobody")) as nobody:
+        assert nobody("GET", path).code == 403
+
+
 def test_fields_have_one_owner_at_a_time(ask: Asking) -> None:
     def applied(manager: str, config: dict[str, Any], force: bool = False) -> int:
         body = {
