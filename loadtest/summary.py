@@ -59,7 +59,7 @@ class RunReport(BaseModel):
     over_slo_fraction: float | None  # of all requests: slower than the SLO, refused or failed
     slo_met: bool | None  # at most 1% were over
     energy_j: float | None
-    energy_source: str  # nvml, rapl, modelled, replayed (several joined by +), or unknown
+    energy_source: str  # nvml, nvml-estimate, rapl, modelled, replayed (several joined by +), or unknown
     energy_basis: str  # what the joules count, or why they are unknown
     joules_per_request: float | None  # over completed requests
     replicas_mean: float | None

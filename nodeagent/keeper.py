@@ -57,7 +57,8 @@ class Keeper:
     @property
     def owed(self) -> tuple[str, ...]:
         """Cards that are not as they are to be."""
-        return tuple(uuid for uuid, hold in self.cards.holds.items() if not hold.is_at(self._wanted(uuid)))
+        holds = list(self.cards.holds.items())  # the metrics ask from another thread
+        return tuple(uuid for uuid, hold in holds if not hold.is_at(self._wanted(uuid)))
 
     def recover(self, now_s: float) -> float:
         """Restores what the journal says an earlier agent has set. Returns as `tick` does."""
@@ -201,6 +202,8 @@ class Keeper:
         return self.leases.wanted(uuid, self._bystanders(uuid))
 
     def _look(self, uuid: str, now_s: float) -> float:
+        if self.policy.of_card(uuid).bystanders == "ignore":
+            return math.inf
         try:
             return self.cards.look(uuid, now_s)
         except GpuError as error:

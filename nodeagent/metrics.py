@@ -6,6 +6,7 @@ not known has no sample: missing is not zero.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from wsgiref.simple_server import WSGIServer
 
@@ -59,6 +60,11 @@ class Metrics(Collector):
         yield GaugeMetricFamily("minwatt_agent_cards", "Cards of this node.", value=len(present))
         yield GaugeMetricFamily(
             "minwatt_agent_connections", "Open connections.", value=self._agent.connections
+        )
+        yield GaugeMetricFamily(
+            "minwatt_agent_tick_age_seconds",
+            "Since the cards were looked after last; beyond 30 the driver hangs.",
+            value=time.monotonic() - self._agent.ticked_s,
         )
         yield self._requests()
         yield from self._settings()

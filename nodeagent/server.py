@@ -43,6 +43,9 @@ from nodeagent.peers import Peer, peer_of
 from nodeagent.policy import NodePolicy
 from nodeagent.watts import READ_EVERY_S, Watts
 
+MOST_TOLD = 100
+LONGEST_WAIT_S = 10.0  # between two looks after the cards, also where nothing is due: it shows that it lives
+
 log = logging.getLogger(__name__)
 
 _Result = TypeVar("_Result")
@@ -53,7 +56,7 @@ class Limits:
     """connections: open at a time, in all and of one owner. idle_s: without a line; then it is closed."""
 
     connections: int = 512
-    owner_connections: int = 32
+    owner_connections: int = 64
     idle_s: float = 120.0
     write_s: float = 5.0
 
@@ -63,11 +66,13 @@ class AgentServer:
 
     def __init__(self, keeper: Keeper, watts: Watts, limits: Limits = Limits()) -> None:
         self.counts: Counter[str] = Counter()  # accepted, denied, busy, and requests by op and outcome
+        self.ticked_s = time.monotonic()  # when the cards were looked after last
         self.keeper = keeper
         self.watts = watts
         self._limits = limits
         self._numbers = itertools.count(1)
         self._open: Counter[str] = Counter()  # connections by owner
+        self._denied: set[tuple[int, int]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._setting = ThreadPoolExecutor(1, thread_name_prefix="set")
@@ -114,6 +119,7 @@ class AgentServer:
     async def follow(self, policy: NodePolicy) -> None:
         """From here on. All connections end, and with them what was leased under the one before."""
         self.keeper.policy = policy
+        self._denied.clear()
         await self.end_connections()
 
     async def end_connections(self) -> None:
@@ -125,11 +131,11 @@ class AgentServer:
 
     async def _keep(self) -> None:
         while True:
-            next_s = await self._set(lambda: self.keeper.tick(time.monotonic()))
             self._changed.clear()
-            wait_s = max(0.0, next_s - time.monotonic())
+            next_s = await self._set(lambda: self.keeper.tick(time.monotonic()))
+            self.ticked_s = time.monotonic()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait_s if wait_s < 3600 else None):
+                async with asyncio.timeout(min(max(0.0, next_s - self.ticked_s), LONGEST_WAIT_S)):
                     await self._changed.wait()
 
     async def _read(self) -> None:
@@ -173,7 +179,9 @@ class AgentServer:
 
     def _why_not(self, peer: Peer) -> Failure | None:
         if not peer.allowed_by(self.keeper.policy.allow):
-            log.warning("denied: user %d, group %d, process %d, %s", peer.uid, peer.gid, peer.pid, peer.owner)
+            if (peer.uid, peer.gid) not in self._denied and len(self._denied) < MOST_TOLD:
+                self._denied.add((peer.uid, peer.gid))  # once: who is denied can't fill the log
+                log.warning("denied: user %d, group %d, first %s", peer.uid, peer.gid, peer.owner)
             message = f"user {peer.uid}, group {peer.gid}: the node's policy allows neither"
             return Failure(code="denied", message=message)
         if self.connections >= self._limits.connections:

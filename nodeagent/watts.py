@@ -78,9 +78,9 @@ class CardWatts:
             return
         self.last = self._meter.read()
 
-    def share_out(self, mine: bool) -> None:
-        """What was read last, among who has a part of the card now. mine: somebody wants to know his."""
-        if not isinstance(self.last, Reading) or not mine:
+    def share_out(self) -> None:
+        """What was read last, among who has a part of the card now. Never raises."""
+        if not isinstance(self.last, Reading):
             return
         try:
             parts = self._parts()
@@ -180,7 +180,8 @@ class Watts:
         for uuid in cards:
             card = self._of(uuid)
             card.read()
-            card.share_out(uuid in self._split)
+            if uuid in self._split:
+                card.share_out()
 
     def read(self, uuid: str, part: str | None) -> ReadReply:
         """Of a whole card, or of one who has a part of it. Never raises."""

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from scaler.bus import Hub
 from scaler.bus_opening import BusOptions, open_hub
 from scaler.control_state import start_beside
 from scaler.fleet_joules import FleetJoules
@@ -26,7 +26,13 @@ from scaler.record import Record
 from scaler.terminal import Terminal
 
 _BEAT_S = 1.0
-_STRAYS_EVERY_S = 15.0
+STRAYS_EVERY_S = 15.0
+
+
+class Strays(Protocol):
+    """A hub, as it is asked here."""
+
+    async def strays(self) -> Mapping[str, int]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +70,16 @@ async def run_scale(inputs: Inputs, options: ScaleOptions, say: Callable[[str], 
         )
         collect_seldom()
         stopped = stop_on_signals(lambda: None)
-        telling = asyncio.create_task(_tell_of_strays(hub, options.fleet, say))
+        telling = asyncio.create_task(tell_of_strays(hub, options.fleet, say))
         stack.callback(telling.cancel)
         await control.run(beats(min(_BEAT_S, settings.tick_s), time.monotonic, stopped))
 
 
-async def _tell_of_strays(hub: Hub, own: str, say: Callable[[str], None]) -> None:
+async def tell_of_strays(hub: Strays, own: str, say: Callable[[str], None]) -> None:
     """Replicas of another fleet may be meant for this one, and be misnamed."""
     told: dict[str, int] = {}
     while True:
-        await asyncio.sleep(_STRAYS_EVERY_S)
+        await asyncio.sleep(STRAYS_EVERY_S)
         strays = dict(await hub.strays())
         if strays != told:
             for name, replicas in strays.items():

@@ -24,6 +24,10 @@ NOT_ALLOWED = "the replica was started without --gpu-clocks"
 log = logging.getLogger(__name__)
 
 
+class NotInForce(GpuError):  # noqa: N818 - it names a state of the card
+    """What was asked for is not refused, yet the card is at its own clocks now."""
+
+
 class ClockControl(Protocol):
     """A card whose clock may be set. Calls block for milliseconds."""
 
@@ -103,7 +107,7 @@ class CardClock:
             )
         except GpuError as error:
             self._never = isinstance(error, Refused)
-            if isinstance(error, GpuGone):
+            if isinstance(error, GpuGone | NotInForce):
                 self.in_force_mhz = 0
             if str(error) != self._why_not:
                 log.warning("gpu-clocks: %d MHz: %s; serving on without", clock_mhz, error)

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from energy.gpu import GpuError, GpuGone
 from energy.nvml import NvmlGpu, visible_gpu
@@ -40,6 +40,7 @@ from minwatt.v1.node_agent import (
     parse_reply,
     to_line,
 )
+from service.clocks import NotInForce
 
 ANSWER_WITHIN_S = 2.0
 TTL_S = 15.0
@@ -72,13 +73,24 @@ class Whereabouts:
     own_uuid: Callable[[str], str | None]  # of a card by index, where this process can see it
     clock: Callable[[], float] = time.monotonic
 
-    @classmethod
-    def of_this_process(cls, path: Path) -> Whereabouts:
-        return cls(path, os.environ, _uuid_in_this_process)
+
+class Agent(Protocol):
+    """Asked about this replica's card. One caller at a time; `close` from any thread."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether what was leased may still be."""
+        ...
+
+    def ask(self, request: Callable[[str], _Request], expected: type[_Expected]) -> _Expected:
+        """The reply to a request about the card with the name that it is called with. Raises GpuError."""
+        ...
+
+    def close(self) -> None: ...
 
 
 class AgentConnection:
-    """Opened when it is needed, and again with backoff. One caller at a time; `close` from any thread."""
+    """An Agent over its socket. Opened when it is needed, and again with backoff."""
 
     def __init__(self, where: Whereabouts) -> None:
         self.card = ""  # UUID of this replica's; empty until the agent was met
@@ -92,12 +104,18 @@ class AgentConnection:
         self._gone_because = ""
 
     def ask(self, request: Callable[[str], _Request], expected: type[_Expected]) -> _Expected:
-        """The reply to a request about this replica's card.
-
-        Raises AgentGone, AgentRefused, or GpuError where it is not clear which card that is.
-        """
+        """Raises AgentGone, also where it is not clear which card is this replica's; AgentRefused."""
+        was_open = self.is_open
         self._connect()
-        reply = self._exchange(request(self.card))
+        try:
+            reply = self._exchange(request(self.card))
+        except AgentGone:
+            if not was_open:
+                raise
+            # It lets go of who was silent for long, and of all as its policy changes.
+            self._retry_at_s = 0.0
+            self._connect()
+            reply = self._exchange(request(self.card))
         if isinstance(reply, Failure):
             raise AgentRefused(reply)
         if not isinstance(reply, expected):
@@ -146,7 +164,8 @@ class AgentConnection:
         if connection is None:
             raise AgentGone("node agent: the connection was closed")
         try:
-            connection.sendall(to_line(request))
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it said why, and left
+                connection.sendall(to_line(request))
             return parse_reply(self._line(connection))
         except OSError as error:
             raise self._lost(_reason(error)) from error
@@ -185,8 +204,8 @@ class AgentConnection:
 class AgentClocks:
     """The clock of this replica's card, held through the agent. A ClockControl."""
 
-    def __init__(self, where: Whereabouts) -> None:
-        self._connection = AgentConnection(where)
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
         self._leased_mhz = 0
         self._ttl_s = TTL_S
 
@@ -207,32 +226,32 @@ class AgentClocks:
             raise
         self._ttl_s = reply.ttl_s
         if reply.in_force_sm_clock_mhz is None:
-            raise GpuError(f"node agent: {reply.why or 'the card is at its own clocks'}")
+            raise NotInForce(f"node agent: {reply.why or 'the card is at its own clocks'}")
         return reply.in_force_sm_clock_mhz
 
     def restore(self) -> None:
         """Ends the lease. Raises GpuError."""
-        if self._leased_mhz and self._connection.is_open:
-            self._connection.ask(lambda card: ReleaseRequest(card=card), ReleaseReply)
+        if self._leased_mhz and self._agent.is_open:
+            self._agent.ask(lambda card: ReleaseRequest(card=card), ReleaseReply)
         self._leased_mhz = 0  # without a connection there is none
 
     def close(self) -> None:
         """The connection's end is the lease's. Never raises."""
-        self._connection.close()
+        self._agent.close()
 
     def _renewed(self, clock_mhz: int) -> LeaseReply | None:
         """None where there is nothing to renew."""
-        if clock_mhz != self._leased_mhz or not self._connection.is_open:
+        if clock_mhz != self._leased_mhz or not self._agent.is_open:
             return None
         try:
-            return self._connection.ask(lambda card: RenewRequest(card=card, ttl_s=TTL_S), LeaseReply)
+            return self._agent.ask(lambda card: RenewRequest(card=card, ttl_s=TTL_S), LeaseReply)
         except AgentRefused as error:
             if error.code != "no_lease":  # it ran out
                 raise
             return None
 
     def _granted(self, clock_mhz: int) -> LeaseReply:
-        reply = self._connection.ask(
+        reply = self._agent.ask(
             lambda card: LeaseRequest(card=card, sm_clock_mhz=clock_mhz, ttl_s=TTL_S), LeaseReply
         )
         self._leased_mhz = clock_mhz
@@ -245,11 +264,11 @@ class AgentMeter:
     idle_w: float | None = None
     busy_w_per_core: float | None = None
 
-    def __init__(self, where: Whereabouts) -> None:
+    def __init__(self, agent: Agent, clock: Callable[[], float] = time.monotonic) -> None:
         self.source = "nvml"
         self.device = ""
-        self._where = where
-        self._connection = AgentConnection(where)
+        self._agent = agent
+        self._clock = clock
         self._telemetry = NO_TELEMETRY
         self._epoch = ""
         self._offset_j = 0.0  # what an agent that has ended had counted of this replica's share
@@ -258,10 +277,10 @@ class AgentMeter:
         self.opening_j = first.joules_total if isinstance(first, Reading) else None
 
     def read(self) -> Reading | Unknown:
-        now_s = self._where.clock()
+        now_s = self._clock()
         self._telemetry = NO_TELEMETRY
         try:
-            reply = self._connection.ask(lambda card: ReadRequest(card=card), ReadReply)
+            reply = self._agent.ask(lambda card: ReadRequest(card=card), ReadReply)
         except GpuError as error:
             return Unknown(str(error), now_s)
         self.source, self.device = reply.source, reply.device
@@ -280,7 +299,7 @@ class AgentMeter:
         return self._telemetry
 
     def close(self) -> None:
-        self._connection.close()
+        self._agent.close()
 
     def _total_j(self, reply: ReadReply, counted_j: float) -> float:
         """Goes on from the last total where the count began anew; what a gap hid stays out of it."""
@@ -294,6 +313,11 @@ class AgentMeter:
     def _at_s(self, reply: ReadReply, now_s: float) -> float:
         at_s = now_s - reply.age_s
         return at_s if self._last is None else max(self._last.at_s, at_s)
+
+
+def agent_at(path: Path) -> Agent:
+    """The agent that listens there, for the card of this process."""
+    return AgentConnection(Whereabouts(path, os.environ, _uuid_in_this_process))
 
 
 def card_of(cards: tuple[CardInfo, ...], where: Whereabouts) -> str:

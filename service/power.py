@@ -17,7 +17,7 @@ from energy.apportion import Ledger, Totals
 from energy.reading import NO_TELEMETRY, Telemetry
 from minwatt.v1.errors import UsageError
 from minwatt.v1.fleet_pb2 import Power
-from service.node_agent import AgentMeter, Whereabouts
+from service.node_agent import AgentMeter, agent_at
 
 READ_EVERY_S = 1.0
 OF_AGENT = "agent"
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 def meter_of(spec: str, node_agent: Path | None = None) -> PowerMeter:
     """The meter a `--meter` flag names; `agent`: that of the node agent at this socket. Raises UsageError."""
     if spec == OF_AGENT and node_agent is not None:
-        return AgentMeter(Whereabouts.of_this_process(node_agent))
+        return AgentMeter(agent_at(node_agent))
     try:
         return open_meter(spec)
     except (MeterSpecError, MeterUnavailable) as error:

@@ -41,7 +41,7 @@ from service.lifecycle.loading import AS_SERVED, Loader, Makers, first_models
 from service.lifecycle.memory import Memory, container_limit_bytes
 from service.lifecycle.resident import Loaded, ResidentModel
 from service.metrics import Metrics
-from service.node_agent import AgentClocks, Whereabouts
+from service.node_agent import AgentClocks, agent_at
 from service.oip.models import Deployed
 from service.oip.open_inference_pb2 import DESCRIPTOR as OPEN_INFERENCE
 from service.oip.repository import Repository
@@ -126,7 +126,7 @@ def _clock_control(settings: ServeSettings) -> ClockControl | None:
     if not settings.gpu_clocks:
         return None
     if settings.node_agent is not None:
-        return AgentClocks(Whereabouts.of_this_process(settings.node_agent))
+        return AgentClocks(agent_at(settings.node_agent))
     return clocks_of_this_machine()
 
 

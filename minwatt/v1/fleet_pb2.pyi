@@ -219,7 +219,7 @@ class Power(_message.Message):
     POWER_LIMIT_WATTS_FIELD_NUMBER: _builtins.int
     DEVICE_FIELD_NUMBER: _builtins.int
     source: _builtins.str
-    """nvml, rapl, modelled, replayed; or unknown"""
+    """nvml, nvml-estimate (a share of a card's), rapl, modelled, replayed; or unknown"""
     unknown_reason: _builtins.str
     """set when source is unknown"""
     joules_total: _builtins.float

@@ -404,7 +404,7 @@ class Usage(_message.Message):
     energy_joules: _builtins.float
     """the request's share of its batches; absent when the meter gives none"""
     energy_source: _builtins.str
-    """nvml, rapl, modelled, replayed; or unknown"""
+    """nvml, nvml-estimate (a share of a card's), rapl, modelled, replayed; or unknown"""
     cached_texts: _builtins.int
     """Texts answered by what another request had computed, or computed at that moment: they add nothing to the
     fields above, which are all 0 where no other texts were asked.

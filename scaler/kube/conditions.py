@@ -64,7 +64,7 @@ REASONS: Mapping[str, Mapping[str, str]] = {
         "NotDecidedYet": "the controller has just begun to look at this fleet",
     },
     "Infeasible": {
-        "Feasible": "an operating point meets the policy at this load",
+        "Feasible": "an operating point meets the policy, at this load if it is known",
         "NoProfile": "the controller has no profile of the model",
         "SeveralProfiles": "the controller has several profiles of the model, and no annotation chooses",
         "Infeasible": "no operating point of the profile meets the policy at any load",
@@ -77,6 +77,19 @@ REASONS: Mapping[str, Mapping[str, str]] = {
         "Annotation": "the annotation says so",
         "InvalidAnnotation": "the annotation can't be read: paused until it can",
     },
+}
+
+# Of Ready, where the obstacle is outside of the policy.
+OBSTACLES: Mapping[str, str] = {
+    "TargetNotFound": "there is no such target",
+    "TargetKindUnknown": "the API server knows no such kind",
+    "TargetNotScalable": "the target has no scale to write, or none whose pods can be told",
+    "TargetClaimed": "an older PowerPolicy has the same target",
+    "ScaledToZero": "somebody scaled the target to 0: it is left so until it has a replica again",
+    "OtherAutoscaler": "a HorizontalPodAutoscaler or a ScaledObject scales the target too",
+    "AccessDenied": "the controller lacks a right",
+    "ScaleRefused": "the API server refuses the new number",
+    "LoopFailed": "the policy's loop failed and is started anew",
 }
 
 
@@ -263,8 +276,11 @@ def _infeasible(now: Circumstances) -> _Finding:
         return _Finding("Unknown", "InvalidPolicy", "the policy can't be read: the condition Ready says why")
     if now.decision is None:
         return _Finding("Unknown", "NotDecidedYet", _NOT_YET)
-    if any(reason.code is ReasonCode.SLO_UNREACHABLE for reason in now.decision.reasons):
+    codes = {reason.code for reason in now.decision.reasons}
+    if ReasonCode.SLO_UNREACHABLE in codes:
         return _Finding("True", "SloUnreachable", _why(now.decision, ReasonCode.SLO_UNREACHABLE))
+    if ReasonCode.MISSING_REPORTS in codes:
+        return _Finding("False", "Feasible", "an operating point meets the policy; the load is not known")
     return _Finding("False", "Feasible", "an operating point meets the policy at this load")
 
 

@@ -61,7 +61,7 @@ _RULES: Mapping[tuple[str, ...], list[Schema]] = {
 _REQUIRED_HERE = ("targetRef",)
 
 _READY = '.status.conditions[?(@.type=="Ready")]'
-_COLUMNS = (
+COLUMNS = (
     ("SLO", "string", ".spec.slo.latency", "Latency that the SLO asks for.", 0),
     ("P99", "string", ".status.columns.p99", "Latency at the server, over the last seconds.", 0),
     ("Watts", "string", ".status.columns.watts", "Drawn, by which meter, of which budget.", 0),
@@ -110,7 +110,7 @@ def custom_resource_definition() -> Schema:
                             "description": says,
                             **({"priority": priority} if priority else {}),
                         }
-                        for name, kind, path, says, priority in _COLUMNS
+                        for name, kind, path, says, priority in COLUMNS
                     ],
                     "schema": {"openAPIV3Schema": _object()},
                 }
@@ -248,8 +248,13 @@ def _quantity(quantity: Between) -> Schema:
         del made["type"]
         made.update({"x-kubernetes-int-or-string": True, "minimum": 0, "maximum": 0})
         made["anyOf"] = [{"type": "integer"}, {"type": "string"}]
+    value = "string(self)" if quantity.zero else "self"  # the server itself names the field alone
     made["x-kubernetes-validations"] = [
-        {"rule": _in_range(quantity, number, words), "message": f"allowed: {allowed}"}
+        {
+            "rule": _in_range(quantity, number, words),
+            "message": f"allowed: {allowed}",
+            "messageExpression": f"{value} + ': allowed: {allowed}'",
+        }
     ]
     return made
 

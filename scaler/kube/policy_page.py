@@ -10,8 +10,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from scaler.kube.conditions import MEANINGS, REASONS, SHOWN_S
-from scaler.kube.crd import spec_schema, status_schema
+from scaler.kube.conditions import MEANINGS, OBSTACLES, REASONS, SHOWN_S
+from scaler.kube.crd import COLUMNS, spec_schema, status_schema
 from scaler.kube.policy_object import PAUSED, PROFILE, REPLICAS
 
 _HEAD = """\
@@ -72,12 +72,25 @@ A condition's `lastTransitionTime` moves only with its status. A broken promise 
 """
 
 _OBSTACLES = """\
-Where something outside of the policy keeps the controller from acting (the target is missing, another
-autoscaler scales it), Ready is False with a reason of its own and a message that says what to do.
+Where something outside of the policy keeps the controller from acting, Ready is False for one of these
+reasons, and the message says what to do.
 
+| reason | |
+|---|---|"""
+
+_COLUMNS_HEAD = """
+## Columns
+
+Of `kubectl get powerpolicies`, or `kubectl get pp`.
+
+| column | | |
+|---|---|---|"""
+
+_STATUS_HEAD = """
 ## status
 
-Written by the controller alone. Quantities are spelled as in `spec`.
+Written by the controller alone. Quantities are spelled as in `spec`. `decision` is what minwatt wants and
+why; `lastScaling` is what the target was last scaled to, by whomever.
 """
 
 
@@ -92,6 +105,13 @@ def page() -> str:
             _ANNOTATIONS,
             *_conditions(),
             _OBSTACLES,
+            *(f"| `{reason}` | {says} |" for reason, says in OBSTACLES.items()),
+            _COLUMNS_HEAD,
+            *(
+                f"| {name.upper()} | {'`-o wide`' if wide else ''} | {says} |"
+                for name, _, _, says, wide in COLUMNS
+            ),
+            _STATUS_HEAD,
             "| field | value | |",
             "|---|---|---|",
             *_rows(status_schema(), "", with_default=False),

@@ -21,9 +21,11 @@ from service import fleet_redis
 from service.fleet import AwayError
 from service.fleet_redis import RedisLink
 from tests.contract.fleet_replica import WAIT_S, Replica, point, report, until
+from tests.eventually import eventually
 from tests.redis_server import RedisServer, free_port, redis_cluster
 
 KEYS = FleetKeys.of(DEFAULT_FLEET)
+DOCS = Path(__file__).parents[2] / "docs/redis.md"
 REPORTS, POINT = KEYS.reports.encode(), KEYS.point.encode()
 
 
@@ -342,8 +344,7 @@ async def test_a_point_that_was_missed_is_found(shared: Place, shared_server: Re
 
 def documented_rights(user: str) -> list[bytes]:
     """As an SRE copies them."""
-    text = (Path(__file__).parents[2] / "docs/redis.md").read_text()
-    (line,) = [line for line in text.splitlines() if line.startswith(f"user {user} ")]
+    (line,) = [line for line in DOCS.read_text().splitlines() if line.startswith(f"user {user} ")]
     return line.split(maxsplit=2)[2].encode().split()
 
 
@@ -406,23 +407,65 @@ async def meets(place: Place) -> None:
     assert set(await place.hubs[0].strays()) <= {DEFAULT_FLEET}
 
 
-async def test_a_cluster(tmp_path: Path) -> None:
-    with redis_cluster(tmp_path) as (_, url):
+async def test_a_cluster_and_the_rights_that_it_takes(tmp_path: Path) -> None:
+    more = re.search(r"On a cluster both need `(.*?)`", DOCS.read_text())
+    assert more
+    with redis_cluster(tmp_path) as (server, url):
         async with at(url) as place:
             await meets(place)
+        for user in ("replica", "scaler"):
+            rights = [*documented_rights(f"minwatt-{user}"), *more[1].encode().split()]
+            assert server.command(b"ACL", b"SETUSER", user.encode(), *rights) == b"+OK\r\n"
+        async with at(url) as place:
+            bus = place.scaler(url.replace("//", "//scaler:PASSWORD@"))
+            replica = await place.replica(url.replace("//", "//replica:PASSWORD@"))
+            await replica.say(report())
+            await until(bus, lambda members, reports: members == {"a"})
+            await bus.publish(point(3))
+            assert await replica.hear() == 3
 
 
 async def test_sentinels_tell_where_the_master_is_and_who_is_it_next(tmp_path: Path) -> None:
-    master_port, sentinel_port = free_port(), free_port()
-    for name in ("master", "sentinel"):
+    ports = {name: free_port() for name in ("first", "second", "sentinel")}
+    for name in ports:
         (tmp_path / name).mkdir()
     config = tmp_path / "sentinel.conf"
-    config.write_text(f"sentinel monitor fleet 127.0.0.1 {master_port} 1\n")
+    config.write_text(
+        f"sentinel monitor fleet 127.0.0.1 {ports['first']} 1\n"
+        "sentinel down-after-milliseconds fleet 300\n"
+        "sentinel failover-timeout fleet 1000\n"
+    )
+    follow = ("--replicaof", "127.0.0.1", str(ports["first"]), "--repl-diskless-sync-delay", "0")
+    sentinel_flags = (str(config), "--sentinel", "--port", str(ports["sentinel"]))
     with (
-        RedisServer(tmp_path / "master", "--port", str(master_port)),
-        RedisServer(tmp_path / "sentinel", str(config), "--sentinel", "--port", str(sentinel_port)),
+        RedisServer(
+            tmp_path / "first", "--port", str(ports["first"]), "--repl-diskless-sync-delay", "0"
+        ) as first,
+        RedisServer(tmp_path / "second", "--port", str(ports["second"]), *follow) as second,
+        RedisServer(tmp_path / "sentinel", *sentinel_flags) as sentinel,
     ):
-        async with at(f"redis+sentinel://127.0.0.1:{sentinel_port}/fleet") as place:
-            await meets(place)
-        async with at(f"redis+sentinel://127.0.0.1:{sentinel_port}/unknown") as place:
+        url = f"redis+sentinel://127.0.0.1:{ports['sentinel']}"
+        async with at(f"{url}/unknown") as place:
             assert "MasterNotFoundError" in (await place.scaler().collect()).problem
+
+        async def both_known() -> bool:
+            known = sentinel.command(b"SENTINEL", b"REPLICAS", b"fleet")
+            return b"master-link-status\r\n$2\r\nok" in known
+
+        await eventually(both_known)
+        async with at(f"{url}/fleet") as place:
+            await meets(place)
+            bus = place.hubs[0].fleet(DEFAULT_FLEET)
+            first.kill()
+
+            async def promoted() -> bool:
+                place.clock.now_s += 10.0
+                return (await bus.collect()).problem == ""
+
+            await eventually(promoted)
+            assert b"role:master" in second.command(b"INFO", b"replication")
+            replica = await place.replica()
+            await replica.say(report("b"))
+            await until(bus, lambda members, reports: "b" in members)
+            await bus.publish(point(3))
+            assert await replica.hear() == 3

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,9 +17,13 @@ from energy.gpu import GpuMeter
 from energy.modelled import ModelledMeter, PowerModel, ProcessTimes
 from energy.rapl import RaplMeter
 from energy.replayed import ReplayedMeter, parse_recording
+from nodeagent.watts import Sight, Watts
+from service.node_agent import AgentMeter
 from tests.energy.nvml_stand_in import probe
 from tests.energy.test_gpu import Card
 from tests.energy.test_rapl import zone
+from tests.nodeagent.in_memory import Card as MemoryCard
+from tests.nodeagent.in_memory import Machine, owner_of
 
 
 class Device:
@@ -68,12 +73,45 @@ def nvml_power(device: Device, folder: Path) -> PowerMeter:
     return GpuMeter(device.card.open, "0", device.clock)
 
 
-METERS = [modelled, rapl, replayed, nvml_counter, nvml_power]
+class Asked:
+    """The node agent's watts, without the socket."""
+
+    is_open = True
+
+    def __init__(self, device: Device, part: str | None) -> None:
+        machine = Machine(MemoryCard("GPU-in-memory", pids=frozenset({7}), activity={7: 50}))
+        self._card = machine.cards["GPU-in-memory"]
+        self._device, self._part = device, part
+        self._watts = Watts(Sight(machine.open, owner_of, device.clock))
+
+    def ask(self, request: object, expected: object) -> Any:
+        self._card.joules = self._device.joules
+        self._watts.poll(["GPU-in-memory"])
+        return self._watts.read("GPU-in-memory", self._part)
+
+    def close(self) -> None:
+        self._watts.close()
+
+
+def agent_card(device: Device, folder: Path) -> PowerMeter:
+    return AgentMeter(Asked(device, None), device.clock)
+
+
+def agent_share(device: Device, folder: Path) -> PowerMeter:
+    asked = Asked(device, "pid:7")
+    asked.ask(None, None)
+    device.advance(1.0, 100.0)
+    asked.ask(None, None)
+    device.advance(1.0, 100.0)
+    return AgentMeter(asked, device.clock)
+
+
+METERS = [modelled, rapl, replayed, nvml_counter, nvml_power, agent_card, agent_share]
 STEPS = st.lists(st.tuples(st.floats(0, 20), st.floats(0, 5000)), min_size=1, max_size=20)
 
 
 def check(source: str, times_s: Sequence[float], outcomes: Sequence[Reading | Unknown]) -> None:
-    assert source in {"nvml", "rapl", "modelled", "replayed"}
+    assert source in {"nvml", "nvml-estimate", "rapl", "modelled", "replayed"}
     assert [outcome.at_s for outcome in outcomes] == list(times_s)
     joules = 0.0
     for outcome in outcomes:

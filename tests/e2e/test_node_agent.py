@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from urllib.request import urlopen
+
+import pytest
 
 import minwatt
 from minwatt.v1.fleet_pb2 import OperatingPoint
@@ -24,6 +28,16 @@ nvmlDeviceGetPowerManagementLimit 350000
 nvmlDeviceGetPowerManagementLimitConstraints 100000/400000
 nvmlDeviceGetPowerUsage 60000
 compute_pids
+"""
+AS_ANOTHER = """
+import os, socket, sys
+path, uid, *groups = sys.argv[1:]
+os.setgroups([int(group) for group in groups]); os.setgid(4000); os.setuid(int(uid))
+agent = socket.socket(socket.AF_UNIX)
+agent.connect(path)
+try: agent.sendall(b'{"op": "hello"}\\n')
+except OSError: pass
+sys.stdout.write(agent.makefile().readline())
 """
 POLICY = "apiVersion: minwatt.dev/v1alpha1\nkind: NodePolicy\n"
 
@@ -113,6 +127,58 @@ async def test_policy_from_a_file_and_anew_at_sighup(tmp_path: Path) -> None:
             return bool(reply["code"] == "denied")
 
         await eventually(denied)
+
+
+async def test_the_slices_of_a_card_share_its_joules_by_what_they_did(tmp_path: Path) -> None:
+    drawn_mj = " ".join(str(100_000 * second) for second in range(60))
+    mig = "nvmlDeviceGetMigMode 1/1\nmig_multiprocessors 16 32\ngpm1 80\ngpm2 0\n"
+    counting = f"{SCRIPT}{mig}nvmlDeviceGetTotalEnergyConsumption {drawn_mj}\n"
+    with AgentProcess(tmp_path, environ=environ(tmp_path, counting)) as agent:
+        line = await Line.to(agent.socket)
+        (card,) = (await line.ask("hello"))["cards"]
+        busy, idle = card["slices"]
+        assert card["shared"]
+
+        async def told() -> bool:
+            replies = [await line.ask("read", card=name) for name in (busy, idle)]
+            assert all(reply["source"] == "nvml-estimate" for reply in replies)
+            return all(reply.get("watts") is not None for reply in replies)
+
+        await eventually(told)
+        before = [(await line.ask("read", card=name))["joules_total"] for name in (busy, idle)]
+
+        async def went_on() -> bool:
+            return bool((await line.ask("read", card=busy))["joules_total"] > before[0])
+
+        await eventually(went_on)
+        assert (await line.ask("read", card=idle))["joules_total"] == before[1], "only the busy one's grow"
+        assert (await line.ask("lease", card=busy, sm_clock_mhz=900, ttl_s=9))["in_force_sm_clock_mhz"] == 900
+        await line.close()
+        assert agent.stop() == 0
+    assert log(tmp_path) == ["lock 900", "reset 0"]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may become another user")
+def test_another_user_is_known_by_the_kernel_s_word() -> None:
+    """By user, by a further group, by neither; what it says of itself doesn't count."""
+
+    def hello(agent: AgentProcess, uid: int, *groups: int) -> str:
+        command = [sys.executable, "-c", AS_ANOTHER, str(agent.socket), str(uid), *map(str, groups)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        reply = json.loads(done.stdout)
+        return str(reply.get("message", reply["re"]))
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        file = folder / "node-policy.yaml"
+        file.write_text(f"{POLICY}allow: {{uids: [4322], gids: [4242]}}\n")
+        with AgentProcess(folder, "--policy", str(file), environ=environ(folder)) as agent:
+            denied = "user 4321, group 4000: the node's policy allows neither"
+            assert [hello(agent, 4321), hello(agent, 4321, 4444)] == [denied] * 2
+            assert [hello(agent, 4321, 4444, 4242), hello(agent, 4322)] == ["hello"] * 2
+            assert agent.stop() == 0
+        assert agent.stderr.count("denied: user 4321, group 4000") == 1
 
 
 async def test_a_node_without_a_gpu_idles_and_is_ready(tmp_path: Path) -> None:

@@ -16,9 +16,10 @@ import pytest
 from energy.gpu import GpuError
 from energy.reading import Reading, Unknown
 from minwatt.v1.node_agent import MOST_REPLY_BYTES
+from nodeagent.server import Limits
 from service import clocks, node_agent
 from service.clocks import CardClock
-from service.node_agent import AgentClocks, AgentGone, AgentMeter, Whereabouts
+from service.node_agent import AgentClocks, AgentConnection, AgentGone, AgentMeter, Whereabouts
 from tests.e2e.agent_process import Line, listening, own_user
 from tests.eventually import happens
 from tests.nodeagent.in_memory import FIRST, Card, Machine, policy
@@ -32,8 +33,8 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clocks, "RETRY_S", 0.01)
 
 
-def whereabouts(path: Path) -> Whereabouts:
-    return Whereabouts(path, {}, lambda index: None)
+def agent_at(path: Path) -> AgentConnection:
+    return AgentConnection(Whereabouts(path, {}, lambda index: None))
 
 
 async def of_thread(call: Callable[[], T]) -> T:
@@ -43,7 +44,7 @@ async def of_thread(call: Callable[[], T]) -> T:
 async def test_a_clock_is_leased_renewed_and_given_back(tmp_path: Path) -> None:
     card, path = Card(FIRST), tmp_path / "agent.sock"
     async with listening(path, Machine(card), own_user(maxTtl="6s")) as server:
-        control = AgentClocks(whereabouts(path))
+        control = AgentClocks(agent_at(path))
         assert await of_thread(lambda: control.lock(1000)) == 900
         assert control.renew_s == 2.0
         assert await of_thread(lambda: control.lock(1000)) == 900
@@ -62,7 +63,7 @@ async def test_a_clock_is_leased_renewed_and_given_back(tmp_path: Path) -> None:
 async def test_a_lease_that_ran_out_is_taken_again(tmp_path: Path) -> None:
     card, path = Card(FIRST), tmp_path / "agent.sock"
     async with listening(path, Machine(card)) as server:
-        control = AgentClocks(whereabouts(path))
+        control = AgentClocks(agent_at(path))
         await of_thread(lambda: control.lock(900))
         server.keeper.leases = server.keeper.leases.at(float("inf"))
         assert await of_thread(lambda: control.lock(900)) == 900
@@ -70,10 +71,21 @@ async def test_a_lease_that_ran_out_is_taken_again(tmp_path: Path) -> None:
         control.close()
 
 
+async def test_who_was_let_go_for_being_silent_comes_back_at_once(tmp_path: Path) -> None:
+    card, path = Card(FIRST), tmp_path / "agent.sock"
+    async with listening(path, Machine(card), limits=Limits(idle_s=0.05)) as server:
+        control = AgentClocks(agent_at(path))
+        for clock_mhz in (600, 900):
+            assert await of_thread(lambda: control.lock(clock_mhz)) == clock_mhz  # noqa: B023
+            await happens(lambda: server.connections == 0)
+        assert server.counts["accepted"] == 2
+        control.close()
+
+
 async def test_the_reflex_is_seen_through_and_the_agent_s_absence_told(tmp_path: Path) -> None:
     """The clock beside the event loop, on an agent that goes and comes."""
     card, path = Card(FIRST), tmp_path / "agent.sock"
-    clock = CardClock(AgentClocks(whereabouts(path)))
+    clock = CardClock(AgentClocks(agent_at(path)))
     task = asyncio.create_task(clock.run())
     clock.ask(600)
     await happens(lambda: "No such file" in clock.refused)
@@ -97,12 +109,31 @@ async def test_the_reflex_is_seen_through_and_the_agent_s_absence_told(tmp_path:
 async def test_another_s_faster_clock_is_told_with_the_renewal(tmp_path: Path) -> None:
     card, path = Card(FIRST), tmp_path / "agent.sock"
     async with listening(path, Machine(card)):
-        control, other = AgentClocks(whereabouts(path)), await Line.to(path)
+        control, other = AgentClocks(agent_at(path)), await Line.to(path)
         assert await of_thread(lambda: control.lock(600)) == 600
         await other.ask("lease", card=FIRST, sm_clock_mhz=1500, ttl_s=60)
         assert await of_thread(lambda: control.lock(600)) == 1500
         await other.close()
         control.close()
+
+
+async def test_a_card_left_alone_for_another_is_told_as_such(tmp_path: Path) -> None:
+    card, path = Card(FIRST), tmp_path / "agent.sock"
+    async with listening(path, Machine(card)):
+        clock = CardClock(AgentClocks(agent_at(path)))
+        task = asyncio.create_task(clock.run())
+        clock.ask(600)
+        await happens(lambda: clock.in_force_mhz == 600)
+        card.pids = frozenset({1})
+        await happens(lambda: card.clock_mhz is None)
+        clock.ask(900)
+        await happens(lambda: "someone computes on the card who holds no lease" in clock.refused)
+        assert clock.in_force_mhz == 0
+        card.pids = frozenset()
+        await happens(lambda: clock.in_force_mhz == 900 and not clock.refused)
+        task.cancel()
+        await asyncio.wait({task})
+        clock.close()
 
 
 @pytest.mark.parametrize(
@@ -115,7 +146,7 @@ async def test_another_s_faster_clock_is_told_with_the_renewal(tmp_path: Path) -
 async def test_a_refusal_is_a_reason_not_an_end(tmp_path: Path, fields: dict[str, object], said: str) -> None:
     path = tmp_path / "agent.sock"
     async with listening(path, Machine(Card(FIRST)), policy(**fields)):
-        control = AgentClocks(whereabouts(path))
+        control = AgentClocks(agent_at(path))
         with pytest.raises(GpuError, match=said):
             await of_thread(lambda: control.lock(600))
         control.close()
@@ -124,7 +155,7 @@ async def test_a_refusal_is_a_reason_not_an_end(tmp_path: Path, fields: dict[str
 async def test_watts_come_through_the_agent(tmp_path: Path) -> None:
     card, path = Card(FIRST, joules=500.0), tmp_path / "agent.sock"
     async with listening(path, Machine(card)):
-        meter = await of_thread(lambda: AgentMeter(whereabouts(path)))
+        meter = await of_thread(lambda: AgentMeter(agent_at(path)))
         assert (meter.opening_j, meter.device, meter.source) == (500.0, FIRST, "nvml")
         reading = await of_thread(meter.read)
         assert isinstance(reading, Reading)
@@ -156,7 +187,7 @@ def test_an_agent_that_makes_no_sense_is_as_one_that_is_gone(tmp_path: Path, ans
 
         thread = threading.Thread(target=serve)
         thread.start()
-        control = AgentClocks(whereabouts(path))
+        control = AgentClocks(agent_at(path))
         with pytest.raises(AgentGone, match="node agent"):
             control.lock(600)
         thread.join()
@@ -175,7 +206,7 @@ def test_tries_come_with_growing_waits_between(tmp_path: Path, monkeypatch: pyte
             connect(self, address)  # type: ignore[arg-type]
 
     monkeypatch.setattr(socket, "socket", Tried)
-    control = AgentClocks(Whereabouts(path, {}, lambda index: None, lambda: now_s))
+    control = AgentClocks(AgentConnection(Whereabouts(path, {}, lambda index: None, lambda: now_s)))
     for step in range(1000):
         now_s = step / 10
         with pytest.raises(AgentGone, match="No such file"):

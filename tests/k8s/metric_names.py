@@ -6,13 +6,19 @@ Read by the tests of the dashboard and of the alerts.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable, Iterator, Mapping
-from types import SimpleNamespace
 from typing import Any
 
+from nodeagent.cards import Node
+from nodeagent.journal import Journal
+from nodeagent.keeper import Keeper
 from nodeagent.metrics import Metrics as AgentMetrics
+from nodeagent.server import AgentServer
+from nodeagent.watts import Sight, Watts
 from scaler import metric_catalogue as scaler_metrics
 from service import metric_catalogue as service_metrics
+from tests.nodeagent.in_memory import Disk, Machine, owner_of, policy
 
 # What a scrape adds: Kubernetes' own, and what k8s/monitoring/scrapes.yaml copies from the pod.
 OF_THE_SCRAPE = frozenset({"namespace", "pod", "node", "policy", "job", "instance", "container", "endpoint"})
@@ -40,10 +46,10 @@ def catalogue() -> Mapping[str, frozenset[str]]:
 
 def _of_the_agent() -> Iterable[Any]:
     """Of an agent of a node without cards."""
-    cards = SimpleNamespace(present=(), holds={})
-    keeper: Any = SimpleNamespace(counts={}, cards=cards, owed=(), leases=None)
-    agent: Any = SimpleNamespace(keeper=keeper, connections=0, counts={}, watts=SimpleNamespace(cards={}))
-    return list(AgentMetrics(agent).collect())
+    machine = Machine()
+    keeper = Keeper(Node(machine.find, machine.open, owner_of), Journal(Disk(), "boot"), policy())
+    watts = Watts(Sight(machine.open, owner_of, time.monotonic))
+    return list(AgentMetrics(AgentServer(keeper, watts)).collect())
 
 
 def mistakes(expr: str, known: Mapping[str, frozenset[str]]) -> Iterator[str]:

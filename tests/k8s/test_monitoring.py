@@ -20,7 +20,7 @@ import yaml
 from scripts.dashboard import __main__ as dashboard
 from service.metric_catalogue import NOT_THE_SERVERS
 from tests.k8s.metric_names import catalogue, mistakes, recorded
-from tests.k8s.rendered import APPLIED, K8S, Object, of_kind, pod_labels, selects, workloads
+from tests.k8s.rendered import APPLIED, K8S, ROOT, Object, of_kind, pod_labels, selects, workloads
 
 ALERT_TESTS = sorted(Path(__file__).parent.glob("rules*_test.yaml"))
 GROUPS: list[dict[str, Any]] = yaml.safe_load(
@@ -227,3 +227,9 @@ def test_the_policys_namespace_is_not_overwritten() -> None:
 def test_monitoring_lies_where_network_policies_let_it_in() -> None:
     for one in of_kind("monitoring", "ServiceMonitor", "PodMonitor", "PrometheusRule", "ConfigMap"):
         assert one["metadata"]["namespace"] == "monitoring"
+
+
+def test_the_guide_lists_each_alert() -> None:
+    page = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
+    for rule in ALERTS:
+        assert re.search(rf"^\| `{rule['alert']}` \| .* \| {rule['labels']['severity']} \|$", page, re.M)

@@ -35,6 +35,7 @@ class Card:
     clock_mhz: int | None = None
     limit_w: float = 300.0
     error: GpuError | None = None
+    failing: str = ""  # one kind of call alone: lock, reset or limit
     pids: frozenset[int] = frozenset()
     activity: dict[int, int] | None = None
     slices: tuple[Slice, ...] = ()
@@ -117,6 +118,8 @@ class Card:
         self.about_to(what)
         if self.error is not None:
             raise self.error
+        if what == self.failing:
+            raise GpuError("Timeout")
 
     def _done(self) -> None:
         self.sets += 1

@@ -78,7 +78,7 @@ class KeeperLaws(RuleBasedStateMachine):
             self.now_s += 1.0
             self.start()
             for uuid, card in self.machine.cards.items():
-                if card.error is None and not self.disk.full:
+                if card.error is None and not card.failing and not self.disk.full:
                     assert (card.clock_mhz, card.limit_w) == (None, FOUND_W[uuid])
 
     @rule(
@@ -138,6 +138,10 @@ class KeeperLaws(RuleBasedStateMachine):
     def fail(self, uuid: str, error: GpuError | None) -> None:
         self.machine.cards[uuid].error = error
 
+    @rule(uuid=LEASED, failing=st.sampled_from(["", "lock", "reset", "limit"]))
+    def fail_partly(self, uuid: str, failing: str) -> None:
+        self.machine.cards[uuid].failing = failing
+
     @rule(full=st.booleans())
     def fill_the_disk(self, full: bool) -> None:
         self.disk.full = full
@@ -174,7 +178,7 @@ class KeeperLaws(RuleBasedStateMachine):
         self.crash_in = 0
         self.disk.full = False
         for card in self.machine.cards.values():
-            card.error = None
+            card.error, card.failing = None, ""
         assert self.keeper.close() == ()
         for uuid, card in self.machine.cards.items():
             assert (card.clock_mhz, card.limit_w, card.opened) == (None, FOUND_W[uuid], card.opened)
@@ -182,5 +186,5 @@ class KeeperLaws(RuleBasedStateMachine):
         assert all(journal.touched(uuid) == UNTOUCHED for uuid in FOUND_W)
 
 
-KeeperLaws.TestCase.settings = settings(max_examples=60, stateful_step_count=30)
+KeeperLaws.TestCase.settings = settings(max_examples=100, stateful_step_count=30)
 TestKeeperLaws = KeeperLaws.TestCase

@@ -28,6 +28,13 @@ def test_the_documented_policy_is_read(tmp_path: Path) -> None:
     assert (read.default.sm_clock.min_mhz, read.default.power_limit.max_w) == (600, 400.0)
 
 
+def test_the_policy_in_the_docs_is_the_documented_one(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "node-agent.md").read_text()
+    (block,) = [part.partition("```")[0] for part in page.split("```yaml\n")[1:]]
+    read = read_policy(write(tmp_path, block))
+    assert (read.max_ttl_s, len(read.cards), read.default.bystanders) == (30.0, 1, "protect")
+
+
 def test_a_card_has_the_default_but_for_what_it_has_otherwise(tmp_path: Path) -> None:
     text = (
         f"{HEAD}default: {{shared: false, smClock: {{minMHz: 600}}}}\ncards: {{{FIRST}: {{shared: true}}}}\n"

@@ -47,12 +47,12 @@ def test_who_asks_later_gets_it_read_anew() -> None:
 def test_two_processes_share_a_card_by_their_activity() -> None:
     bench = Bench(Card(FIRST, pids=frozenset({1, 2}), activity={}))
     bench.watts.read(FIRST, "pid:1")
-    bench.draw(60.0, 2)
+    bench.draw(60.0, 5)
     bench.card.activity = {1: 90, 2: 30}
     bench.draw(260.0, 2)
     one, two = (bench.watts.read(FIRST, f"pid:{pid}") for pid in (1, 2))
     assert (one.source, one.device) == (ESTIMATE, f"{FIRST}/pid:1")
-    assert (one.joules_total, two.joules_total) == (2 * 30 + 2 * 180, 2 * 30 + 2 * 80)
+    assert (one.joules_total, two.joules_total) == (5 * 30 + 2 * 180, 5 * 30 + 2 * 80)
     assert one.epoch == two.epoch != Bench(Card(FIRST)).watts.read(FIRST, "pid:1").epoch
     nobody = bench.watts.read(FIRST, "pid:3")
     assert (nobody.joules_total, nobody.watts) == (0.0, 0.0), "it computes nothing there"
@@ -69,15 +69,15 @@ def test_slices_share_a_card_by_size_and_activity() -> None:
     slices = (Slice(MIG[0], 1, 16), Slice(MIG[1], 2, 32))
     bench = Bench(Card(FIRST, slices=slices, busy={1: 0.0, 2: 0.0}))
     bench.watts.read(FIRST, MIG[0])
-    bench.draw(60.0, 2)
+    bench.draw(60.0, 5)
     bench.card.busy = {1: 1.0, 2: 0.0}
     bench.draw(160.0)
     small, large = (bench.watts.read(FIRST, slice_) for slice_ in MIG)
     assert (small.device, small.source) == (MIG[0], ESTIMATE)
-    assert (small.joules_total, large.joules_total) == (20 * 3 + 100, 40 * 3)
+    assert (small.joules_total, large.joules_total) == (20 * 6 + 100, 40 * 6)
     bench.card.busy = {}
     bench.draw(60.0)
-    assert bench.watts.read(FIRST, MIG[0]).joules_total == 180, "before Hopper: by size"
+    assert bench.watts.read(FIRST, MIG[0]).joules_total == 240, "before Hopper: by size"
 
 
 def test_what_cannot_be_read_is_unknown_and_says_why() -> None:

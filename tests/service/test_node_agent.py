@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from energy.gpu import GpuError
 from energy.reading import Reading, Unknown
 from minwatt.v1.errors import UsageError
 from minwatt.v1.node_agent import CardInfo, ReadReply
-from service.node_agent import AgentConnection, AgentGone, AgentMeter, Whereabouts, card_of
+from service.node_agent import AgentGone, AgentMeter, Whereabouts, card_of
 from service.settings import ServeSettings
 
 A, B = "GPU-aaaa", "GPU-bbbb"
@@ -22,10 +22,8 @@ TWO = (CardInfo(card=A, name="x", shared=False), CardInfo(card=B, name="x", shar
 SPLIT = (CardInfo(card=A, name="x", shared=True, slices=("MIG-1", "MIG-2")),)
 
 
-def where(
-    environ: Mapping[str, str], own_uuid: str | None = None, clock: Callable[[], float] = lambda: 0.0
-) -> Whereabouts:
-    return Whereabouts(Path("/nowhere/agent.sock"), environ, lambda index: own_uuid, clock)
+def where(environ: Mapping[str, str], own_uuid: str | None = None) -> Whereabouts:
+    return Whereabouts(Path("/nowhere/agent.sock"), environ, lambda index: own_uuid)
 
 
 @pytest.mark.parametrize(
@@ -66,13 +64,18 @@ def test_a_card_that_is_not_clear_is_not_guessed(
         card_of(cards, where(environ))
 
 
-class Agent:
-    """Answers with what it is told to."""
+class Told:
+    """An agent that answers with what it is told to."""
 
-    def __init__(self, answers: list[ReadReply | GpuError]) -> None:
-        self.answers = answers
+    is_open = True
 
-    def ask(self, request: Any, expected: Any) -> ReadReply:
+    def __init__(self, *answers: ReadReply | GpuError) -> None:
+        self.answers = list(answers)
+
+    def close(self) -> None:
+        pass
+
+    def ask(self, request: Any, expected: Any) -> Any:
         answer = self.answers.pop(0)
         if isinstance(answer, GpuError):
             raise answer
@@ -91,32 +94,26 @@ def told(joules: float | None, epoch: str = "first", source: str = "nvml", age_s
     )
 
 
-def meter_of(monkeypatch: pytest.MonkeyPatch, *answers: ReadReply | GpuError) -> AgentMeter:
-    agent = Agent(list(answers))
-    monkeypatch.setattr(AgentConnection, "ask", lambda self, request, expected: agent.ask(request, expected))
-    return AgentMeter(where({}))
-
-
 def joules(meter: AgentMeter) -> float | str:
     reading = meter.read()
     return reading.joules_total if isinstance(reading, Reading) else reading.reason
 
 
-def test_a_whole_card_s_joules_are_as_the_card_counts_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    meter = meter_of(monkeypatch, told(500.0), told(560.0), AgentGone("gone"), told(900.0, "second"))
+def test_a_whole_card_s_joules_are_as_the_card_counts_them() -> None:
+    meter = AgentMeter(Told(told(500.0), told(560.0), AgentGone("gone"), told(900.0, "second")))
     assert (meter.opening_j, meter.device, meter.source) == (500.0, A, "nvml")
     assert [joules(meter) for _ in range(3)] == [560.0, "gone", 900.0]
 
 
-def test_a_share_s_count_that_begins_anew_is_gone_on_with(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_share_s_count_that_begins_anew_is_gone_on_with() -> None:
     shares = [told(j, epoch, "nvml-estimate") for j, epoch in ((0, "a"), (70, "a"), (100, "b"), (130, "b"))]
-    meter = meter_of(monkeypatch, *shares)
+    meter = AgentMeter(Told(*shares))
     assert [joules(meter) for _ in range(3)] == [70.0, 70.0, 100.0]
     assert (meter.source, meter.device) == ("nvml-estimate", f"{A}/pod:x")
 
 
-def test_without_the_agent_watts_are_unknown_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    meter = meter_of(monkeypatch, AgentGone("gone"), told(None), told(10.0))
+def test_without_the_agent_watts_are_unknown_from_the_start() -> None:
+    meter = AgentMeter(Told(AgentGone("gone"), told(None), told(10.0)))
     assert meter.opening_j is None
     assert meter.device == ""
     assert joules(meter) == "node agent: MIG"
@@ -141,20 +138,17 @@ def test_joules_and_time_never_go_back(steps: list[tuple[float | None, str, bool
     answers += [
         told(j, epoch, "nvml" if whole else "nvml-estimate", age_s) for j, epoch, whole, age_s, _ in steps
     ]
-    agent = Agent(answers)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(AgentConnection, "ask", lambda self, request, expected: agent.ask(request, expected))
-        meter = AgentMeter(where({}, clock=lambda: now_s))
-        last: Reading | None = None
-        for *_, wait_s in steps:
-            now_s += wait_s
-            reading = meter.read()
-            if isinstance(reading, Unknown):
-                continue
-            if last is not None:
-                assert reading.joules_total >= last.joules_total
-                assert reading.at_s >= last.at_s
-            last = reading
+    meter = AgentMeter(Told(*answers), lambda: now_s)
+    last: Reading | None = None
+    for *_, wait_s in steps:
+        now_s += wait_s
+        reading = meter.read()
+        if isinstance(reading, Unknown):
+            continue
+        if last is not None:
+            assert reading.joules_total >= last.joules_total
+            assert reading.at_s >= last.at_s
+        last = reading
 
 
 def test_the_agent_s_meter_needs_the_agent() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scaler.decision import Action, ReasonCode
+from scaler.kube import policy_page
 from scaler.kube.conditions import (
     MEANINGS,
+    OBSTACLES,
     REASONS,
     SHOWN_S,
     Circumstances,
@@ -127,9 +131,19 @@ def test_paused_by_annotation_or_by_one_that_can_not_be_read() -> None:
 
 def test_an_obstacle_is_said_with_its_own_reason() -> None:
     found = said(
-        now(obstacle=Obstacle("ScaledByAnother", "HorizontalPodAutoscaler web scales it: remove it"))
+        now(obstacle=Obstacle("OtherAutoscaler", "HorizontalPodAutoscaler web scales it: remove it"))
     )
-    assert found["Ready"] == ("False", "ScaledByAnother", "HorizontalPodAutoscaler web scales it: remove it")
+    assert found["Ready"] == ("False", "OtherAutoscaler", "HorizontalPodAutoscaler web scales it: remove it")
+
+
+def test_every_obstacle_that_there_is_has_a_line_in_the_page() -> None:
+    sources = Path(policy_page.__file__).parent.glob("*.py")
+    named = {
+        name
+        for one in sources
+        for name in re.findall(r'(?:Obstacle|UnscalableError)\(\s*"(\w+)"', one.read_text("utf-8"))
+    }
+    assert named <= set(OBSTACLES)
 
 
 def test_no_traffic_is_well() -> None:
@@ -171,7 +185,7 @@ def test_a_transition_time_moves_with_its_status_and_only_then(moments: list[Any
             if old.status != new.status:
                 assert new.last_transition_time == rfc3339(circumstances.at_s)
         for one in after:
-            known = {*REASONS[one.type], "TargetMissing"}
+            known = {*REASONS[one.type], *OBSTACLES}
             assert one.reason in known
             assert one.message or moment.problem or moment.obstacle or moment.decision
         assert conditions_of(after, circumstances) == after
