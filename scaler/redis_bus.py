@@ -24,7 +24,8 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,12 +52,13 @@ log = logging.getLogger(__name__)
 
 MEMBER_TTL_S = 10.0  # above the longest pause between a replica's tries
 FIRST_LOOK_S = 2.5  # of what was reported before a scaler began: two reports of each replica
-PAGE = 1000  # reports a read: a megabyte or so, and other work of this process in between
+PAGE = 500  # reports a read, 10 ms or so, and other work of this process in between
 LONGEST_REPORT = 65_536  # bytes
 _APART_MS = (
     1000  # Redis' time is known to within an answer's way, and servers' clocks are some milliseconds apart
 )
-_MOST_AHEAD = 50  # pages between two looks
+_ASTRAY_MS = 60_000
+_MOST_AHEAD = 100  # pages between two looks
 SAY_AGAIN_S = 60.0  # malformed reports are told of once, then no oftener
 
 # Takes the fleet, or says who has. ARGV: own fence or nothing yet, version, point, its life in ms, channel.
@@ -144,6 +146,7 @@ class RedisBus:
         self._next = ""  # where the stream is read from
         self._one_reads = asyncio.Lock()
         self._read: list[Report] = []  # and not yet handed out
+        self._reads_due_s = deque[float]()  # before the next look
         self._reading_ahead: asyncio.Task[None] | None = None
         self._looked_s = -math.inf
         self._heard: dict[str, _Heard] = {}
@@ -198,22 +201,23 @@ class RedisBus:
         """A large fleet's reports are read as they come, so that the next look finds few that are left."""
         between_s, self._looked_s = min(1.0, began_s - self._looked_s), began_s
         pages = min(reports // PAGE, _MOST_AHEAD)
+        self._reads_due_s = deque(began_s + between_s * page / (pages + 1) for page in range(1, pages + 1))
         if pages and (self._reading_ahead is None or self._reading_ahead.done()):
-            due_s = [began_s + between_s * page / (pages + 1) for page in range(1, pages + 1)]
-            self._reading_ahead = asyncio.create_task(self._read_at(due_s))
+            self._reading_ahead = asyncio.create_task(self._read_when_due())
 
-    async def _read_at(self, due_s: Sequence[float]) -> None:
+    async def _read_when_due(self) -> None:
         with contextlib.suppress(AwayError):  # the next look finds it away too, and says so
-            for next_s in due_s:
-                await asyncio.sleep(next_s - time.monotonic())
+            while self._reads_due_s:
+                await asyncio.sleep(self._reads_due_s.popleft() - time.monotonic())
                 await self._catch_up()
 
     async def _catch_up(self) -> None:
         """Raises AwayError; what was read until then stays read."""
         async with self._one_reads:
             server_ms = round((self._clock() + self._server_ahead_s) * 1e3)
+            ahead_ms = int(self._next.strip("(").partition("-")[0] or 0) - server_ms
             begin, again = self._next, False
-            if not begin or int(begin.strip("(").partition("-")[0]) > server_ms + _APART_MS:
+            if not begin or ahead_ms > _APART_MS:
                 # Nothing read yet; or another server's clock is behind the one that numbered what was read.
                 begin, again = str(max(0, server_ms - round(FIRST_LOOK_S * 1e3))), True
             while True:
@@ -224,7 +228,14 @@ class RedisBus:
                 if page:
                     begin = self._next = "(" + page[-1][0].decode()
                 if len(page) < PAGE:
-                    return
+                    break
+            if ahead_ms > _ASTRAY_MS:
+                # No entry grows old by these numbers: none would ever go, and all be read at each look.
+                log.warning(
+                    "fleet %s: Redis' clock was %d s ahead: numbered anew", self.name, ahead_ms // 1000
+                )
+                await self._line.command("DEL", self._keys.reports)
+                self._next = ""
 
     def _taken(self, entry: _Entry, again: bool) -> Report | None:
         """None of what is malformed or was taken before."""
