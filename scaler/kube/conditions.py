@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Literal
 
 from minwatt.v1.quantities import format_duration, format_power
 from scaler.decision import Decision, ReasonCode
+from scaler.kube import spelling
 from scaler.kube.policy_object import Accepted, Problem
-from scaler.kube.status_fields import MESSAGE_CHARS, Condition
+from scaler.kube.status_fields import Condition
 from scaler.record import FleetRow
 
 # A promise that was broken is shown for at least so long: a condition that comes and goes within a tick would
@@ -141,37 +141,20 @@ def conditions_of(before: Iterable[Condition], now: Circumstances) -> tuple[Cond
     return tuple(_condition(kind, known.get(kind), finding, now) for kind, finding in findings.items())
 
 
-def rfc3339(at_s: float) -> str:
-    """To the second, as all times of the API are."""
-    return datetime.fromtimestamp(int(at_s), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def unix_s(time: str) -> float | None:
-    """None: not a time."""
-    try:
-        read = datetime.fromisoformat(time)
-    except ValueError:
-        return None
-    return read.timestamp() if read.tzinfo else None
-
-
-def shortened(text: str, most: int = MESSAGE_CHARS) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
-
-
 def _condition(kind: str, before: Condition | None, found: _Finding, now: Circumstances) -> Condition:
-    since = None if before is None else unix_s(before.last_transition_time)
+    since = None if before is None else spelling.unix_s(before.last_transition_time)
     if before is not None and since is not None and _still_shown(before, since, found, now):
         lately = f"lately: {before.message.removeprefix('lately: ')}"
         found = _Finding(before.status, before.reason, lately)
     unchanged = before is not None and before.status == found.status and since is not None
+    moved_at = spelling.rfc3339(now.at_s)
     return Condition(
         type=kind,
         status=found.status,
         reason=found.reason,
-        message=shortened(found.message),
+        message=spelling.shortened(found.message),
         observed_generation=now.generation,
-        last_transition_time=before.last_transition_time if before and unchanged else rfc3339(now.at_s),
+        last_transition_time=before.last_transition_time if before and unchanged else moved_at,
     )
 
 
@@ -233,7 +216,7 @@ def _holds_slo(now: Circumstances) -> _Finding:
         return _Finding("True", "NoTraffic", "no request was answered lately")
     slo = now.in_force.policy.spec.slo
     objective = f"{format_duration(slo.latency_s)} for {slo.percentile:g}% of requests"
-    return _Finding("True", "SloMet", f"p99 {_shown(p99_s)}; the SLO is {objective}")
+    return _Finding("True", "SloMet", f"p99 {spelling.duration(p99_s)}; the SLO is {objective}")
 
 
 def _stale(now: Circumstances) -> _Finding:
@@ -259,9 +242,9 @@ def _over_budget(now: Circumstances) -> _Finding:
         return _Finding("True", "BudgetExceeded", message)
     if now.row is None or now.row.watts is None:
         planned = decision.predicted_watts
-        with_what = "" if planned is None else f", planned {_watts(planned)} with the profile's watts"
+        with_what = "" if planned is None else f", planned {spelling.watts(planned)} with the profile's watts"
         return _Finding("Unknown", "WattsUnknown", f"no meter knows the fleet's watts{with_what}")
-    drawn = f"{_watts(now.row.watts)} ({now.row.watts_source})"
+    drawn = f"{spelling.watts(now.row.watts)} ({now.row.watts_source})"
     return _Finding("False", "WithinBudget", f"{drawn} of {format_power(budget_w)}")
 
 
@@ -294,14 +277,6 @@ def _paused(now: Circumstances) -> _Finding:
 
 def _why(decision: Decision, *codes: ReasonCode) -> str:
     return "; ".join(reason.message for reason in decision.reasons if reason.code in codes)
-
-
-def _shown(duration_s: float) -> str:
-    return format_duration(float(f"{duration_s:.2g}"))
-
-
-def _watts(power_w: float) -> str:
-    return format_power(float(f"{power_w:.3g}"))
 
 
 _NOT_YET = "the controller has just begun to look at this fleet"

@@ -46,6 +46,7 @@ _RULES: Mapping[tuple[str, ...], list[Schema]] = {
     (): [
         {
             "rule": "!has(self.telemetry.fallbackReplicas)"
+            " || self.replicas.min > self.replicas.max"  # said there
             " || (self.telemetry.fallbackReplicas >= self.replicas.min"
             " && self.telemetry.fallbackReplicas <= self.replicas.max)",
             "message": "fallbackReplicas: allowed: replicas.min to max",

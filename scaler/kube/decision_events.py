@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from scaler.decision import Action, Decision, ReasonCode
-from scaler.kube.conditions import shortened
+from scaler.kube.spelling import shortened
 
 _NOTE_BYTES = 1024  # what events.k8s.io accepts
 

@@ -14,9 +14,11 @@ from pydantic import ValidationError
 
 from minwatt.v1.quantities import format_duration, format_power
 from scaler.decision import Decision, Reason
+from scaler.kube import spelling
 from scaler.kube import status_fields as fields
-from scaler.kube.conditions import Circumstances, Obstacle, conditions_of, rfc3339, shortened, unix_s
+from scaler.kube.conditions import Circumstances, Obstacle, conditions_of
 from scaler.kube.policy_object import Accepted, Problem
+from scaler.kube.spelling import rfc3339, shortened, unix_s
 from scaler.operating_point import OperatingPoint
 from scaler.record import FleetRow
 
@@ -123,11 +125,16 @@ def _telling(status: Mapping[str, Any]) -> tuple[Any, ...]:
         status.get("lastScaling"),
         (decision.get("action"), decision.get("desired"), point.get("version")),
         [
-            (one.get("type"), one.get("status"), one.get("reason"), one.get("observedGeneration"))
+            (one.get("type"), one.get("status"), _ever(one.get("reason")), one.get("observedGeneration"))
             for one in (conditions if isinstance(conditions, list) else ())
             if isinstance(one, Mapping)
         ],
     )
+
+
+def _ever(reason: Any) -> Any:
+    """Where requests are few there is a p99 in one second and none in the next."""
+    return "SloMet" if reason == "NoTraffic" else reason
 
 
 def _part(status: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -169,7 +176,9 @@ def _replicas(moment: StatusMoment) -> fields.ReplicaStatus:
 def _latency(row: FleetRow | None) -> fields.LatencyStatus | None:
     if row is None or row.p99_s is None:
         return None
-    return fields.LatencyStatus(p50=_duration(row.p50_s), p99=_duration(row.p99_s))
+    return fields.LatencyStatus(
+        p50=None if row.p50_s is None else spelling.duration(row.p50_s), p99=spelling.duration(row.p99_s)
+    )
 
 
 def _power(moment: StatusMoment) -> fields.PowerStatus | None:
@@ -180,17 +189,23 @@ def _power(moment: StatusMoment) -> fields.PowerStatus | None:
         return None if budget is None else fields.PowerStatus(budget=budget)
     joules = None if row.joules_total is None else round(row.joules_total)
     return fields.PowerStatus(
-        drawn=_watts(row.watts), source=row.watts_source[:64], budget=budget, joules=joules
+        drawn=None if row.watts is None else spelling.watts(row.watts),
+        source=row.watts_source[:64],
+        budget=budget,
+        joules=joules,
     )
 
 
 def _traffic(moment: StatusMoment) -> fields.TrafficStatus | None:
     row, decision = moment.row, moment.decision
-    arrivals = None if row is None else _rate(row.arrivals_rps)
-    forecast = None if decision is None else _rate(decision.forecast_rps)
-    if arrivals is None and forecast is None:
+    arrivals_rps = None if row is None else row.arrivals_rps
+    forecast_rps = None if decision is None else decision.forecast_rps
+    if arrivals_rps is None and forecast_rps is None:
         return None
-    return fields.TrafficStatus(arrivals=arrivals, forecast=forecast)
+    return fields.TrafficStatus(
+        arrivals=None if arrivals_rps is None else spelling.rate(arrivals_rps),
+        forecast=None if forecast_rps is None else spelling.rate(forecast_rps),
+    )
 
 
 def _point(decision: Decision | None) -> fields.PointStatus | None:
@@ -260,10 +275,14 @@ def _why_scaled(was: int, now: int, decision: Decision | None) -> str:
 
 
 def _predicted(decision: Decision) -> fields.PredictionStatus | None:
-    p99, watts = _duration(decision.predicted_p99_s), _watts(decision.predicted_watts)
-    if p99 is None and watts is None:
+    p99_s, power_w = decision.predicted_p99_s, decision.predicted_watts
+    if p99_s is None and power_w is None:
         return None
-    return fields.PredictionStatus(p99=p99, watts=watts, basis=decision.watts_basis)
+    return fields.PredictionStatus(
+        p99=None if p99_s is None else spelling.duration(p99_s),
+        watts=None if power_w is None else spelling.watts(power_w),
+        basis=decision.watts_basis,
+    )
 
 
 def _reason(reason: Reason) -> fields.ReasonStatus:
@@ -271,7 +290,7 @@ def _reason(reason: Reason) -> fields.ReasonStatus:
     return fields.ReasonStatus(
         code=reason.code.value,
         message=shortened(reason.message),
-        values={name: shortened(_plain(value), 128) for name, value in values[: fields.VALUES]},
+        values={name: shortened(spelling.plain(value), 128) for name, value in values[: fields.VALUES]},
     )
 
 
@@ -312,25 +331,3 @@ def _point_column(point: fields.PointStatus) -> str:
 
 def _clock(point: OperatingPoint) -> str | None:
     return f"{point.sm_clock_mhz}MHz" if point.sm_clock_mhz else None
-
-
-def _duration(duration_s: float | None) -> str | None:
-    """Two figures: `31ms`."""
-    return None if duration_s is None else format_duration(_figures(duration_s, 2))
-
-
-def _watts(power_w: float | None) -> str | None:
-    """Three figures: `1.23kW`."""
-    return None if power_w is None else format_power(_figures(power_w, 3))
-
-
-def _rate(rate_rps: float | None) -> str | None:
-    return None if rate_rps is None else f"{_figures(rate_rps, 3):g}rps"
-
-
-def _plain(value: float | int | str) -> str:
-    return f"{_figures(value, 4):g}" if isinstance(value, float) else str(value)
-
-
-def _figures(value: float, figures: int) -> float:
-    return float(f"{value:.{figures}g}")

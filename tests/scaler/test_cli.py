@@ -33,3 +33,18 @@ def test_a_mistake_is_one_line_with_exit_code_2(tmp_path: Path, capsys: pytest.C
     assert shown.err.count("\n") == 1
     assert "spec.replicas.max = 2" in shown.err
     assert "allowed: replicas.min (3) or more" in shown.err
+
+
+def test_what_kubernetes_adds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "policy.yaml"
+    text = default_policy().read_text()
+    file.write_text(text.replace("spec:\n", "spec:\n  targetRef: {name: support-text}\n"))
+    assert run(str(file)) == 0
+    assert "  on Kubernetes: scales Deployment support-text (apps/v1) in " in capsys.readouterr().out
+    named = "metadata: {name: support-text}"
+    assert named in text
+    annotated = named.replace("}", ", annotations: {minwatt.dev/pause: 'true'}}")
+    file.write_text(text.replace(named, annotated))
+    assert run(str(file)) == 2
+    said = "metadata.annotations[minwatt.dev/pause]: unknown annotation; allowed: minwatt.dev/paused, "
+    assert said in capsys.readouterr().err

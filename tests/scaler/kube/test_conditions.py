@@ -21,10 +21,9 @@ from scaler.kube.conditions import (
     Circumstances,
     Obstacle,
     conditions_of,
-    rfc3339,
-    unix_s,
 )
 from scaler.kube.policy_object import Problem
+from scaler.kube.spelling import rfc3339, unix_s
 from scaler.kube.status_fields import Condition
 from tests.scaler.kube.moments import AT_S, MOMENTS, accepted, decision, problem, reason, row
 

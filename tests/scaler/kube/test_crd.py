@@ -358,9 +358,16 @@ def test_every_field_of_the_file_is_in_the_crd() -> None:
     assert VERSION["subresources"] == {"status": {}}
 
 
-def test_the_examples_are_accepted() -> None:
-    for file in sorted((ROOT / "examples").rglob("policy*.yaml")):
-        obj = yaml.safe_load(file.read_text(encoding="utf-8"))
+def test_every_policy_of_the_project_is_accepted() -> None:
+    files = [*(ROOT / "examples").rglob("*.yaml"), *(ROOT / "k8s").rglob("*.yaml")]
+    found = [
+        (file, obj)
+        for file in files
+        for obj in yaml.safe_load_all(file.read_text(encoding="utf-8"))
+        if isinstance(obj, dict) and obj.get("kind") == "PowerPolicy"
+    ]
+    assert len(found) >= 4
+    for file, obj in found:
         obj["spec"].setdefault("targetRef", {"name": "x"})
         assert admitted(obj, WHOLE)[1] == [], file
 

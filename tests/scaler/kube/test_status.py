@@ -166,6 +166,14 @@ def test_numbers_that_move_alone_are_written_now_and_then() -> None:
     assert worth_writing(was, after, AT_S + NOISE_EVERY_S)
 
 
+def test_a_second_without_a_request_is_no_news() -> None:
+    was = status_of(None, moment())
+    after = status_of(was, moment(at_s=AT_S + 1, row=row(p99_s=None, p50_s=None)))
+    assert after["conditions"][0]["reason"] == "NoTraffic"
+    assert not worth_writing(was, after, AT_S + 1)
+    assert worth_writing(was, after, AT_S + NOISE_EVERY_S)
+
+
 def test_noise_below_what_is_shown_is_no_change() -> None:
     was = status_of(None, moment())
     hardly = row(p99_s=0.0314, p50_s=0.0121, watts=210.2, arrivals_rps=103.1, joules_total=123_456.9)
