@@ -87,8 +87,10 @@ OBSTACLES: Mapping[str, str] = {
     "TargetClaimed": "an older PowerPolicy has the same target",
     "ScaledToZero": "somebody scaled the target to 0: it is left so until it has a replica again",
     "OtherAutoscaler": "a HorizontalPodAutoscaler or a ScaledObject scales the target too",
+    "AutoscalersUnseen": "the controller can't see whether another scales the target, so it does not",
     "AccessDenied": "the controller lacks a right",
     "ScaleRefused": "the API server refuses the new number",
+    "ScaleUnavailable": "the API server has failed to write the new number for half a minute",
     "LoopFailed": "the policy's loop failed and is started anew",
 }
 

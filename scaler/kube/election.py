@@ -29,6 +29,7 @@ from scaler.kube.lease import (
     first_lease,
     held_lease,
     looked,
+    may_create,
     may_take,
     released_lease,
 )
@@ -73,6 +74,7 @@ class Election:
         self._unix_s = unix_s
         self._rng = rng or random.Random()
         self._seen: SeenLease | None = None
+        self._missed_s: float | None = None  # since when there is no lease; None: there is one
         self._term: int | None = None  # transitions of the lease that is ours; None: it is not
         self._renewed_s = -math.inf  # when the last renewal that succeeded was sent
         self._changed = asyncio.Event()
@@ -135,22 +137,33 @@ class Election:
         if self.may_act and self._seen is not None:
             try:  # at the version that we wrote: of a slow server each answer counts
                 await self._take(self._seen)
-            except ConflictError:
-                pass  # somebody has written it since
+            except (ConflictError, NotFoundError):
+                pass  # somebody has written it since, or deleted it
             else:
                 return
         try:
             lease = await self._store.get(LEASES, self._namespace, self._name)
         except NotFoundError:
-            sent_s = self._clock()
-            first = first_lease(self._name, self.identity, self._rules, self._unix_s())
-            self._have(await self._store.create(LEASES, self._namespace, first), sent_s)
+            await self._create()
             return
+        self._missed_s = None
         seen = self._seen = looked(self._seen, lease, self._clock())
         if seen.holder != self.identity or seen.transitions != self._term:
             self._term = None
         if may_take(seen, self.identity, self._clock()):
             await self._take(seen)
+
+    async def _create(self) -> None:
+        """The first one, or one in place of what somebody deleted."""
+        sent_s, seen, leads = self._clock(), self._seen, self.may_act
+        self._missed_s = sent_s if self._missed_s is None else self._missed_s
+        if not leads:
+            self._term = None
+            if not may_create(seen, self._missed_s, sent_s, self._rules):
+                return
+        transitions = 0 if seen is None else seen.transitions + (not leads)
+        first = first_lease(self._name, self.identity, self._rules, self._unix_s(), transitions)
+        self._have(await self._store.create(LEASES, self._namespace, first), sent_s)
 
     async def _take(self, seen: SeenLease) -> None:
         sent_s = self._clock()
@@ -159,5 +172,6 @@ class Election:
 
     def _have(self, lease: Object, sent_s: float) -> None:
         self._seen = looked(self._seen, lease, sent_s)
+        self._missed_s = None
         self._term = self._seen.transitions
         self._renewed_s = sent_s

@@ -21,7 +21,7 @@ _LEAST_REPORTING = 0.9
 @dataclass(frozen=True, slots=True)
 class Facts:
     """`unseen`: why the pods, or the budgets over them, are not known now; empty: they are. `rival`: who else
-    scales the target."""
+    scales the target; `rival_unseen`: why that can't be told."""
 
     scale: Scale
     counts: PodCounts
@@ -29,6 +29,7 @@ class Facts:
     rollout: str = ""
     budgets: tuple[Budget, ...] = ()
     rival: str = ""
+    rival_unseen: str = ""
     not_ready_first: bool = False
 
 

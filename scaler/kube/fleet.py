@@ -40,7 +40,8 @@ log = logging.getLogger(__name__)
 _UNSCHEDULABLE_AFTER_S = 60.0  # a node that is being added takes minutes, a scheduler seconds
 _TOLD_EVERY_S = 300.0
 _REFUSED_AGAIN_S = 30.0
-_REFUSED_SHOWN_S = 600.0
+_REFUSED_SHOWN_S = 90.0  # a few tries, where a number is to be written
+_STUCK_AFTER_S = 30.0  # what fails for longer is no hiccup
 
 
 class ScaleWrites(Protocol):
@@ -108,6 +109,7 @@ class KubeFleet:
         self._unix_s = unix_s
         self._open: Decision | None = None  # not written yet, nor overtaken
         self._last: Decision | None = None
+        self._stuck: tuple[float, ApiError] | None = None  # since when what is to be written can't be
         self._refused: Obstacle | None = None
         self._refused_until_s = 0.0
         self._not_before_s = 0.0
@@ -123,12 +125,19 @@ class KubeFleet:
         if facts is not None and facts.rival and not self.rules.external:
             line = f"{facts.rival} scales {self._sight.key} too: remove it, or let it use minwatt's number"
             return Obstacle("OtherAutoscaler", f"{line} (annotation minwatt.dev/replicas: external)")
+        if facts is not None and facts.rival_unseen and not self.rules.external:
+            line = f"{facts.rival_unseen}: whether another scales {self._sight.key} is not known"
+            return Obstacle("AutoscalersUnseen", line)
         return self._sight.obstacle or self._refusal
 
     @property
     def _refusal(self) -> Obstacle | None:
         """Of the last write, for a while: a right may have been given since, and nothing to be written."""
-        return self._refused if self._clock() < self._refused_until_s else None
+        if self._clock() < self._refused_until_s:
+            return self._refused
+        if self._stuck is None or self._clock() - self._stuck[0] < _STUCK_AFTER_S:
+            return None
+        return Obstacle("ScaleUnavailable", f"{self._sight.key} can't be scaled: {self._stuck[1]}")
 
     def running(self, seen: Signals | Missing) -> int:
         scale = self._sight.scale
@@ -150,18 +159,23 @@ class KubeFleet:
         if decision is None or desired != decision.desired_replicas or not self._may_move():
             return
         if facts.scale.replicas != decision.current_replicas:
-            self._open = None  # somebody else has written since: decide again
+            self._open = self._stuck = None  # somebody else has written since: decide again
             return
         permit = allow(desired, facts, self.rules.min_replicas, seen.ready)
         if permit.held:
             held = f"{facts.scale.replicas} → {desired} replicas: {permit.held}"
             self._tell("held", EventNote("Normal", permit.reason, "Scale", held))
-        if permit.replicas != facts.scale.replicas:
+        if permit.replicas == facts.scale.replicas:
+            self._stuck = None
+        else:
             await self._write(facts, permit, decision)
 
     def _may_move(self) -> bool:
-        held = self.rules.paused or self.rules.external or not self._sight.certain
-        return not held and self.obstacle in {None, self._refusal} and self._clock() >= self._not_before_s
+        if self.rules.paused or self.rules.external:
+            self._stuck = None
+            return False
+        free = self._sight.certain and self._clock() >= self._not_before_s
+        return free and self.obstacle in {None, self._refusal}
 
     async def _write(self, facts: Facts, permit: Permit, decision: Decision) -> None:
         try:
@@ -185,8 +199,9 @@ class KubeFleet:
                 self._open = None  # decide again
                 return
             scale = await self._put(now, permit.replicas)
-        except ConflictError:
+        except ConflictError as error:
             self._sight.doubt()  # the next beat tries anew
+            self._stuck = self._stuck or (self._clock(), error)
         except ApiError as error:
             self._failed(error)
         else:
@@ -201,7 +216,7 @@ class KubeFleet:
 
     def _done(self, scale: Scale, before: Scale, permit: Permit, decision: Decision) -> None:
         self._sight.wrote(scale)
-        self._open = None
+        self._open = self._stuck = None
         self._refused = None
         if permit.held:
             line = f"{before.replicas} → {permit.replicas} replicas: {permit.held}; {decision.line()}"
@@ -224,6 +239,8 @@ class KubeFleet:
             self._refused = Obstacle(reason, str(error))
             self._refused_until_s = self._clock() + _REFUSED_SHOWN_S
             wait_s = _REFUSED_AGAIN_S
+        if isinstance(error, ThrottledError | UnavailableError):
+            self._stuck = (self._clock() if self._stuck is None else self._stuck[0], error)
         self._not_before_s = self._clock() + wait_s
 
     def _tell_of_unschedulable(self, facts: Facts) -> None:

@@ -4,9 +4,15 @@ The rules are client-go's. A candidate takes a lease that nobody holds, or whose
 its whole duration by the candidate's own monotonic clock, counted from when it saw the last renewal: clocks
 of two machines are never compared. A leader may act until `renew_deadline_s` after it *sent* its last renewal
 that succeeded. The others wait for `duration_s` at least from when that renewal arrived, so between the two
-there is time for a write that was let through to be answered or given up: that is the fence. Every write of
-either side names the version it read, so what comes later still is refused (409). `transitions` grows with
-each change of hands; it is in the status that a leader writes.
+there is time for a write that was let through to be answered or given up: that is the fence. A write that its
+sender has given up, and the server does all the same once another leads, is refused (409) where the other has
+written the object since, as every write names the version it read; where not, it lands, and is a number that
+was decided within the term. No Lease can do better: the server asks for none when it writes.
+
+A Lease that was deleted is no proof that nobody leads. Whoever may act makes it anew, of the same term; who
+has seen it before waits out its duration from when it was missed, in which the fence of any leader closes.
+
+`transitions` grows with each change of hands; it is in the status that a leader writes.
 """
 
 from __future__ import annotations
@@ -67,7 +73,12 @@ def may_take(seen: SeenLease, identity: str, now_s: float) -> bool:
     return seen.holder in {"", identity} or now_s - seen.seen_s >= seen.duration_s
 
 
-def first_lease(name: str, identity: str, rules: LeaseRules, unix_s: float) -> Object:
+def may_create(seen: SeenLease | None, missed_s: float, now_s: float, rules: LeaseRules) -> bool:
+    """Of one that does not lead, where there is no lease, found missing at `missed_s` first."""
+    return seen is None or now_s - missed_s >= max(rules.duration_s, seen.duration_s)
+
+
+def first_lease(name: str, identity: str, rules: LeaseRules, unix_s: float, transitions: int = 0) -> Object:
     now = micro_time(unix_s)
     return {
         "apiVersion": "coordination.k8s.io/v1",
@@ -78,7 +89,7 @@ def first_lease(name: str, identity: str, rules: LeaseRules, unix_s: float) -> O
             "leaseDurationSeconds": rules.duration_s,
             "acquireTime": now,
             "renewTime": now,
-            "leaseTransitions": 0,
+            "leaseTransitions": transitions,
         },
     }
 

@@ -37,13 +37,10 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """`optional`: the controller works without, and says what it can't see then."""
-
     resource: Resource
     verbs: frozenset[str]
     scope: Scope
     why: str
-    optional: bool = False
 
 
 POLICIES = Resource("minwatt.dev", "v1alpha1", "powerpolicies")
@@ -75,7 +72,7 @@ PERMISSIONS: tuple[Permission, ...] = (
     Permission(PODS, _WATCHED, Scope.POLICIES, "which replicas are ready, start, wait or leave"),
     Permission(BUDGETS, _WATCHED, Scope.POLICIES, "how many ready pods a scale-down must leave"),
     Permission(AUTOSCALERS, _WATCHED, Scope.POLICIES, "not to fight an HPA over a target"),
-    Permission(SCALED_OBJECTS, _WATCHED, Scope.POLICIES, "not to fight KEDA over a target", optional=True),
+    Permission(SCALED_OBJECTS, _WATCHED, Scope.POLICIES, "not to fight KEDA over a target"),
     Permission(EVENTS, frozenset({"create", "patch"}), Scope.POLICIES, "to tell of decisions"),
     Permission(LEASES, frozenset({"get", "create", "update"}), Scope.LEASE, "one controller acts at a time"),
 )

@@ -221,9 +221,9 @@ class PolicyRun:
         await self._loop.run(beats(min(_BEAT_S, self.settings.tick_s), shared.clock, self._stopped))
 
     def _may_speak(self) -> bool:
-        """Replicas are told their point only where this policy's fleet is minwatt's to run."""
-        blocked = self.accepted.paused or (self._fleet is not None and self._fleet.obstacle is not None)
-        return self._shared.may_act() and not blocked
+        """Replicas that can't be added or taken are told their point all the same: it is what keeps them
+        within the budget, and nobody else sets it."""
+        return self._shared.may_act() and not self.accepted.paused and self.wanted.obstacle is None
 
     def _rules(self) -> FleetRules:
         return FleetRules(

@@ -98,7 +98,9 @@ class Sight:
             return None
         if self._picture is None:
             self._picture = self._seen(self.scale, self.kind)
-        return replace(self._picture, scale=self.scale, unseen=self._unseen())
+        return replace(
+            self._picture, scale=self.scale, unseen=self._unseen(), rival_unseen=self._rival_unseen()
+        )
 
     def _seen(self, scale: Scale, kind: TargetKind) -> Facts:
         pods = list(self._items("pods"))
@@ -201,6 +203,22 @@ class Sight:
     def _items(self, name: str) -> tuple[Object, ...]:
         held = self._held.get(name)
         return () if held is None else tuple(held.store.items.values())
+
+    def _rival_unseen(self) -> str:
+        """What was listed once is believed through an outage: a rival comes by a person's hand. A right that
+        is denied comes no sooner, so then nothing is believed. A kind that the server does not have has no
+        objects: there is no KEDA."""
+        for name, words in (
+            ("autoscalers", "HorizontalPodAutoscalers"),
+            ("scaled objects", "KEDA ScaledObjects"),
+        ):
+            store = self._held[name].store if name in self._held else Store()
+            failure = store.failure
+            if failure is None or isinstance(failure, NotFoundError):
+                continue
+            if isinstance(failure, DeniedError) or not store.synced:
+                return f"{words} can't be read: {failure}"
+        return ""
 
     def _unseen(self) -> str:
         now_s = self._clock()

@@ -84,18 +84,14 @@ def candidate(server: LeaseServer, name: str, clock: Clock) -> Election:
     )
 
 
-STEPS = st.lists(
-    st.tuples(
-        st.sampled_from("abc"),  # who tries
-        st.floats(0.0, 6.0),  # time that passes before
-        st.sampled_from(["", "", "", "cut", "mend", "leave"]),
-    ),
-    max_size=120,
-)
+def _steps(*happenings: str) -> st.SearchStrategy[list[tuple[str, float, str]]]:
+    """Who tries, after how long, and what happens before."""
+    passed_s, what = st.floats(0.0, 6.0), st.sampled_from(["", "", "", *happenings])
+    return st.lists(st.tuples(st.sampled_from("abc"), passed_s, what), max_size=120)
 
 
 @settings(max_examples=200)
-@given(STEPS)
+@given(_steps("cut", "mend", "leave"))
 def test_no_two_may_act_at_once_whatever_fails(steps: list[tuple[str, float, str]]) -> None:
     async def play() -> None:
         clock, server = Clock(), LeaseServer()
@@ -190,3 +186,66 @@ async def test_of_two_who_create_it_one_leads() -> None:
     one, other = candidate(server, "a", clock), candidate(server, "b", clock)
     await asyncio.gather(one.attempt(), other.attempt())
     assert one.may_act != other.may_act
+
+
+@settings(max_examples=200)
+@given(_steps("cut", "mend", "delete"))
+def test_a_lease_that_is_deleted_makes_no_two_leaders(steps: list[tuple[str, float, str]]) -> None:
+    async def play() -> None:
+        clock, server = Clock(), LeaseServer()
+        candidates = {name: candidate(server, name, clock) for name in "abc"}
+        for one in candidates.values():
+            await one.attempt()
+        for name, passed_s, what in steps:
+            clock.now_s += passed_s
+            if what == "cut":
+                server.away.add(name)
+            if what == "mend":
+                server.away.discard(name)
+            if what == "delete":
+                server.lease = None
+            await candidates[name].attempt()
+            assert sum(one.may_act for one in candidates.values()) <= 1
+
+    asyncio.run(play())
+
+
+async def test_who_leads_makes_a_deleted_lease_anew_in_the_same_term() -> None:
+    clock, server = Clock(), LeaseServer()
+    one, other = candidate(server, "a", clock), candidate(server, "b", clock)
+    await one.attempt()
+    await other.attempt()
+    server.lease = None
+    await other.attempt()
+    assert (one.term, other.term) == (0, None)
+    clock.now_s += 2.0
+    await one.attempt()
+    assert (one.may_act, one.term, one.problem) == (True, 0, None)
+    clock.now_s += RULES.renew_deadline_s + 6.0
+    await other.attempt()  # it is there again: what counts is the renewal that was not seen
+    assert other.term is None
+
+
+async def test_who_leads_no_more_waits_as_the_others_do_and_terms_are_counted_on() -> None:
+    clock, server = Clock(), LeaseServer()
+    one, other = candidate(server, "a", clock), candidate(server, "b", clock)
+    await one.attempt()
+    await other.attempt()
+    server.away.add("a")
+    clock.now_s += RULES.duration_s
+    await other.attempt()
+    assert (other.may_act, other.term) == (True, 1)
+    server.away.clear()
+    server.lease = None
+    await one.attempt()  # its own last look says that it leads
+    assert (one.term, one.may_act) == (None, False)
+    server.away.add("b")
+    clock.now_s += RULES.duration_s
+    await one.attempt()
+    assert (one.may_act, other.may_act) == (True, False)
+    server.lease = None
+    server.away = {"a"}
+    await other.attempt()
+    clock.now_s += RULES.duration_s
+    await other.attempt()
+    assert (other.may_act, other.term, one.may_act) == (True, 2, False)
