@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from scaler.bus_opening import BusOptions, open_hub
 from scaler.control_state import start_beside
@@ -23,16 +22,10 @@ from scaler.local.up import stop_on_signals
 from scaler.loop import ControlLoop, Surroundings, Watcher, beats
 from scaler.metrics import Metrics
 from scaler.record import Record
+from scaler.strays import tell_of_strays
 from scaler.terminal import Terminal
 
 _BEAT_S = 1.0
-STRAYS_EVERY_S = 15.0
-
-
-class Strays(Protocol):
-    """A hub, as it is asked here."""
-
-    async def strays(self) -> Mapping[str, int]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +63,11 @@ async def run_scale(inputs: Inputs, options: ScaleOptions, say: Callable[[str], 
         )
         collect_seldom()
         stopped = stop_on_signals(lambda: None)
-        telling = asyncio.create_task(tell_of_strays(hub, options.fleet, say))
+
+        def stray(fleet: str, replicas: int) -> None:
+            own = options.fleet
+            say(f"fleet {fleet}: {replicas} replicas, and no policy here; this one's is fleet {own}")
+
+        telling = asyncio.create_task(tell_of_strays(hub, stray))
         stack.callback(telling.cancel)
         await control.run(beats(min(_BEAT_S, settings.tick_s), time.monotonic, stopped))
-
-
-async def tell_of_strays(hub: Strays, own: str, say: Callable[[str], None]) -> None:
-    """Replicas of another fleet may be meant for this one, and be misnamed."""
-    told: dict[str, int] = {}
-    while True:
-        await asyncio.sleep(STRAYS_EVERY_S)
-        strays = dict(await hub.strays())
-        if strays != told:
-            for name, replicas in strays.items():
-                say(f"fleet {name}: {replicas} replicas, and no policy here; this one's is fleet {own}")
-        told = strays

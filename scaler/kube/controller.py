@@ -28,10 +28,10 @@ from scaler.kube.reconcile import Wanted, unread, wanted_of, with_claims
 from scaler.kube.status import Fence, StatusMoment
 from scaler.kube.status_writes import StatusWrites
 from scaler.kube.store import Key, Object
-from scaler.kube.strays import tell_of_strays
 from scaler.kube.watches import Watches
 from scaler.kube.watching import Watching
 from scaler.metrics import Metrics
+from scaler.strays import tell_of_strays
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ class Controller:
             leading = Leading(shared, events, Fence(election.identity, term))
             statuses = StatusWrites(_Told(leading, self), writes, events.note, shared.clock)
             tasks = [asyncio.create_task(one.run()) for one in (events, statuses)]
-            tasks.append(asyncio.create_task(tell_of_strays(hub, around.say)))
+            tasks.append(asyncio.create_task(tell_of_strays(hub, self._stray)))
             stack.push_async_callback(_cancelled, tasks)
             stack.push_async_callback(events.flush, _LAST_EVENTS_S)
             stack.push_async_callback(leading.close)
@@ -126,6 +126,9 @@ class Controller:
         """The server's answer to a status: what a next write goes on from, before the watch tells."""
         for one in self._watchings:
             one.store.accept(obj)
+
+    def _stray(self, fleet: str, replicas: int) -> None:
+        self._around.say(f"fleet {fleet}: {replicas} replicas, and no PowerPolicy of that namespace and name")
 
     def _look(self) -> None:
         self._wake.clear()

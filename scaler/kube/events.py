@@ -1,7 +1,7 @@
 """Writes Events about policies: best effort, beside the loops, never in their way.
 
-Owns the Event objects' fields and the queue; what is worth one is `decision_events`, which are written
-`event_series`. Called by the controller while it leads.
+Owns the Event objects' fields, the queue, and trying again; what is worth one is `decision_events`, which are
+written `event_series`. Called by the controller while it leads.
 """
 
 from __future__ import annotations
@@ -13,7 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from scaler.kube.errors import ApiError, NotFoundError
+from scaler.kube.errors import (
+    ApiError,
+    ConflictError,
+    DeposedError,
+    NotFoundError,
+    ThrottledError,
+    UnavailableError,
+)
 from scaler.kube.event_series import Count, Create, Noted, SeriesState, after, firsts, forgotten
 from scaler.kube.kube_time import micro_time
 from scaler.kube.permissions import EVENTS, Resource
@@ -26,7 +33,8 @@ _QUEUE = 1000  # beyond: dropped, and counted in the log
 _NAME_CHARS = 220  # of 253: the rest is for the time
 _NOTE_BYTES = 1024
 _LONGEST = 128  # of reportingInstance
-_AFTER_FAILURE_S = 1.0
+_AGAIN_S, _LONGEST_AGAIN_S = 1.0, 30.0
+_KEPT_S = 900.0  # what can't be written for longer is no news
 
 
 def _clipped(note: str) -> str:
@@ -62,6 +70,7 @@ class EventWrites(Protocol):
 class _Queued:
     policy: Object
     write: Create | Count
+    name: str  # of the Event to create: the same at each try, so that none is there twice
 
 
 class Events:
@@ -84,19 +93,19 @@ class Events:
         self._state, write = after(self._state, noted, self._unix_s())
         if write is None:
             return
+        self._created += 1
+        unique = f"{int(write.at_s * 1e6):x}{self._created % 4096:03x}"
+        name = f"{key_of(policy)[1][:_NAME_CHARS].rstrip('.-')}.{unique}"
         try:
-            self._queue.put_nowait(_Queued(policy, write))
+            self._queue.put_nowait(_Queued(policy, write, name))
         except asyncio.QueueFull:
-            log.warning("event dropped: %s %s", what.reason, what.note)
+            self._drop(write, "too many wait")
 
     async def run(self) -> None:
         while True:
             queued = await self._queue.get()
             try:
-                await self._write(queued)
-            except ApiError as error:
-                log.warning("event not written: %s", error)
-                await asyncio.sleep(_AFTER_FAILURE_S)
+                await self._deliver(queued)
             finally:
                 self._queue.task_done()
 
@@ -107,17 +116,42 @@ class Events:
         except TimeoutError:
             log.warning("%d events not written", self._queue.qsize())
 
-    async def _write(self, queued: _Queued) -> None:
-        namespace, policy_name = key_of(queued.policy)
-        write = queued.write
+    async def _deliver(self, queued: _Queued) -> None:
+        """As often as it takes, while the server is away: those behind it would fare no better."""
+        wait_s = _AGAIN_S
+        while True:
+            try:
+                await self._write(queued)
+            except (UnavailableError, ThrottledError, DeposedError) as error:
+                if self._unix_s() - queued.write.at_s > _KEPT_S:
+                    self._drop(queued.write, str(error))
+                    return
+                asked_s = error.retry_after_s if isinstance(error, ThrottledError) else 0.0
+                await asyncio.sleep(max(wait_s, asked_s))
+                wait_s = min(_LONGEST_AGAIN_S, 2.0 * wait_s)
+            except ApiError as error:  # the same again would be refused again
+                self._drop(queued.write, str(error))
+                return
+            else:
+                return
+
+    def _drop(self, write: Create | Count, why: str) -> None:
+        """If it happens again it is told anew."""
+        noted = write.noted if isinstance(write, Create) else write.first
+        log.warning("event not written: %s: %s: %s", noted.reason, noted.note, why)
         if isinstance(write, Create):
-            self._created += 1
-            unique = f"{int(write.at_s * 1e6):x}{self._created % 4096:03x}"
-            name = f"{policy_name[:_NAME_CHARS].rstrip('.-')}.{unique}"
-            await self._writes.create(EVENTS, namespace, self._event(queued.policy, name, write))
+            self._state = forgotten(self._state, noted)
+
+    async def _write(self, queued: _Queued) -> None:
+        namespace, write = key_of(queued.policy)[0], queued.write
+        if isinstance(write, Create):
+            try:
+                await self._writes.create(EVENTS, namespace, self._event(queued.policy, queued.name, write))
+            except ConflictError:
+                log.debug("%s is there: an earlier try was answered too late", queued.name)
             alive = firsts(self._state)
             self._names = {first: told for first, told in self._names.items() if first in alive}
-            self._names[write.noted] = name
+            self._names[write.noted] = queued.name
             return
         name = self._names.get(write.first, "")
         if not name:

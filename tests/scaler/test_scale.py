@@ -1,17 +1,12 @@
-"""`minwatt scale`: where replicas are met, and what is said of those that are meant for another fleet."""
+"""`minwatt scale`: where replicas are met."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from minwatt import cli
-from scaler import scale
-from scaler.scale import tell_of_strays
-from tests.eventually import happens
 
 
 @pytest.mark.parametrize(
@@ -41,25 +36,3 @@ def test_a_mistake_is_one_line(
     assert line in said
     assert said.count("\n") == 1
     assert "secret" not in said
-
-
-class Hub:
-    """Of strays alone."""
-
-    def __init__(self, *looks: Mapping[str, int]) -> None:
-        self.looks = [*looks]
-
-    async def strays(self) -> Mapping[str, int]:
-        return self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
-
-
-async def test_replicas_of_another_fleet_are_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scale, "STRAYS_EVERY_S", 0.001)
-    hub, said = Hub({}, {"shop/txt": 2}, {"shop/txt": 2}, {"shop/txt": 3}, {}), list[str]()
-    telling = asyncio.create_task(tell_of_strays(hub, "shop/text", said.append))
-    await happens(lambda: len(hub.looks) == 1)
-    telling.cancel()
-    assert said == [
-        f"fleet shop/txt: {count} replicas, and no policy here; this one's is fleet shop/text"
-        for count in (2, 3)
-    ]

@@ -219,6 +219,67 @@ async def test_an_autoscaler_on_the_target_is_not_fought() -> None:
     assert case.fleet.obstacle is None
 
 
+async def test_where_autoscalers_are_not_seen_none_is_fought() -> None:
+    case = Case()
+    unseen = "HorizontalPodAutoscalers can't be read: forbidden"
+    case.sight.facts_now = replace(case.sight.facts_now, rival_unseen=unseen)
+    await case.decide(5, beats=3)
+    assert case.server.writes == []
+    assert case.fleet.obstacle is not None
+    assert case.fleet.obstacle.reason == "AutoscalersUnseen"
+    assert case.fleet.obstacle.message.startswith(unseen)
+    case.fleet.rules = FleetRules(1, external=True)
+    assert case.fleet.obstacle is None
+    case.fleet.rules = FleetRules(1)
+    case.sight.facts_now = replace(case.sight.facts_now, rival_unseen="")
+    await case.decide(5)
+    assert case.server.writes == [5]
+
+
+@pytest.mark.parametrize(
+    "failure", [UnavailableError("no answer in time"), ThrottledError("later", 1.0), ConflictError("x", 409)]
+)
+async def test_a_write_that_fails_for_half_a_minute_is_an_obstacle_until_it_succeeds(
+    failure: ApiError,
+) -> None:
+    case = Case(ScaleServer(fails=[failure] * 200))
+    shown_after_s = None
+    for _ in range(40):
+        await case.decide(5)
+        case.sight.certain = True
+        if case.fleet.obstacle is not None and shown_after_s is None:
+            shown_after_s = case.now_s - 1000.0
+    assert shown_after_s is not None
+    assert 30.0 <= shown_after_s <= 33.0
+    assert case.fleet.obstacle == Obstacle(
+        "ScaleUnavailable", f"Deployment support-text can't be scaled: {failure}"
+    )
+    case.server.fails.clear()
+    await case.decide(5)
+    assert case.server.writes == [5]
+    assert case.fleet.obstacle is None
+
+
+async def test_a_write_that_fails_is_no_obstacle_once_nothing_is_to_be_written() -> None:
+    case = Case(ScaleServer(fails=[UnavailableError("no answer in time")]))
+    await case.decide(5)
+    case.now_s += 60.0
+    assert case.fleet.obstacle is not None  # the scale could not be read since either
+    case.sight.certain = True
+    await case.decide(3)
+    assert case.fleet.obstacle is None
+
+
+async def test_a_refusal_is_not_shown_for_long_where_nothing_is_to_be_written() -> None:
+    case = Case(ScaleServer(fails=[DeniedError("forbidden", 403)]))
+    await case.decide(5)
+    assert case.fleet.obstacle is not None
+    case.sight.certain = True
+    for _ in range(120):
+        await case.decide(3)
+    assert case.fleet.obstacle is None
+
+
 async def test_a_scale_down_that_is_held_is_said_once_and_done_when_it_may() -> None:
     case = Case()
     case.sight.facts_now = replace(case.sight.facts_now, rollout="1 of 3 pods are of an older revision")
