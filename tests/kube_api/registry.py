@@ -31,6 +31,7 @@ from tests.kube_api.answers import (
     no_such_path,
     not_found,
     required,
+    unsupported_media_type,
 )
 from tests.kube_api.events_view import core_event, stored_event
 from tests.kube_api.kinds import Kind, Kinds
@@ -221,11 +222,7 @@ class Registry:
             if not call.dry:
                 self._owners[old["metadata"]["uid"]] = owners
             return new
-        accepted = ", ".join((patches.JSON_PATCH, patches.MERGE, patches.APPLY))
-        message = (
-            f"the body of the request was in an unknown format - accepted media types include: {accepted}"
-        )
-        raise Refusal(415, "UnsupportedMediaType", message)
+        raise unsupported_media_type((patches.JSON_PATCH, patches.MERGE, patches.APPLY))
 
     def _replaced(self, call: Call, kind: Kind, given: Object, old: Object, *, patched: bool) -> Answer:
         of = call.subresource
@@ -458,6 +455,8 @@ def fitting(params: Mapping[str, str]) -> Callable[[Mapping[str, Any]], bool]:
 def parsed_body(raw: bytes, content_type: str) -> Any:
     if not raw:
         return None
+    if "protobuf" in content_type:
+        raise unsupported_media_type(("application/json", "application/yaml"))
     try:
         return yaml.safe_load(raw) if "yaml" in content_type else json.loads(raw)
     except (ValueError, yaml.YAMLError) as problem:
