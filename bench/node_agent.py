@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from service.node_agent import AgentClocks, AgentConnection, AgentMeter, Whereabouts
+from service.agent_connection import AgentConnection, Whereabouts
+from service.node_agent import AgentClocks, AgentMeter
 from tests.e2e.agent_process import AgentProcess
 from tests.energy import nvml_stand_in
 

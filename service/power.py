@@ -17,7 +17,8 @@ from energy.apportion import Ledger, Totals
 from energy.reading import NO_TELEMETRY, Telemetry
 from minwatt.v1.errors import UsageError
 from minwatt.v1.fleet_pb2 import Power
-from service.node_agent import AgentMeter, agent_at
+from service.agent_connection import agent_at
+from service.node_agent import AgentMeter
 
 READ_EVERY_S = 1.0
 OF_AGENT = "agent"

@@ -23,6 +23,7 @@ from minwatt.v1.inference_pb2 import DESCRIPTOR as TEXT_INFERENCE
 from minwatt.v1.model_dir import ModelDirectory
 from service.access import Access
 from service.admission import AdmissionLimits
+from service.agent_connection import agent_at
 from service.batcher import Batcher
 from service.cache.opening import Cache, open_cache
 from service.calls import Service
@@ -41,7 +42,7 @@ from service.lifecycle.loading import AS_SERVED, Loader, Makers, first_models
 from service.lifecycle.memory import Memory, container_limit_bytes
 from service.lifecycle.resident import Loaded, ResidentModel
 from service.metrics import Metrics
-from service.node_agent import AgentClocks, agent_at
+from service.node_agent import AgentClocks
 from service.oip.models import Deployed
 from service.oip.open_inference_pb2 import DESCRIPTOR as OPEN_INFERENCE
 from service.oip.repository import Repository

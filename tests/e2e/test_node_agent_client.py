@@ -17,9 +17,10 @@ from energy.gpu import GpuError
 from energy.reading import Reading, Unknown
 from minwatt.v1.node_agent import MOST_REPLY_BYTES
 from nodeagent.server import Limits
-from service import clocks, node_agent
+from service import agent_connection, clocks
+from service.agent_connection import AgentConnection, AgentGone, Whereabouts
 from service.clocks import CardClock
-from service.node_agent import AgentClocks, AgentConnection, AgentGone, AgentMeter, Whereabouts
+from service.node_agent import AgentClocks, AgentMeter
 from tests.e2e.agent_process import Line, listening, own_user
 from tests.eventually import happens
 from tests.nodeagent.in_memory import FIRST, Card, Machine, policy
@@ -29,7 +30,7 @@ T = TypeVar("T")
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(node_agent, "FIRST_WAIT_S", 0.0)
+    monkeypatch.setattr(agent_connection, "FIRST_WAIT_S", 0.0)
     monkeypatch.setattr(clocks, "RETRY_S", 0.01)
 
 
@@ -195,7 +196,7 @@ def test_an_agent_that_makes_no_sense_is_as_one_that_is_gone(tmp_path: Path, ans
 
 
 def test_tries_come_with_growing_waits_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(node_agent, "FIRST_WAIT_S", 0.5)
+    monkeypatch.setattr(agent_connection, "FIRST_WAIT_S", 0.5)
     now_s, tried = 0.0, []
     path = tmp_path / "none.sock"
     connect = socket.socket.connect

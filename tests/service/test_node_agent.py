@@ -14,7 +14,8 @@ from energy.gpu import GpuError
 from energy.reading import Reading, Unknown
 from minwatt.v1.errors import UsageError
 from minwatt.v1.node_agent import CardInfo, ReadReply
-from service.node_agent import AgentGone, AgentMeter, Whereabouts, card_of
+from service.agent_connection import AgentGone, Whereabouts, card_of
+from service.node_agent import AgentMeter
 from service.settings import ServeSettings
 
 A, B = "GPU-aaaa", "GPU-bbbb"
