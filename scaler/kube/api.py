@@ -15,12 +15,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import aiohttp
-from kubernetes.aio.client import ApiClient
-
-from scaler.kube.connection import configuration
+from minwatt.v1.errors import UsageError
+from scaler.kube.connection import NEEDS, configuration
 from scaler.kube.errors import ApiError, DeposedError, UnavailableError, from_answer, from_event
 from scaler.kube.permissions import Resource, check
+
+try:
+    import aiohttp
+    from kubernetes.aio.client import ApiClient
+except ImportError as error:
+    raise UsageError(NEEDS) from error
 
 Object = Mapping[str, Any]
 

@@ -77,7 +77,6 @@ class Election:
         self._missed_s: float | None = None  # since when there is no lease; None: there is one
         self._term: int | None = None  # transitions of the lease that is ours; None: it is not
         self._renewed_s = -math.inf  # when the last renewal that succeeded was sent
-        self._changed = asyncio.Event()
 
     @property
     def holder(self) -> str:
@@ -100,10 +99,6 @@ class Election:
         if not self.may_act:
             raise DeposedError("this controller may not be the leader any more: nothing is written")
 
-    async def change(self) -> None:
-        """Until a next try has ended."""
-        await self._changed.wait()
-
     async def run(self) -> None:
         while True:
             await self.attempt()
@@ -117,9 +112,6 @@ class Election:
             pass  # another was faster: the next look says who
         except ApiError as error:
             self.problem = error
-        finally:
-            self._changed.set()
-            self._changed = asyncio.Event()
 
     async def release(self) -> None:
         """After the last write. What can't be released runs out by itself."""
@@ -127,11 +119,19 @@ class Election:
             return
         self._term = None
         try:
-            await self._store.replace(
-                LEASES, self._namespace, self._name, released_lease(self._seen, self._unix_s())
-            )
+            try:
+                await self._let_go(self._seen)
+            except ConflictError:  # a renewal that was cut short may have been done
+                lease = await self._store.get(LEASES, self._namespace, self._name)
+                seen = looked(self._seen, lease, self._clock())
+                if seen.holder == self.identity:
+                    await self._let_go(seen)
         except ApiError as error:
             self.problem = error
+
+    async def _let_go(self, seen: SeenLease) -> None:
+        released = released_lease(seen, self._unix_s())
+        await self._store.replace(LEASES, self._namespace, self._name, released)
 
     async def _attempt(self) -> None:
         if self.may_act and self._seen is not None:

@@ -10,7 +10,8 @@ written the object since, as every write names the version it read; where not, i
 was decided within the term. No Lease can do better: the server asks for none when it writes.
 
 A Lease that was deleted is no proof that nobody leads. Whoever may act makes it anew, of the same term; who
-has seen it before waits out its duration from when it was missed, in which the fence of any leader closes.
+has seen it before waits out its duration from when it was missed, in which the fence of any leader closes. A
+copy that starts just then can't know: who deletes a lease in use takes that on.
 
 `transitions` grows with each change of hands; it is in the status that a leader writes.
 """
