@@ -140,7 +140,32 @@ def status_schema() -> Schema:
     schema = _structural(_inlined(Status), defaults=False)
     conditions = schema["properties"]["conditions"]
     conditions.update({"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]})
+    kept = schema["properties"]["lastGood"]["properties"]
+    kept["spec"] = {"description": kept["spec"]["description"], **_bounds(spec_schema())}
     return schema
+
+
+_BOUNDS = (
+    *("description", "type", "format", "maxLength", "maxItems", "maxProperties", "x-kubernetes-list-type"),
+    *("anyOf", "x-kubernetes-int-or-string", "x-kubernetes-preserve-unknown-fields"),
+)
+_LONGEST_WORD = 64
+
+
+def _bounds(schema: Schema) -> Schema:
+    """The form and the size of a copy, without what makes it right: a status is never to be refused for a
+    rule that is newer than what it tells of."""
+    made = {key: schema[key] for key in _BOUNDS if key in schema}
+    if "enum" in schema:  # of values that are not all words, they themselves are the bound
+        made.update({"maxLength": _LONGEST_WORD} if "type" in schema else {"enum": schema["enum"]})
+    if made.get("type") == "integer":
+        made.update({"minimum": 0, "maximum": 2**31 - 1 if made["format"] == "int32" else 2**53})
+    if "properties" in schema:
+        made["properties"] = {name: _bounds(one) for name, one in schema["properties"].items()}
+    for below in ("items", "additionalProperties"):
+        if below in schema:
+            made[below] = _bounds(schema[below])
+    return made
 
 
 def _object() -> Schema:

@@ -8,7 +8,7 @@ controller for each object that it sees, and by `minwatt policy check`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from minwatt.v1.errors import UsageError
@@ -29,7 +29,7 @@ class Accepted:
     """`policy` is as the loop plans with it: the target is beside it, as the fleet's matter, and not in it.
 
     external: replicas are scaled by another (KEDA); minwatt sets operating points and says a number.
-    profile: a file's name; None: the one of the model.
+    profile: a file's name; None: the one of the model. written: the spec as the API server has it.
     """
 
     namespace: str
@@ -41,6 +41,7 @@ class Accepted:
     paused: bool = False
     external: bool = False
     profile: str | None = None
+    written: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def fleet(self) -> str:
@@ -94,7 +95,24 @@ def parse(obj: Mapping[str, Any]) -> Accepted | Problem:
         paused=paused,
         external=annotations.get(REPLICAS) == "external",
         profile=annotations.get(PROFILE),
+        written=_mapping(obj.get("spec")),
     )
+
+
+def remembered(obj: Mapping[str, Any]) -> Accepted | None:
+    """The last good one, as an earlier controller wrote it into the status; None: there is none, or none that
+    this controller can read. It is parsed as any other."""
+    good = _mapping(_mapping(obj.get("status")).get("lastGood"))
+    if not good:
+        return None
+    annotations = {REPLICAS: good.get("replicas"), PROFILE: good.get("profile")}
+    metadata = {
+        **_mapping(obj.get("metadata")),
+        "generation": good.get("generation"),
+        "annotations": {name: value for name, value in annotations.items() if value is not None},
+    }
+    found = parse({**obj, "metadata": metadata, "spec": good.get("spec")})
+    return found if isinstance(found, Accepted) else None
 
 
 def in_force(found: Accepted | Problem, last: Accepted | None) -> Accepted | None:

@@ -114,10 +114,17 @@ def page() -> str:
             _STATUS_HEAD,
             "| field | value | |",
             "|---|---|---|",
-            *_rows(status_schema(), "", with_default=False),
+            *_rows(_told(), "", with_default=False),
             "",
         ]
     )
+
+
+def _told() -> dict[str, Any]:
+    """The status; the fields of a spec that it repeats are listed above."""
+    schema = status_schema()
+    schema["properties"]["lastGood"]["properties"]["spec"].pop("properties")
+    return schema
 
 
 def _conditions() -> Iterator[str]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from scaler.kube.conditions import Obstacle
-from scaler.kube.policy_object import Accepted, Problem, in_force
+from scaler.kube.policy_object import Accepted, Problem, in_force, remembered
 from scaler.kube.rivals import Claim, TargetKey, refused_claims
 from scaler.kube.store import Key, Object, key_of
 from scaler.settings import Settings
@@ -45,8 +45,8 @@ Fit = Callable[[Accepted], Settings | Problem]
 
 
 def wanted_of(obj: Object, before: Wanted | None, read: Read, fit: Fit) -> Wanted:
-    """`before`: the same name's, when last looked; what was in force stays while the newest can't be used."""
-    last = None if before is None else before.accepted
+    """`before`: the same name's, when last looked; what was in force stays while the newest can't be used. A
+    controller that has not looked before has it from the status."""
     found = read(obj)
     generation = int((obj.get("metadata") or {}).get("generation") or 0)
     if isinstance(found, Accepted):
@@ -54,9 +54,12 @@ def wanted_of(obj: Object, before: Wanted | None, read: Read, fit: Fit) -> Wante
         if isinstance(fits, Settings):
             return Wanted(obj, generation, found, _kept(before, fits))
         found = fits
-    accepted = in_force(found, last)
-    settings = before.settings if before is not None and accepted is not None else None
-    return Wanted(obj, generation, accepted, settings, found)
+    stays = _stays(obj, generation, found, before)
+    if stays.accepted is not None:
+        return stays
+    last = in_force(found, remembered(obj))
+    fits = None if last is None else fit(last)
+    return Wanted(obj, generation, last, fits, found) if isinstance(fits, Settings) else stays
 
 
 def unread(obj: Object, before: Wanted | None, error: Exception) -> Wanted:
@@ -64,7 +67,10 @@ def unread(obj: Object, before: Wanted | None, error: Exception) -> Wanted:
     metadata = obj.get("metadata") or {}
     uid, generation = str(metadata.get("uid") or ""), int(metadata.get("generation") or 0)
     line = f"the controller failed to read it ({type(error).__name__}: {error})"
-    problem = Problem(uid, generation, "InvalidPolicy", line)
+    return _stays(obj, generation, Problem(uid, generation, "InvalidPolicy", line), before)
+
+
+def _stays(obj: Object, generation: int, problem: Problem, before: Wanted | None) -> Wanted:
     accepted = in_force(problem, None if before is None else before.accepted)
     settings = before.settings if before is not None and accepted is not None else None
     return Wanted(obj, generation, accepted, settings, problem)

@@ -86,6 +86,7 @@ def status_of(before: Mapping[str, Any] | None, moment: StatusMoment) -> dict[st
     status = fields.Status(
         observed_generation=moment.generation,
         generation_in_force=None if moment.in_force is None else moment.in_force.generation,
+        last_good=_last_good(known, moment),
         updated=rfc3339(moment.at_s),
         replicas=replicas,
         latency=latency,
@@ -121,6 +122,7 @@ def _telling(status: Mapping[str, Any]) -> tuple[Any, ...]:
     return (
         status.get("observedGeneration"),
         status.get("generationInForce"),
+        status.get("lastGood"),
         status.get("fence"),
         status.get("lastScaling"),
         (decision.get("action"), decision.get("desired"), point.get("version")),
@@ -148,6 +150,19 @@ def _known(before: Mapping[str, Any] | None) -> fields.Status | None:
         return fields.Status.model_validate(before) if before else None
     except ValidationError:
         return None
+
+
+def _last_good(known: fields.Status | None, moment: StatusMoment) -> fields.LastGood | None:
+    """Kept even where this controller can't use it: the next one may have a profile for it."""
+    good = moment.in_force
+    if good is None or not good.written:
+        return None if known is None else known.last_good
+    return fields.LastGood(
+        generation=good.generation,
+        replicas="external" if good.external else None,
+        profile=None if good.profile is None else good.profile[:253],
+        spec=dict(good.written),
+    )
 
 
 def _replicas(moment: StatusMoment) -> fields.ReplicaStatus:

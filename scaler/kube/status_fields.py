@@ -7,9 +7,9 @@ back, to keep what must not change.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
 from scaler.decision import Action
@@ -179,6 +179,21 @@ class ColumnsStatus(_Part):
     )
 
 
+class LastGood(_Part):
+    """The newest policy that could be used. A controller that starts goes on with it while the newest can't
+    be."""
+
+    generation: Generation = Field(description="Its metadata.generation.")
+    replicas: Literal["external"] | None = Field(
+        default=None, description="Its annotation minwatt.dev/replicas."
+    )
+    profile: Name | None = Field(default=None, description="Its annotation minwatt.dev/profile.")
+    # What it may hold is `spec`'s own schema: `crd` puts it there.
+    spec: Annotated[dict[str, Any], WithJsonSchema({"type": "object", "properties": {}})] = Field(
+        description="Its spec, as it was then."
+    )
+
+
 class Status(_Part):
     """What minwatt sees and does. Written by the controller alone."""
 
@@ -188,6 +203,7 @@ class Status(_Part):
         description="metadata.generation that the fleet is run by: an earlier one while the newest can't be "
         "used. Left out: none is.",
     )
+    last_good: LastGood | None = None
     updated: Time = Field(description="When this was written.")
     replicas: ReplicaStatus = ReplicaStatus()
     latency: LatencyStatus | None = None

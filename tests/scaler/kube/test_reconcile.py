@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,10 +16,12 @@ from scaler.forecast import ForecastState
 from scaler.kube.policy_object import Accepted, Problem, parse
 from scaler.kube.profiles import Library, settings_for
 from scaler.kube.reconcile import Changes, Wanted, reconcile, unread, wanted_of, with_claims
+from scaler.kube.status import StatusMoment, status_of
 from scaler.kube.store import Key
 from scaler.plan import Corrections
 from scaler.settings import Settings
 from tests.scaler.kube.made_objects import policy_object
+from tests.scaler.kube.moments import AT_S
 from tests.scaler.made_up import policy, profile, variant
 
 LIBRARY = Library({"tiny.yaml": profile()})
@@ -53,6 +56,46 @@ def test_a_policy_of_the_same_name_that_was_made_anew_inherits_nothing() -> None
     other["metadata"]["uid"] = "another"
     assert wanted(other, good).accepted is None
     assert reconcile(by_key(wanted(other, good)), by_key(good)) == Changes(stop=(good.key,))
+
+
+def told(good: Wanted) -> dict[str, Any]:
+    """The status, once it was written."""
+    return status_of(None, StatusMoment(AT_S, good.generation, good.accepted))
+
+
+def test_a_controller_that_starts_goes_on_with_the_last_good_one() -> None:
+    external = {"minwatt.dev/replicas": "external"}
+    good = wanted(policy_object(annotations=external, replicas={"min": 2, "max": 5}))
+    nonsense = {**policy_object(generation=2, model="unheard"), "status": told(good)}
+    started = wanted(nonsense)
+    assert started.accepted == good.accepted
+    assert started.settings == good.settings
+    assert started.problem is not None
+    paused = {**policy_object(generation=2, model="unheard"), "status": told(good)}
+    paused["metadata"]["annotations"] = {"minwatt.dev/paused": "true"}
+    assert wanted(paused).accepted == replace(good.accepted, paused=True) if good.accepted else False
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"spec": {}},
+        {"spec": "words"},
+        {"spec": None},
+        {"spec": {**policy_object()["spec"], "replicas": {"min": 9, "max": 3}}},
+        {"spec": {**policy_object()["spec"], "model": "unheard"}},
+        {"spec": {**policy_object()["spec"], "no": "such field"}},
+        {"profile": "a/b"},
+        {"replicas": "nonsense"},
+    ],
+)
+def test_a_last_good_one_that_can_not_be_used_is_none(change: dict[str, Any]) -> None:
+    status = told(wanted(policy_object()))
+    status["lastGood"] = {**status["lastGood"], **change}
+    started = wanted({**policy_object(generation=2, model="unheard"), "status": status})
+    assert started.accepted is None
+    assert started.settings is None
+    assert started.problem is not None
 
 
 def test_a_pause_edits_and_keeps_the_settings_themselves() -> None:

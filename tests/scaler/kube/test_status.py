@@ -23,6 +23,7 @@ from tests.scaler.kube.moments import (
     accepted,
     decision,
     moment,
+    policy_object,
     problem,
     reason,
     row,
@@ -37,6 +38,7 @@ def test_everything_that_describe_should_answer() -> None:
     assert status == {
         "observedGeneration": 1,
         "generationInForce": 1,
+        "lastGood": {"generation": 1, "spec": policy_object()["spec"]},
         "updated": "2027-01-15T08:00:00Z",
         "replicas": {
             "desired": 4,
@@ -97,6 +99,20 @@ def test_what_is_not_known_is_left_out() -> None:
     assert "latency" not in blind
     assert "drawn" not in blind["power"]
     assert blind["columns"]["watts"] == "? / 1.2kW"
+
+
+def test_the_last_good_policy_is_kept_where_none_can_be_used() -> None:
+    marked = accepted(annotations={"minwatt.dev/replicas": "external", "minwatt.dev/profile": "t4.yaml"})
+    good = status_of(None, moment(in_force=marked))
+    assert good["lastGood"]["replicas"] == "external"
+    assert good["lastGood"]["profile"] == "t4.yaml"
+    nothing = StatusMoment(at_s=AT_S, generation=2, in_force=None, problem=problem(model=None))
+    after = status_of(good, nothing)
+    assert after["lastGood"] == good["lastGood"]
+    assert "generationInForce" not in after
+    edited = status_of(after, moment(in_force=accepted(generation=3)))
+    assert edited["lastGood"] == {"generation": 3, "spec": policy_object()["spec"]}
+    assert worth_writing(good, edited, AT_S)
 
 
 @given(st.lists(MOMENTS, min_size=1, max_size=4))
