@@ -40,9 +40,10 @@ from tests.kube_api.access import ADMIN, Access, User, service_account
 from tests.kube_api.calls import Call
 from tests.kube_api.faults import Faults
 from tests.kube_api.kinds import Kind, Kinds
+from tests.kube_api.pods import Cluster
 from tests.kube_api.server import Ending, Handler, Served
 from tests.kube_api.store import Object, Store
-from tests.kube_api.workloads import Cluster, Workloads
+from tests.kube_api.workloads import Workloads
 
 _SETTLE_EVERY_S = 0.05
 _ADMIN = User(ADMIN, ("system:masters", "system:authenticated"))
