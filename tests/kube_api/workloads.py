@@ -1,4 +1,4 @@
-"""What the cluster's own controllers do: replicas for a workload, rollouts, the end of namespaces, the garbage.
+"""What the cluster's own controllers do: replicas for a workload, rollouts, the end of namespaces, garbage.
 
 A step-wise play of the deployment, replica-set, stateful-set and namespace controllers: `settle` brings the
 objects forward to the store's present time. The pods themselves are `pods`, the statuses `counts`. Called
