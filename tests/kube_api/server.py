@@ -21,10 +21,11 @@ from aiohttp import web
 from tests.kube_api import tables
 from tests.kube_api.access import ADMIN, Access, Attempt, User
 from tests.kube_api.answers import Refusal, no_such_path
+from tests.kube_api.calls import Answer, Call, fitting, parsed_body
 from tests.kube_api.discovery import described
 from tests.kube_api.faults import Asked, Fault, Faults, refusal
 from tests.kube_api.kinds import Kind, Kinds
-from tests.kube_api.registry import Answer, Call, Registry, fitting, parsed_body
+from tests.kube_api.registry import Registry
 from tests.kube_api.selectors import exact_name
 from tests.kube_api.store import Change, Object, Store
 from tests.kube_api.workloads import concerns

@@ -25,7 +25,7 @@ import json
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -37,9 +37,9 @@ from aiohttp import web
 
 from tests.kube_api import patches
 from tests.kube_api.access import ADMIN, Access, User, service_account
+from tests.kube_api.calls import Call
 from tests.kube_api.faults import Faults
 from tests.kube_api.kinds import Kind, Kinds
-from tests.kube_api.registry import Call
 from tests.kube_api.server import Ending, Handler, Served
 from tests.kube_api.store import Object, Store
 from tests.kube_api.workloads import Cluster, Workloads
@@ -225,15 +225,6 @@ class KubeApi:
         path.write_text(yaml.safe_dump(config))
         return path
 
-    def in_cluster_files(self, namespace: str, account: str) -> Path:
-        """What a pod has at /var/run/secrets/kubernetes.io/serviceaccount."""
-        directory = self._directory / f"serviceaccount-{account}"
-        directory.mkdir(exist_ok=True)
-        (directory / "token").write_text(self.token(namespace, account))
-        (directory / "ca.crt").write_bytes(self.authority_pem)
-        (directory / "namespace").write_text(namespace)
-        return directory
-
     # Faults
 
     @property
@@ -356,7 +347,3 @@ class KubeApi:
         if found is None:
             raise LookupError(f"no kind {item['apiVersion']} {item['kind']}")
         return found
-
-
-def documents(path: Path) -> Iterable[Object]:
-    return [item for item in yaml.safe_load_all(path.read_text()) if item]
