@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from scaler import forecast as forecasting
 from scaler.bus import FleetView
-from scaler.control_state import ControlState, in_first_window
+from scaler.control_state import ControlState, in_first_window, least_known
 from scaler.decision import Action, Decision, Reason, ReasonCode
 from scaler.explain import Outlook, explain, not_acted_on
 from scaler.forecast import Forecast
@@ -58,6 +58,8 @@ def decide(
     if isinstance(seen, Missing):
         return _blind(state, seen, current, settings)
     state = replace(state, missing_since_s=None, devices=max(state.devices, current))
+    if state.found is None:
+        state = replace(state, found=current)
     state, ahead = _forecast(state, seen, settings)
     state = learn(state, seen, settings)
     urgency = judge(seen, current, settings.limits, settings.policy.spec.slo.error_budget)
@@ -148,7 +150,7 @@ def _plan(
         now_s=seen.at_s,
         watts=costs.watts,
         required=required,
-        required_calm=max(required, calm),
+        required_calm=max(required, calm, least_known(state, seen.at_s)),
         affordable=None if kept.within_budget else costs.best.replicas,
     )
     return state, _Planned(chosen, planner, demand, present, costs, needs)

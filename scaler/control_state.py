@@ -17,6 +17,11 @@ from scaler.signals import SignalMemory
 from scaler.stabilise import StabiliseState
 from scaler.variants import VariantState
 
+# For so long no fewer run than were found: who sized the fleet may have known of bursts that the scaler has
+# yet to see, and these come no closer together where replicas start sooner. The Kubernetes HPA does the same:
+# its first recommendation is what it finds, and counts for its default window of 300 s.
+_FOUND_COUNTS_S = 300.0
+
 
 @dataclass(frozen=True, slots=True)
 class ControlState:
@@ -27,6 +32,7 @@ class ControlState:
     memory: SignalMemory = field(default_factory=SignalMemory)
     forecast: ForecastState | None = None
     beats_rps: tuple[float, ...] = ()  # arrivals of each beat since the last tick
+    found: int | None = None  # replicas that ran or started at the first tick
     devices: int = 0  # most replicas there ever were: the devices of those that left are parked
     stabilised: StabiliseState = field(default_factory=StabiliseState)
     corrections: Corrections = field(default_factory=Corrections)
@@ -72,3 +78,8 @@ def carried(state: ControlState, before: Settings, after: Settings) -> ControlSt
 
 def in_first_window(state: ControlState, now_s: float, settings: Settings) -> bool:
     return state.found_running and now_s - state.started_s < settings.first_window_s
+
+
+def least_known(state: ControlState, now_s: float) -> int:
+    """Replicas that a fleet of which little is known yet does not shrink below."""
+    return (state.found or 0) if now_s - state.started_s < _FOUND_COUNTS_S else 0

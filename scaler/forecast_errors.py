@@ -107,7 +107,10 @@ class ErrorMemory:
     excess: Floats = field(default_factory=lambda: np.zeros((_EXPERTS, _BINS)))
     total: float = 0.0
     learnt: float = 0.0  # of `total`, what counts in `excess`: less of the first hour
-    loss: tuple[float, ...] = (0.0,) * _EXPERTS  # fading mean of the quantile loss, requests/s
+    # By expert, fading means in requests/s: `miss` of what was provided for and did not come, and what came
+    # beyond less `miss` of all that came.
+    spare: tuple[float, ...] = (0.0,) * _EXPERTS
+    overdrawn: tuple[float, ...] = (0.0,) * _EXPERTS
     mean_rps: float = 0.0
     ticks: float = 0.0
 
@@ -129,18 +132,20 @@ class ErrorMemory:
         counts = min(1.0, ticks / _LEARNER_TICKS)
         weight = counts / scale_rps / beats
         gain = 1 / min(ticks, _LOSS_MEMORY_TICKS)
-        loss = []
+        spare, overdrawn = [], []
         for expert, expected in enumerate(expected_rps):
-            base_rps, upper, lost = max(expected, 1e-3 * scale_rps), upper_rps[expert], 0.0
+            base_rps, upper, idle, over = max(expected, 1e-3 * scale_rps), upper_rps[expert], 0.0, 0.0
             for rate in seen_rps[expert]:
                 where = _bin(rate / base_rps)
                 if where >= 0:
                     excess[expert, where] += rate * weight
-                lost += (rate - upper) if rate > upper else miss * (upper - rate)
-            loss.append(self.loss[expert] + (lost / beats - self.loss[expert]) * gain)
+                idle += miss * max(0.0, upper - rate)
+                over += max(0.0, rate - upper) - miss * rate
+            spare.append(self.spare[expert] + (idle / beats - self.spare[expert]) * gain)
+            overdrawn.append(self.overdrawn[expert] + (over / beats - self.overdrawn[expert]) * gain)
         share = now_rps / scale_rps
         total, learnt = self.total * fade + share, self.learnt * fade + counts * share
-        return ErrorMemory(excess, total, learnt, tuple(loss), mean_rps, ticks)
+        return ErrorMemory(excess, total, learnt, tuple(spare), tuple(overdrawn), mean_rps, ticks)
 
     def upper_factors(self, allowance: Allowance) -> list[float]:
         """By expert: the factor that all but what is allowed stayed under; of the record 1."""
@@ -167,8 +172,17 @@ class ErrorMemory:
         return _factor(beyond, allowance.miss * (self.total + unknown))
 
     @property
+    def loss(self) -> tuple[float, ...]:
+        """By expert. What may come beyond the forecast is no loss: each expert's factor is made to use it up,
+        and they differ by what they provide for then (the sharpest of the calibrated ones: Gneiting,
+        Balabdaoui, Raftery 2007). What comes beyond that costs as in the quantile loss, 1 to `miss`.
+        """
+        return tuple(idle + max(0.0, over) for idle, over in zip(self.spare, self.overdrawn, strict=True))
+
+    @property
     def heard(self) -> list[int]:
         """The expert of the least loss, and those that can't be told from it; the record only alone."""
-        best = min(range(_EXPERTS), key=self.loss.__getitem__)
-        near = _NEAR_LOSS * self.loss[best]
-        return [best, *(one for one in range(RECORD) if one != best and self.loss[one] <= near)]
+        loss = self.loss
+        best = min(range(_EXPERTS), key=loss.__getitem__)
+        near = _NEAR_LOSS * loss[best]
+        return [best, *(one for one in range(RECORD) if one != best and loss[one] <= near)]

@@ -113,7 +113,9 @@ def test_replicas_leave_once_the_traffic_is_known_and_they_have_idled_away_a_sta
     assert set(run.replicas) == {6}
     young = run.since(SETTINGS.first_window_s)[-1]
     assert ReasonCode.LEARNING in codes(young)
-    run.seconds(200, 100)
+    run.seconds(260, 100)
+    assert set(run.replicas) == {6}, "for five minutes no fewer than were found"
+    run.seconds(60, 100)
     downs = [one for one in run.decisions if one.action is Action.DOWN]
     assert ReasonCode.SURPLUS_LASTED in codes(downs[0])
     assert downs[0].desired_replicas >= 3, "half at most in a tick"

@@ -97,7 +97,7 @@ def test_a_step_is_met_in_one_update(rate: float, factor: float, ticks: int) -> 
 def test_a_steep_rise_is_seen_ahead_once_it_is_known_and_a_fall_is_not_believed() -> None:
     ramp = [50 + 30.0 * step for step in range(1, 15)]
     rising = Run().see([50.0] * 30 + ramp)
-    assert rising.last.upper_rps > ramp[-1] + 30  # where it will be, not where it is
+    assert rising.last.upper_rps > ramp[-1] + 30  # beyond where it is, though short of where it will be
     falling = Run().see([600.0] * 60 + [600 - 30.0 * step for step in range(1, 7)])
     assert falling.last.upper_rps >= 600 - 6 * 30
 
@@ -138,7 +138,7 @@ def test_what_comes_above_the_forecast_is_within_the_miss(miss: float, spread: f
     came = rates[3:]
     settled = slice(2000, None)
     over = np.maximum(0.0, came - upper)[settled].sum() / came[settled].sum()
-    assert 0 < over < 1.2 * miss
+    assert 0 < over < miss
 
 
 def test_errors_beyond_noise_raise_the_forecast_of_all_that_follows() -> None:

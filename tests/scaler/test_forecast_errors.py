@@ -131,6 +131,16 @@ def test_the_expert_of_the_least_quantile_loss_is_heard_and_those_near_it() -> N
     assert set(memory.heard) == {1, 2}
 
 
+def test_what_may_come_beyond_a_forecast_is_no_loss_and_what_comes_beyond_that_is() -> None:
+    """Bursts of twice the usual, one tick in a hundred: a forecast of the usual misses 1/101 of requests."""
+    for miss, heard in ((0.0105, 0), (0.005, RECORD)):
+        memory = ErrorMemory()
+        for tick in range(1000):
+            came, usual = (200.0 if tick % 100 == 99 else 100.0), (100.0,) * RECORD
+            memory = memory.after((*usual, 200.0), (*usual, 200.0), ((came,),) * EXPERTS, miss)
+        assert memory.heard[0] == heard
+
+
 def test_a_wide_forecast_is_lossy_too() -> None:
     """An expert that always provides for ten times as much misses nothing, and is not the best for it."""
     memory = ErrorMemory()

@@ -1,47 +1,65 @@
-"""`minwatt scale` of one policy shows its metrics beside the port that replicas join."""
+"""`minwatt scale`: where replicas are met, and what is said of those that are meant for another fleet."""
 
 from __future__ import annotations
 
 import asyncio
-from urllib.request import urlopen
+from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
-from minwatt.v1.errors import UsageError
-from scaler.bus_opening import BusOptions
-from scaler.inputs import Inputs
-from scaler.scale import ScaleOptions, run_scale
-from scaler.settings import Settings
-from tests.scaler.made_up import policy, profile
-
-INPUTS = Inputs(Settings(policy(), profile()), "profile made up")
-HERE = BusOptions("127.0.0.1:0")
+from minwatt import cli
+from scaler import scale
+from scaler.scale import tell_of_strays
+from tests.eventually import happens
 
 
-async def test_its_metrics_are_served_and_gone_with_it() -> None:
-    said: list[str] = []
-    running = asyncio.create_task(run_scale(INPUTS, ScaleOptions(HERE, "default", 0, None), said.append))
-    try:
-        while not any(line.startswith("ready: ") for line in said):
-            await asyncio.sleep(0.01)
-            assert not running.done(), running
-        url = next(word for line in said for word in line.split() if word.startswith("http://"))
-        page = await asyncio.to_thread(lambda: urlopen(url, timeout=10).read().decode())
-        assert 'minwatt_scaler_replicas_max{namespace="",policy="tiny"} 6.0' in page
-        assert "\nminwatt_scaler_leader " not in page, "there is nobody to lead"
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-    with pytest.raises(OSError, match=r".*"):
-        await asyncio.to_thread(urlopen, url, timeout=5)
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        (["--fleet", "a/b/c"], "--fleet = 'a/b/c': allowed: NAME or NAMESPACE/NAME of letters"),
+        (
+            ["--listen", "127.0.0.1:0", "--bus-redis", "redis://h"],
+            "--listen and --bus-redis: replicas join by",
+        ),
+        (["--bus-redis", "redis://:secret@h:x"], "--bus-redis = redis://…: not a host and a port; allowed:"),
+        (["--bus-redis-password-file", "f"], "--bus-redis-password-file: needs --bus-redis"),
+        (
+            ["--bus-redis", "redis://h", "--bus-redis-password-file", "none"],
+            "password: 'none': No such",
+        ),
+        (["--listen", "nonsense"], "--listen = 'nonsense': allowed: HOST:PORT"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    flags: list[str], line: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["scale", *flags])
+    assert exit_.value.code == 2
+    said = capsys.readouterr().err
+    assert line in said
+    assert said.count("\n") == 1
+    assert "secret" not in said
 
 
-async def test_a_taken_port_of_its_metrics_is_one_line() -> None:
-    server = await asyncio.start_server(lambda _reader, _writer: None, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    try:
-        with pytest.raises(UsageError, match=f"--metrics-port = {port}: can't listen on 127.0.0.1"):
-            await run_scale(INPUTS, ScaleOptions(HERE, "default", port, None), lambda _line: None)
-    finally:
-        server.close()
-        await server.wait_closed()
+class Hub:
+    """Of strays alone."""
+
+    def __init__(self, *looks: Mapping[str, int]) -> None:
+        self.looks = [*looks]
+
+    async def strays(self) -> Mapping[str, int]:
+        return self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
+
+
+async def test_replicas_of_another_fleet_are_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scale, "STRAYS_EVERY_S", 0.001)
+    hub, said = Hub({}, {"shop/txt": 2}, {"shop/txt": 2}, {"shop/txt": 3}, {}), list[str]()
+    telling = asyncio.create_task(tell_of_strays(hub, "shop/text", said.append))
+    await happens(lambda: len(hub.looks) == 1)
+    telling.cancel()
+    assert said == [
+        f"fleet shop/txt: {count} replicas, and no policy here; this one's is fleet shop/text"
+        for count in (2, 3)
+    ]
