@@ -47,7 +47,7 @@ Of fields together: `replicas.min` ≤ `telemetry.fallbackReplicas` ≤ `replica
 `power.whenOverBudget` once. On Kubernetes the API server refuses what breaks a rule. What only the controller
 can find out (no profile of the model, an SLO that no operating point meets) it says in the conditions, and
 the last policy that could be used stays in force: `status.generationInForce` is then below
-`metadata.generation`.
+`metadata.generation`. It is kept in `status.lastGood`, so that it outlives every copy of the controller.
 
 ## Annotations
 """

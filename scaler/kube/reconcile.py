@@ -58,8 +58,8 @@ def wanted_of(obj: Object, before: Wanted | None, read: Read, fit: Fit) -> Wante
     if stays.accepted is not None:
         return stays
     last = in_force(found, remembered(obj))
-    fits = None if last is None else fit(last)
-    return Wanted(obj, generation, last, fits, found) if isinstance(fits, Settings) else stays
+    fits_last = None if last is None else fit(last)
+    return Wanted(obj, generation, last, fits_last, found) if isinstance(fits_last, Settings) else stays
 
 
 def unread(obj: Object, before: Wanted | None, error: Exception) -> Wanted:

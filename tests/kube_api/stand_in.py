@@ -228,6 +228,15 @@ class KubeApi:
         path.write_text(yaml.safe_dump(config))
         return path
 
+    def in_cluster_files(self, namespace: str, account: str) -> Path:
+        """What a pod has at /var/run/secrets/kubernetes.io/serviceaccount."""
+        directory = self._directory / f"serviceaccount-{account}"
+        directory.mkdir(exist_ok=True)
+        (directory / "token").write_text(self.token(namespace, account))
+        (directory / "ca.crt").write_bytes(self.authority_pem)
+        (directory / "namespace").write_text(namespace)
+        return directory
+
     # Faults
 
     @property

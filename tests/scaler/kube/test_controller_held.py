@@ -1,4 +1,4 @@
-"""What the controller does, and leaves, where something outside keeps it from scaling; and what it goes on with."""
+"""What the controller does, and leaves, where something outside keeps it from scaling, or has stopped it."""
 
 from __future__ import annotations
 
