@@ -65,12 +65,13 @@ def allowed_down(
 def budgets_over(pods: Iterable[Object], found: Iterable[Object], current: int) -> tuple[Budget, ...]:
     """Of all budgets of the namespace, those that select a pod of the target's."""
     staying = [pod for pod in pods if standing_of(pod) not in {"", "terminating"}]
-    labels = [(pod.get("metadata") or {}).get("labels") or {} for pod in staying]
+    every = ((pod.get("metadata") or {}).get("labels") or {} for pod in staying)
+    labels = {frozenset(each.items()): each for each in every}  # thousands of pods are often labelled alike
     ready = sum(standing_of(pod) == "ready" for pod in staying)
     return tuple(
         _budget(one, ready, current)
         for one in found
-        if any(matches((one.get("spec") or {}).get("selector"), each) for each in labels)
+        if any(matches((one.get("spec") or {}).get("selector"), each) for each in labels.values())
     )
 
 

@@ -102,12 +102,18 @@ class Events:
             self._drop(write, "too many wait")
 
     async def run(self) -> None:
+        wait_s = _AGAIN_S
         while True:
             queued = await self._queue.get()
             try:
-                await self._deliver(queued)
+                patience_s = await self._deliver(queued)
             finally:
                 self._queue.task_done()
+            if patience_s is None:
+                wait_s = _AGAIN_S
+                continue
+            await asyncio.sleep(max(wait_s, patience_s))
+            wait_s = min(_LONGEST_AGAIN_S, 2.0 * wait_s)
 
     async def flush(self, limit_s: float) -> None:
         """What is queued, for so long at most."""
@@ -116,24 +122,20 @@ class Events:
         except TimeoutError:
             log.warning("%d events not written", self._queue.qsize())
 
-    async def _deliver(self, queued: _Queued) -> None:
-        """As often as it takes, while the server is away: those behind it would fare no better."""
-        wait_s = _AGAIN_S
-        while True:
-            try:
-                await self._write(queued)
-            except (UnavailableError, ThrottledError, DeposedError) as error:
-                if self._unix_s() - queued.write.at_s > _KEPT_S:
-                    self._drop(queued.write, str(error))
-                    return
-                asked_s = error.retry_after_s if isinstance(error, ThrottledError) else 0.0
-                await asyncio.sleep(max(wait_s, asked_s))
-                wait_s = min(_LONGEST_AGAIN_S, 2.0 * wait_s)
-            except ApiError as error:  # the same again would be refused again
+    async def _deliver(self, queued: _Queued) -> float | None:
+        """None: done with. Else it is at the queue's end again, so that one namespace's trouble holds up no
+        other's, and what is returned is how long the server asks to wait."""
+        try:
+            await self._write(queued)
+        except (UnavailableError, ThrottledError, DeposedError) as error:
+            if self._unix_s() - queued.write.at_s > _KEPT_S or self._queue.full():
                 self._drop(queued.write, str(error))
-                return
             else:
-                return
+                self._queue.put_nowait(queued)
+            return error.retry_after_s if isinstance(error, ThrottledError) else 0.0
+        except ApiError as error:  # the same again would be refused again
+            self._drop(queued.write, str(error))
+        return None
 
     def _drop(self, write: Create | Count, why: str) -> None:
         """If it happens again it is told anew."""
@@ -155,7 +157,7 @@ class Events:
             return
         name = self._names.get(write.first, "")
         if not name:
-            return  # the first could not be written either
+            return  # the first is not written yet: what is told next counts this one too
         series = {"count": write.count, "lastObservedTime": micro_time(write.at_s)}
         try:
             await self._writes.merge(EVENTS, namespace, name, {"series": series})

@@ -122,7 +122,6 @@ def _telling(status: Mapping[str, Any]) -> tuple[Any, ...]:
     return (
         status.get("observedGeneration"),
         status.get("generationInForce"),
-        status.get("lastGood"),
         status.get("fence"),
         status.get("lastScaling"),
         (decision.get("action"), decision.get("desired"), point.get("version")),

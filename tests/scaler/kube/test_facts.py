@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from scaler.kube.disruption import Budget, allowed_down, budgets_over
 from scaler.kube.facts import Facts, allow
 from scaler.kube.pods import count_pods
+from scaler.kube.selectors import matches
 from tests.scaler.kube.made_objects import budget, pod, pods, scale
 
 AMOUNTS = st.one_of(st.integers(0, 12), st.integers(0, 100).map(lambda share: f"{share}%"))
@@ -110,3 +112,21 @@ def test_pods_that_are_not_ready_may_go_where_they_go_first() -> None:
     assert allow(3, facts, 1, 3).replicas == 3
     assert allow(2, facts, 1, 3).replicas == 3
     assert allow(2, facts, 1, 3).reason == "DisruptionBudget"
+
+
+def test_pods_that_are_labelled_alike_are_matched_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of pods beside the budgets of other applications in their namespace."""
+    asked: list[Any] = []
+
+    def counted(selector: Any, labels: Any) -> bool:
+        asked.append(labels)
+        return matches(selector, labels)
+
+    monkeypatch.setattr("scaler.kube.disruption.matches", counted)
+    foreign = [budget(f"other-{number}", minAvailable=1) for number in range(20)]
+    for one in foreign:
+        one["spec"]["selector"] = {"matchLabels": {"app": "another"}}
+    many = [*pods(ready=300), *(pod(f"old-{number}", revision="r0") for number in range(100))]
+    found = budgets_over(many, [*foreign, budget(minAvailable=3)], 400)
+    assert [one.name for one in found] == ["guard"]
+    assert len(asked) <= 2 * 21
