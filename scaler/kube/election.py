@@ -24,6 +24,7 @@ from typing import Protocol
 from scaler.kube.errors import ApiError, ConflictError, DeposedError, NotFoundError
 from scaler.kube.lease import (
     LeaseRules,
+    Missing,
     Object,
     SeenLease,
     first_lease,
@@ -31,6 +32,7 @@ from scaler.kube.lease import (
     looked,
     may_create,
     may_take,
+    missed,
     released_lease,
 )
 from scaler.kube.permissions import LEASES, Resource
@@ -74,7 +76,7 @@ class Election:
         self._unix_s = unix_s
         self._rng = rng or random.Random()
         self._seen: SeenLease | None = None
-        self._missed_s: float | None = None  # since when there is no lease; None: there is one
+        self._missing: Missing | None = None  # None: there is a lease, as far as is known
         self._term: int | None = None  # transitions of the lease that is ours; None: it is not
         self._renewed_s = -math.inf  # when the last renewal that succeeded was sent
 
@@ -146,7 +148,7 @@ class Election:
         except NotFoundError:
             await self._create()
             return
-        self._missed_s = None
+        self._missing = None
         seen = self._seen = looked(self._seen, lease, self._clock())
         if seen.holder != self.identity or seen.transitions != self._term:
             self._term = None
@@ -156,10 +158,10 @@ class Election:
     async def _create(self) -> None:
         """The first one, or one in place of what somebody deleted."""
         sent_s, seen, leads = self._clock(), self._seen, self.may_act
-        self._missed_s = sent_s if self._missed_s is None else self._missed_s
+        self._missing = missed(self._missing, sent_s, self._rules)
         if not leads:
             self._term = None
-            if not may_create(seen, self._missed_s, sent_s, self._rules):
+            if not may_create(seen, self._missing, self._rules):
                 return
         transitions = 0 if seen is None else seen.transitions + (not leads)
         first = first_lease(self._name, self.identity, self._rules, self._unix_s(), transitions)
@@ -172,6 +174,6 @@ class Election:
 
     def _have(self, lease: Object, sent_s: float) -> None:
         self._seen = looked(self._seen, lease, sent_s)
-        self._missed_s = None
+        self._missing = None
         self._term = self._seen.transitions
         self._renewed_s = sent_s

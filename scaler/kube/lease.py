@@ -11,7 +11,8 @@ was decided within the term. No Lease can do better: the server asks for none wh
 
 A Lease that was deleted is no proof that nobody leads. Whoever may act makes it anew, of the same term; who
 has seen it before waits out its duration from when it was missed, in which the fence of any leader closes. A
-copy that starts just then can't know: who deletes a lease in use takes that on.
+copy that starts just then can't know, nor can one whose looks fell before and after a leader who made it anew
+only to have it deleted again: who deletes a lease in use takes that on.
 
 `transitions` grows with each change of hands; it is in the status that a leader writes.
 """
@@ -74,9 +75,24 @@ def may_take(seen: SeenLease, identity: str, now_s: float) -> bool:
     return seen.holder in {"", identity} or now_s - seen.seen_s >= seen.duration_s
 
 
-def may_create(seen: SeenLease | None, missed_s: float, now_s: float, rules: LeaseRules) -> bool:
-    """Of one that does not lead, where there is no lease, found missing at `missed_s` first."""
-    return seen is None or now_s - missed_s >= max(rules.duration_s, seen.duration_s)
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """There was no lease at `first_s`, nor at any look since, the last one at `last_s`."""
+
+    first_s: float
+    last_s: float
+
+
+def missed(before: Missing | None, now_s: float, rules: LeaseRules) -> Missing:
+    """Who has not looked for so long that another may have led in between begins to wait anew."""
+    if before is None or now_s - before.last_s >= rules.renew_deadline_s:
+        return Missing(now_s, now_s)
+    return Missing(before.first_s, now_s)
+
+
+def may_create(seen: SeenLease | None, missing: Missing, rules: LeaseRules) -> bool:
+    """Of one that does not lead."""
+    return seen is None or missing.last_s - missing.first_s >= max(rules.duration_s, seen.duration_s)
 
 
 def first_lease(name: str, identity: str, rules: LeaseRules, unix_s: float, transitions: int = 0) -> Object:

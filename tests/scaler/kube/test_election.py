@@ -216,6 +216,7 @@ def test_a_lease_that_is_deleted_makes_no_two_leaders(steps: list[tuple[str, flo
     async def play() -> None:
         clock, server = Clock(), LeaseServer()
         candidates = {name: candidate(server, name, clock) for name in "abc"}
+        made_s = clock.now_s
         for one in candidates.values():
             await one.attempt()
         for name, passed_s, what in steps:
@@ -224,9 +225,12 @@ def test_a_lease_that_is_deleted_makes_no_two_leaders(steps: list[tuple[str, flo
                 server.away.add(name)
             if what == "mend":
                 server.away.discard(name)
-            if what == "delete":
+            if what == "delete" and clock.now_s - made_s >= 2 * RULES.duration_s:
                 server.lease = None
+            was_there = server.lease is not None
             await candidates[name].attempt()
+            if server.lease is not None and not was_there:
+                made_s = clock.now_s
             assert sum(one.may_act for one in candidates.values()) <= 1
 
     asyncio.run(play())
@@ -246,12 +250,33 @@ async def test_who_leads_no_more_waits_as_the_others_do_and_terms_are_counted_on
     await one.attempt()  # its own last look says that it leads
     assert (one.term, one.may_act) == (None, False)
     server.away.add("b")
-    clock.now_s += RULES.duration_s
-    await one.attempt()
-    assert (one.may_act, other.may_act) == (True, False)
+    for passed_s in range(1, RULES.duration_s + 1):
+        clock.now_s += 1.0
+        await one.attempt()
+        assert one.may_act == (passed_s == RULES.duration_s)
+    assert not other.may_act
     server.lease = None
     server.away = {"a"}
-    await other.attempt()
-    clock.now_s += RULES.duration_s
-    await other.attempt()
+    for _ in range(RULES.duration_s + 1):
+        await other.attempt()
+        clock.now_s += 1.0
     assert (other.may_act, other.term, one.may_act) == (True, 2, False)
+
+
+async def test_one_that_could_not_look_for_long_does_not_count_what_it_missed_before() -> None:
+    clock, server = Clock(), LeaseServer()
+    one, other = candidate(server, "a", clock), candidate(server, "b", clock)
+    await one.attempt()
+    await other.attempt()
+    server.away.add("a")
+    clock.now_s += RULES.duration_s
+    server.lease = None
+    await other.attempt()
+    server.away = {"b"}
+    for _ in range(RULES.duration_s + 1):
+        await one.attempt()
+        clock.now_s += 1.0
+    assert one.may_act
+    server.lease, server.away = None, set()
+    await other.attempt()
+    assert other.term is None
