@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from scaler.kube.errors import ApiError, ConflictError, DeposedError, NotFoundError
+from scaler.kube.errors import ApiError, ConflictError, DeposedError, NotFoundError, UnavailableError
 from scaler.kube.lease import (
     LeaseRules,
     Missing,
@@ -123,7 +123,7 @@ class Election:
         try:
             try:
                 await self._let_go(self._seen)
-            except ConflictError:  # a renewal that was cut short may have been done
+            except (ConflictError, UnavailableError):  # a renewal that was cut short, or this, may be done
                 lease = await self._store.get(LEASES, self._namespace, self._name)
                 seen = looked(self._seen, lease, self._clock())
                 if seen.holder == self.identity:

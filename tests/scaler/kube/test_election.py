@@ -26,6 +26,7 @@ class LeaseServer:
     lease: dict[str, Any] | None = None
     version: int = 0
     away: set[str] = field(default_factory=set)
+    hiccups: int = 0
     renewals: list[tuple[str, float]] = field(default_factory=list)
 
     def seen_by(self, name: str) -> _Door:
@@ -56,6 +57,9 @@ class _Door:
         return self._store(body)
 
     def _reach(self) -> None:
+        if self.server.hiccups:
+            self.server.hiccups -= 1
+            raise UnavailableError("no answer in time")
         if self.name in self.server.away:
             raise UnavailableError("connection refused")
 
@@ -201,6 +205,17 @@ async def test_a_renewal_that_was_cut_short_is_let_go_all_the_same() -> None:
     await server.seen_by("a").replace(LEASES, "ns", "scaler", server.lease)  # done, and never heard of
     await one.release()
     assert "holderIdentity" not in server.lease["spec"]
+
+
+async def test_a_lease_is_let_go_though_an_answer_was_lost() -> None:
+    clock, server = Clock(), LeaseServer()
+    one = candidate(server, "a", clock)
+    await one.attempt()
+    server.hiccups = 1
+    await one.release()
+    assert server.lease is not None
+    assert "holderIdentity" not in server.lease["spec"]
+    assert one.problem is None
 
 
 async def test_of_two_who_create_it_one_leads() -> None:
