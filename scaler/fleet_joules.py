@@ -48,14 +48,15 @@ class FleetJoules:
             own = power.device.startswith(_PROCESS)
             device = (report.host, power.device, report.replica_id if own else "")
             reader = (device, report.replica_id)
-            reset = now_j < last.get(reader, 0.0) and now_j < highest[device]
-            if reset or (device not in highest and own and self.owns_processes):
+            known_j = highest.get(device)
+            reset = known_j is not None and now_j < known_j and now_j < last.get(reader, 0.0)
+            if reset or (known_j is None and own and self.owns_processes):
                 gained = now_j
             else:
                 # A neighbour on the same device may have read, and told, a later total already: nothing new
                 # then.
-                gained = max(0.0, now_j - highest.get(device, now_j))
-            highest[device] = now_j if reset else max(now_j, highest.get(device, 0.0))
+                gained = 0.0 if known_j is None else max(0.0, now_j - known_j)
+            highest[device] = now_j if reset or known_j is None else max(now_j, known_j)
             last[reader] = now_j
             total = (total or 0.0) + gained
             sources.add(power.source)

@@ -57,6 +57,7 @@ LONGEST_REPORT = 65_536  # bytes
 _APART_MS = (
     1000  # Redis' time is known to within an answer's way, and servers' clocks are some milliseconds apart
 )
+_ASTRAY_MS = 60_000
 _MOST_AHEAD = 100  # pages between two looks
 SAY_AGAIN_S = 60.0  # malformed reports are told of once, then no oftener
 
@@ -214,8 +215,9 @@ class RedisBus:
         """Raises AwayError; what was read until then stays read."""
         async with self._one_reads:
             server_ms = round((self._clock() + self._server_ahead_s) * 1e3)
+            ahead_ms = int(self._next.strip("(").partition("-")[0] or 0) - server_ms
             begin, again = self._next, False
-            if not begin or int(begin.strip("(").partition("-")[0]) > server_ms + _APART_MS:
+            if not begin or ahead_ms > _APART_MS:
                 # Nothing read yet; or another server's clock is behind the one that numbered what was read.
                 begin, again = str(max(0, server_ms - round(FIRST_LOOK_S * 1e3))), True
             while True:
@@ -226,7 +228,14 @@ class RedisBus:
                 if page:
                     begin = self._next = "(" + page[-1][0].decode()
                 if len(page) < PAGE:
-                    return
+                    break
+            if ahead_ms > _ASTRAY_MS:
+                # No entry grows old by these numbers: none would ever go, and all be read at each look.
+                log.warning(
+                    "fleet %s: Redis' clock was %d s ahead: numbered anew", self.name, ahead_ms // 1000
+                )
+                await self._line.command("DEL", self._keys.reports)
+                self._next = ""
 
     def _taken(self, entry: _Entry, again: bool) -> Report | None:
         """None of what is malformed or was taken before."""

@@ -20,6 +20,7 @@ try:
     from redis.asyncio.sentinel import Sentinel
     from redis.backoff import NoBackoff
     from redis.exceptions import MovedError, ReadOnlyError, RedisError, ResponseError
+    from redis.exceptions import TimeoutError as ClientTimeoutError
 except ImportError as error:
     raise UsageError("bus-redis: needs the redis package: pip install 'minwatt[redis]'") from error
 
@@ -38,6 +39,8 @@ def in_words(error: BaseException) -> str:
         return "it is one node of a cluster: redis+cluster://… asks them all"
     if isinstance(error, ResponseError | UsageError):
         return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    if isinstance(error, TimeoutError | ClientTimeoutError):
+        return "no answer in time"
     cause = error.__cause__ or error.__context__
     return type(error).__name__ + ("" if cause is None else f" ({type(cause).__name__})")
 

@@ -288,7 +288,7 @@ async def test_numbers_ahead_of_the_clock_double_no_report(shared: Place, shared
     replica = await shared.replica()
     await replica.say(report(sequence=1))
     assert len((await bus.collect()).reports) == 1
-    ahead = b"%d-0" % (int(shared_server.command(b"TIME").split(b"\r\n")[2]) * 1000 + 60_000)
+    ahead = b"%d-0" % (int(shared_server.command(b"TIME").split(b"\r\n")[2]) * 1000 + 30_000)
     shared_server.command(b"XADD", REPORTS, ahead, b"r", report(sequence=2).SerializeToString())
     numbers = []
     for sequence in range(3, 7):
@@ -301,6 +301,26 @@ async def test_numbers_ahead_of_the_clock_double_no_report(shared: Place, shared
     await replica.say(report(sequence=7))
     await replica.say(report(sequence=8))
     assert len((await bus.collect()).reports) == 2
+
+
+async def test_numbers_that_are_astray_do_not_stay(shared: Place, shared_server: RedisServer) -> None:
+    """Redis' clock was an hour ahead, and was set right: by those numbers nothing would ever be old."""
+    bus = shared.scaler()
+    replica = await shared.replica()
+    await bus.collect()
+    ahead = b"%d-0" % (int(shared_server.command(b"TIME").split(b"\r\n")[2]) * 1000 + 3_600_000)
+    shared_server.command(b"XADD", REPORTS, ahead, b"r", report(sequence=1).SerializeToString())
+    heard = [*(await bus.collect()).reports]
+    await replica.say(report(sequence=2))
+    heard += (await bus.collect()).reports
+    assert len(heard) == 2
+    replica = await shared.replica()
+    for sequence in range(3, 6):
+        await replica.say(report(sequence=sequence))
+        (one,) = (await bus.collect()).reports
+        assert one.received_s <= shared.clock.now_s
+    last = shared_server.command(b"XREVRANGE", REPORTS, b"+", b"-", b"COUNT", b"1").split(b"\r\n")[4]
+    assert last < ahead
 
 
 @pytest.mark.parametrize(
