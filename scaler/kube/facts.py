@@ -1,7 +1,8 @@
 """What is known of a target now, and how far a decision may be acted on beside it. Pure.
 
 The law of `allow`: never fewer than the policy's minimum or than there are now, whichever is less; no fewer
-at all while the pods are not seen, a rollout is in progress, or a budget needs them; more at once.
+at all while the pods are not seen, many that are ready do not report, a rollout is in progress, or a budget
+needs them; more at once.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from scaler.kube.pods import PodCounts
 from scaler.kube.target import Scale
 
 SEEN_WITHIN_S = 15.0  # a picture of the pods that is older is none to shrink a fleet by
+# After an outage of the bus replicas join again one by one: what the first of them serve is not all the load.
+_LEAST_REPORTING = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +41,17 @@ class Permit:
     held: str = ""
 
 
-def allow(desired: int, facts: Facts, min_replicas: int) -> Permit:
+def allow(desired: int, facts: Facts, min_replicas: int, reporting: int) -> Permit:
+    """`reporting`: ready replicas that have joined the bus."""
     current = facts.scale.replicas
     desired = max(desired, min(current, min_replicas))
     if desired >= current:
         return Permit(desired)
     if facts.unseen:
         return Permit(current, "PodsUnseen", facts.unseen)
+    if reporting < _LEAST_REPORTING * facts.counts.ready:
+        line = f"{reporting} of {facts.counts.ready} ready pods report as replicas of this policy"
+        return Permit(current, "PodsNotReporting", line)
     if facts.rollout:
         return Permit(current, "RolloutInProgress", f"rollout in progress: {facts.rollout}")
     allowed = allowed_down(

@@ -142,7 +142,7 @@ class KubeFleet:
             self._note(event)
         self._last = self._open = decision
 
-    async def scale_to(self, desired: int, seen: Signals | Missing) -> None:  # noqa: ARG002
+    async def scale_to(self, desired: int, seen: Signals | Missing) -> None:
         facts, decision = self._sight.facts(), self._open
         if facts is None:
             return
@@ -152,7 +152,7 @@ class KubeFleet:
         if facts.scale.replicas != decision.current_replicas:
             self._open = None  # somebody else has written since: decide again
             return
-        permit = allow(desired, facts, self.rules.min_replicas)
+        permit = allow(desired, facts, self.rules.min_replicas, seen.ready)
         if permit.held:
             held = f"{facts.scale.replicas} → {desired} replicas: {permit.held}"
             self._tell("held", EventNote("Normal", permit.reason, "Scale", held))

@@ -49,6 +49,7 @@ def test_images_are_small_unprivileged_and_pinned(stage: str) -> None:
     user = [line for line in lines if line.startswith("USER ")][-1]
     assert re.fullmatch(r"USER [1-9]\d*:[1-9]\d*", user), "a number: runAsNonRoot can check it"
     assert 'ENTRYPOINT ["minwatt"]' in lines
+    assert any(line.startswith("ENV HOME=/tmp ") for line in lines), "a user without an entry has no home"
     # Nothing but an environment is copied in: no compiler, no source, no pip's cache.
     copies = [line for line in lines if line.startswith("COPY ")]
     assert [line.split()[-1] for line in copies] == ["/opt/minwatt"]

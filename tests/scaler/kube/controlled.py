@@ -20,6 +20,7 @@ from scaler.bus_opening import BusOptions
 from scaler.kube import command
 from scaler.kube.command import Clocks, KubeOptions, run_kube
 from scaler.kube.crd import custom_resource_definition
+from scaler.kube.pods import standing_of
 from tests.kube_api.jumping_loop import run_jumping
 from tests.kube_api.stand_in import KubeApi
 from tests.scaler.kube.made_fleet import MadeHub, Traffic
@@ -55,6 +56,8 @@ class Scenario:
     directory: Path
     hub: MadeHub
     said: list[str] = field(default_factory=list)
+    _ready: dict[str, list[str]] = field(default_factory=dict)
+    _looked: int = -1
 
     @contextlib.asynccontextmanager
     async def control(self, identity: str = "one", **options: Any) -> AsyncIterator[asyncio.Task[None]]:
@@ -108,15 +111,17 @@ class Scenario:
                 pytest.fail(f"never: {what}; said {self.said[-20:]}; status {self.status()}")
             await asyncio.sleep(0.5)
 
-    def _ready(self, name: str) -> list[str]:
-        """Pods of the workload that a policy of the same name has."""
-        found = []
-        for pod in self.api.all_of("pods", NAMESPACE):
-            conditions = (pod.get("status") or {}).get("conditions") or ()
-            ready = any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
-            if ready and pod["metadata"]["labels"].get("app") == name:
-                found.append(pod["metadata"]["name"])
-        return sorted(found)
+    def ready_pods(self, name: str) -> list[str]:
+        """Pods of the workload that a policy of the same name has, as of this second."""
+        second = int(asyncio.get_running_loop().time())
+        if self._looked != second:
+            self._looked, self._ready = second, {}
+            for pod in self.api.all_of("pods", NAMESPACE):
+                if standing_of(pod) == "ready":
+                    self._ready.setdefault(pod["metadata"]["labels"]["app"], []).append(
+                        pod["metadata"]["name"]
+                    )
+        return sorted(self._ready.get(name, ()))
 
 
 def play(
@@ -136,7 +141,7 @@ def play(
             api.apply(custom_resource_definition())
 
             def traffic(name: str) -> Traffic:
-                return Traffic(loop.time, lambda: scenario._ready(name.partition("/")[2]))
+                return Traffic(loop.time, lambda: scenario.ready_pods(name.partition("/")[2]))
 
             scenario = Scenario(api, directory, MadeHub(traffic))
 

@@ -233,6 +233,10 @@ def test_faults_of_the_server_are_waited_out(stage: Play) -> None:
             case.hub.fleets[FLEET].rate_rps = 20.0
             await case.until(lambda: case.replicas() <= 2, "scaled down")
             await case.until(lambda: ready(case), "ready again")
+            case.api.faults.delay(3.0, times=None)  # slow, and it must lead all the same
+            case.hub.fleets[FLEET].rate_rps = BUSY_RPS
+            await case.until(lambda: case.replicas() > 3, "scaled up by a slow server")
+            assert sum("leading as" in line for line in case.said) == 1
 
     stage(story)
 

@@ -51,18 +51,20 @@ def test_a_scale_down_leaves_what_each_budget_asks_for(
     unseen=st.sampled_from(["", "pods not seen yet"]),
     rollout=st.sampled_from(["", "2 of 4 pods are of an older revision"]),
     ready=st.integers(0, 12),
+    reporting=st.integers(0, 12),
 )
 def test_what_is_written_is_never_below_the_minimum_nor_lower_in_the_dark(
-    current: int, desired: int, least: int, unseen: str, rollout: str, ready: int
+    current: int, desired: int, least: int, unseen: str, rollout: str, ready: int, reporting: int
 ) -> None:
     facts = Facts(
         scale(current), count_pods(pods(ready=min(ready, current))), unseen, rollout, not_ready_first=True
     )
-    permit = allow(desired, facts, least)
+    permit = allow(desired, facts, least, reporting)
     assert permit.replicas >= min(current, least)
     if permit.replicas < current:
         assert not unseen
         assert not rollout
+        assert reporting >= 0.9 * min(ready, current)
     if desired >= current:
         assert permit.replicas == desired
         assert not permit.held
@@ -105,6 +107,6 @@ def test_pods_that_are_not_ready_may_go_where_they_go_first() -> None:
         budgets=(Budget("b", min_available=3),),
         not_ready_first=True,
     )
-    assert allow(3, facts, 1).replicas == 3
-    assert allow(2, facts, 1).replicas == 3
-    assert allow(2, facts, 1).reason == "DisruptionBudget"
+    assert allow(3, facts, 1, 3).replicas == 3
+    assert allow(2, facts, 1, 3).replicas == 3
+    assert allow(2, facts, 1, 3).reason == "DisruptionBudget"

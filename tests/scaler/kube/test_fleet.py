@@ -35,7 +35,7 @@ from tests.scaler.made_up import signals
 KIND = TargetKind(
     Resource("apps", "v1", "deployments"), Resource("apps", "v1", "deployments/scale"), "Deployment"
 )
-SEEN = signals()
+SEEN = signals(ready=9)
 
 
 def decided(current: int, desired: int) -> Decision:
@@ -227,6 +227,16 @@ async def test_a_scale_down_that_is_held_is_said_once_and_done_when_it_may() -> 
     assert [one.reason for one in case.notes] == ["RolloutInProgress"]
     case.sight.facts_now = replace(case.sight.facts_now, rollout="")
     await case.fleet.scale_to(2, SEEN)
+    assert case.server.writes == [2]
+
+
+async def test_a_fleet_of_which_few_have_joined_again_is_not_shrunk() -> None:
+    case = Case()
+    case.fleet.decided(decided(3, 2), case.unix_s)
+    await case.fleet.scale_to(2, signals(ready=1))
+    assert case.server.writes == []
+    assert [one.reason for one in case.notes] == ["PodsNotReporting"]
+    await case.fleet.scale_to(2, signals(ready=3))
     assert case.server.writes == [2]
 
 
