@@ -46,7 +46,7 @@ from scaler.bus import FleetView
 from scaler.operating_point import OperatingPoint
 from scaler.redis_line import AwayError, Line
 from scaler.report import Report
-from scaler.wire import point_to_proto, report_from_proto
+from scaler.wire import MOST_VERSION, point_to_proto, report_from_proto
 
 log = logging.getLogger(__name__)
 
@@ -141,6 +141,7 @@ class RedisBus:
         self._complaints = _Complaints(name, clock)
         self._point: OperatingPoint | None = None
         self._fence = b""
+        self._taken_over = False
         self._told_version = 0
         self._server_ahead_s = 0.0  # of the clock here
         self._next = ""  # where the stream is read from
@@ -182,6 +183,8 @@ class RedisBus:
 
     async def _hold(self) -> None:
         """Keeps the fleet and the operating point, and takes Redis' time. Raises AwayError."""
+        if self._taken_over:  # also where Redis has lost the fence of who took over
+            raise AwayError(f"another scaler has taken fleet {self.name}")
         version, payload = digits(0), b""
         if self._point is not None:
             version, payload = digits(self._point.version), point_to_proto(self._point).SerializeToString()
@@ -189,11 +192,14 @@ class RedisBus:
         answer = await self._line.command("EVAL", HOLD, 1, self._keys.point, *words)
         try:
             own, fence, told, seconds, microseconds = answer
+            if int(told) > MOST_VERSION:
+                raise ValueError("version")
             self._told_version = int(told)
             self._server_ahead_s = int(seconds) + int(microseconds) / 1e6 - self._clock()
         except ValueError:
             raise AwayError(f"{self._keys.point} is not what a scaler wrote") from None
         if not own:
+            self._taken_over = True
             raise AwayError(f"another scaler has taken fleet {self.name}")
         self._fence = fence
 
