@@ -53,6 +53,7 @@ class Keeper:
         self.counts: Counter[str] = Counter()  # granted, ended, restored, failed, recovered
         self._retry_s: dict[str, float] = {}
         self._why: dict[str, str] = {}  # a card is not as it is to be
+        self._closed = False
 
     @property
     def owed(self) -> tuple[str, ...]:
@@ -84,6 +85,8 @@ class Keeper:
 
     def grant(self, holder: Holder, request: LeaseRequest, now_s: float) -> LeaseReply:
         """Raises Refusal; then the holder has what it had before."""
+        if self._closed:  # a connection that came as the others were ended
+            raise Refusal("unavailable", "the agent ends")
         uuid = self._named(request.card)
         self._keep(self.leases.at(now_s))
         if not self._shared(uuid) and self.leases.owners(uuid) - {holder.owner}:
@@ -140,7 +143,8 @@ class Keeper:
         self._settle(cards, now_s)
 
     def close(self) -> tuple[str, ...]:
-        """Ends all leases and restores the cards. Returns those that could not be: the journal has them."""
+        """Ends all leases, for good. Returns the cards that could not be restored: the journal has them."""
+        self._closed = True
         self._keep(Leases())
         for _ in range(2):  # a lost card is opened anew the second time
             self._settle(self.owed, 0.0)

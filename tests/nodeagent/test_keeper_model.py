@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -188,3 +189,13 @@ class KeeperLaws(RuleBasedStateMachine):
 
 KeeperLaws.TestCase.settings = settings(max_examples=100, stateful_step_count=30)
 TestKeeperLaws = KeeperLaws.TestCase
+
+
+def test_an_agent_that_has_given_its_cards_back_sets_none() -> None:
+    machine, journal = Machine(Card(FIRST)), Journal(Disk(), "boot")
+    keeper = Keeper(Node(machine.find, machine.open, owner_of), journal, POLICY)
+    keeper.recover(0.0)
+    assert keeper.close() == ()
+    with pytest.raises(Refusal, match="the agent ends"):
+        keeper.grant(Holder(1, "pid:1"), LeaseRequest(card=FIRST, sm_clock_mhz=600, ttl_s=9.0), 1.0)
+    assert (machine.cards[FIRST].sets, journal.cards) == (0, ())
