@@ -46,7 +46,7 @@ from scaler.bus import FleetView
 from scaler.operating_point import OperatingPoint
 from scaler.redis_line import AwayError, Line
 from scaler.report import Report
-from scaler.wire import MOST_VERSION, point_to_proto, report_from_proto
+from scaler.wire import point_to_proto, report_from_proto
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +58,7 @@ _APART_MS = (
     1000  # Redis' time is known to within an answer's way, and servers' clocks are some milliseconds apart
 )
 _ASTRAY_MS = 60_000
+_LAST_VERSION = 2**64 - 1  # none that comes after it fits the message
 _MOST_AHEAD = 100  # pages between two looks
 SAY_AGAIN_S = 60.0  # malformed reports are told of once, then no oftener
 
@@ -192,7 +193,7 @@ class RedisBus:
         answer = await self._line.command("EVAL", HOLD, 1, self._keys.point, *words)
         try:
             own, fence, told, seconds, microseconds = answer
-            if int(told) > MOST_VERSION:
+            if int(told) >= _LAST_VERSION:
                 raise ValueError("version")
             self._told_version = int(told)
             self._server_ahead_s = int(seconds) + int(microseconds) / 1e6 - self._clock()

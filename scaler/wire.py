@@ -14,7 +14,7 @@ _STATES = {
 _MOST = 1e15  # seconds, joules or watts: beyond what any replica has, and sums of it stay finite
 _LONGEST_REASON = 300  # characters: it is shown in one line
 _NO_POWER = Unmetered("the report has no power")
-MOST_VERSION = 2**63  # the next one is still to fit the message
+_MOST_VERSION = 2**63  # the next one is still to fit the message
 
 
 def report_from_proto(message: fleet_pb2.ReplicaReport, received_s: float) -> Report:
@@ -32,8 +32,8 @@ def report_from_proto(message: fleet_pb2.ReplicaReport, received_s: float) -> Re
         raise ValueError(f"state = {message.state}: allowed: 1 (STARTING), 2 (READY), 3 (DRAINING)")
     if not (0 <= busy_s <= _MOST and 0 <= start_up_s <= _MOST and 0 <= reflex_s <= _MOST):
         raise ValueError(_out_of_bounds(message))
-    if version > MOST_VERSION:
-        raise ValueError(f"operating_point_version = {version}: allowed: 0 to {MOST_VERSION}")
+    if version > _MOST_VERSION:
+        raise ValueError(f"operating_point_version = {version}: allowed: 0 to {_MOST_VERSION}")
     batches = batched_texts = 0
     sizes, refusals = message.batch_sizes_total, message.refusals_total
     for size in sizes:  # `items` is written in Python
