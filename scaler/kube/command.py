@@ -58,21 +58,34 @@ class KubeOptions:
     external: ListenOptions | None = None
 
 
+def _since_boot_s() -> float:
+    """Where there is such a clock it goes on while the machine is suspended: who slept through a lease must
+    know it on waking."""
+    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    return time.clock_gettime(clock)
+
+
 @dataclass(frozen=True, slots=True)
 class Clocks:
-    monotonic_s: Callable[[], float] = time.monotonic
-    unix_s: Callable[[], float] = time.time
+    """`lease_s` None: as `monotonic_s`."""
+
+    monotonic_s: Callable[[], float]
+    unix_s: Callable[[], float]
+    lease_s: Callable[[], float] | None = None
+
+
+MACHINE = Clocks(time.monotonic, time.time, _since_boot_s)
 
 
 async def run_kube(
     options: KubeOptions,
     say: Callable[[str], None],
     *,
-    clocks: Clocks | None = None,
+    clocks: Clocks = MACHINE,
     stopped: asyncio.Event | None = None,
 ) -> None:
     """Until SIGTERM or SIGINT; replicas go on at their last operating point. Raises UsageError."""
-    clock, unix_s = (clocks := clocks or Clocks()).monotonic_s, clocks.unix_s
+    clock, unix_s = clocks.monotonic_s, clocks.unix_s
     library, lease_namespace, external = _library(options.profiles), _checked(options), options.external
     if external is not None:
         external.check()
@@ -93,7 +106,7 @@ async def run_kube(
             lease_namespace,
             options.lease_name,
             _identity(options.identity),
-            clock=clock,
+            clock=clocks.lease_s or clock,
             unix_s=unix_s,
             rng=rng,
         )

@@ -75,7 +75,6 @@ class Election:
         self._seen: SeenLease | None = None
         self._term: int | None = None  # transitions of the lease that is ours; None: it is not
         self._renewed_s = -math.inf  # when the last renewal that succeeded was sent
-        self._changed = asyncio.Event()
 
     @property
     def holder(self) -> str:
@@ -98,10 +97,6 @@ class Election:
         if not self.may_act:
             raise DeposedError("this controller may not be the leader any more: nothing is written")
 
-    async def change(self) -> None:
-        """Until a next try has ended."""
-        await self._changed.wait()
-
     async def run(self) -> None:
         while True:
             await self.attempt()
@@ -115,9 +110,6 @@ class Election:
             pass  # another was faster: the next look says who
         except ApiError as error:
             self.problem = error
-        finally:
-            self._changed.set()
-            self._changed = asyncio.Event()
 
     async def release(self) -> None:
         """After the last write. What can't be released runs out by itself."""
@@ -125,32 +117,49 @@ class Election:
             return
         self._term = None
         try:
-            await self._store.replace(
-                LEASES, self._namespace, self._name, released_lease(self._seen, self._unix_s())
-            )
+            try:
+                await self._let_go(self._seen)
+            except ConflictError:  # a renewal that was cut short may have been done
+                lease = await self._store.get(LEASES, self._namespace, self._name)
+                seen = looked(self._seen, lease, self._clock())
+                if seen.holder == self.identity:
+                    await self._let_go(seen)
         except ApiError as error:
             self.problem = error
+
+    async def _let_go(self, seen: SeenLease) -> None:
+        released = released_lease(seen, self._unix_s())
+        await self._store.replace(LEASES, self._namespace, self._name, released)
 
     async def _attempt(self) -> None:
         if self.may_act and self._seen is not None:
             try:  # at the version that we wrote: of a slow server each answer counts
                 await self._take(self._seen)
-            except ConflictError:
-                pass  # somebody has written it since
+            except (ConflictError, NotFoundError):
+                pass  # somebody has written it since, or deleted it
             else:
                 return
         try:
             lease = await self._store.get(LEASES, self._namespace, self._name)
         except NotFoundError:
-            sent_s = self._clock()
-            first = first_lease(self._name, self.identity, self._rules, self._unix_s())
-            self._have(await self._store.create(LEASES, self._namespace, first), sent_s)
+            await self._make()
             return
         seen = self._seen = looked(self._seen, lease, self._clock())
         if seen.holder != self.identity or seen.transitions != self._term:
             self._term = None
         if may_take(seen, self.identity, self._clock()):
             await self._take(seen)
+
+    async def _make(self) -> None:
+        """One that was deleted is held by whom it named for as long as if it were there: as far as this copy
+        has seen it. A copy that starts just then can't know; who deletes a lease in use takes that on."""
+        seen = self._seen
+        if seen is not None and not may_take(seen, self.identity, self._clock()):
+            return
+        sent_s = self._clock()
+        term = 0 if seen is None else seen.transitions + 1
+        first = first_lease(self._name, self.identity, self._rules, self._unix_s(), term)
+        self._have(await self._store.create(LEASES, self._namespace, first), sent_s)
 
     async def _take(self, seen: SeenLease) -> None:
         sent_s = self._clock()

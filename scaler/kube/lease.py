@@ -67,7 +67,7 @@ def may_take(seen: SeenLease, identity: str, now_s: float) -> bool:
     return seen.holder in {"", identity} or now_s - seen.seen_s >= seen.duration_s
 
 
-def first_lease(name: str, identity: str, rules: LeaseRules, unix_s: float) -> Object:
+def first_lease(name: str, identity: str, rules: LeaseRules, unix_s: float, transitions: int = 0) -> Object:
     now = micro_time(unix_s)
     return {
         "apiVersion": "coordination.k8s.io/v1",
@@ -78,7 +78,7 @@ def first_lease(name: str, identity: str, rules: LeaseRules, unix_s: float) -> O
             "leaseDurationSeconds": rules.duration_s,
             "acquireTime": now,
             "renewTime": now,
-            "leaseTransitions": 0,
+            "leaseTransitions": transitions,
         },
     }
 

@@ -115,14 +115,11 @@ class Watching:
                     self._tell()
         finally:
             await events.aclose()
-            if self._clock() - began_s >= _STEADY_S:
+            stood_s = self._clock() - began_s
+            if stood_s >= _STEADY_S:
                 self._waits.well()
-        if (
-            self._clock() - began_s < _STEADY_S
-        ):  # a server that ends each watch at once would be asked in a loop
-            raise UnavailableError(
-                f"watch {self.selection.resource}: ended after {self._clock() - began_s:.1f} s"
-            )
+        if stood_s < _STEADY_S:  # a server that ends each watch at once would be asked in a loop
+            raise UnavailableError(f"watch {self.selection.resource}: ended after {stood_s:.1f} s")
 
     def _tell(self) -> None:
         self._tried.set()

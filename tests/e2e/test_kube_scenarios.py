@@ -118,6 +118,7 @@ def test_an_api_outage_of_five_minutes_moves_nothing_and_is_made_up_for(play: Pl
         await one.api.open()
         await one.seconds(60)
         assert min(one.scaled()[scaled:], default=ready) >= ready
+        assert fleet.refused == 0
         assert one.condition("Ready") == ("True", "SloMet")
 
     play(story)
@@ -176,7 +177,10 @@ def _all_of(one: World, image: str) -> bool:
     return all(pod["spec"]["containers"][0]["image"] == image for pod in one.pods())
 
 
-def test_the_next_leader_takes_over_from_one_that_was_killed_and_moves_nothing_by_that(play: Play) -> None:
+@pytest.mark.parametrize(("killed", "within_s"), [(True, 40.0), (False, 10.0)], ids=["killed", "stopped"])
+def test_the_next_leader_takes_over_and_moves_nothing_by_that(
+    play: Play, killed: bool, within_s: float
+) -> None:
     async def story(one: World) -> None:
         fleet = one.add(replicas=2)
         fleet.load_rps = lambda _: 2 * QUIET_RPS
@@ -185,8 +189,8 @@ def test_the_next_leader_takes_over_from_one_that_was_killed_and_moves_nothing_b
         one.controller("b")
         await one.seconds(10)
         before = one.scaled(), one.replicas()
-        await first.kill()
-        await one.until(lambda: one.status()["fence"]["transitions"] == 1, within_s=40)
+        await (first.kill() if killed else first.stop())
+        await one.until(lambda: one.status()["fence"]["transitions"] == 1, within_s)
         await one.seconds(40)
         assert (one.scaled(), one.replicas()) == before
         fleet.load_rps = lambda _: BUSY_RPS
@@ -194,5 +198,64 @@ def test_the_next_leader_takes_over_from_one_that_was_killed_and_moves_nothing_b
         assert {each.user for each in one.api.writes() if each.resource.endswith("/scale")} == {
             "system:serviceaccount:minwatt-system:minwatt-b"
         }
+
+    play(story)
+
+
+def test_of_two_that_start_at_once_one_leads(play: Play) -> None:
+    async def story(one: World) -> None:
+        one.add(replicas=2)
+        # Both are to find no lease before either can make one.
+        held = [one.api.faults.hold(verbs="get", resource="leases", by=f"minwatt-{name}") for name in "ab"]
+        copies = [one.controller("a"), one.controller("b")]
+        await one.until(lambda: all(each.arrived.is_set() for each in held))
+        for each in held:
+            each.go.set()
+        await one.until(lambda: one.condition("Ready")[0] == "True")
+        await one.seconds(30)
+        tried = [each.code for each in one.api.log if each.verb == "create" and "leases" in each.resource]
+        assert sorted(tried) == [201, 409]
+        assert sum(any("leading as" in line for line in copy.said) for copy in copies) == 1
+
+    play(story)
+
+
+def test_without_any_controller_for_five_minutes_replicas_go_on_as_they_were(play: Play) -> None:
+    async def story(one: World) -> None:
+        fleet = one.add(replicas=3)
+        fleet.load_rps = lambda _: 4 * QUIET_RPS
+        first = one.controller("a")
+        await one.until(lambda: one.condition("Ready")[0] == "True")
+        await one.seconds(30)
+        await first.kill()
+        gone_s, ready, point, scaled = now_s(), one.ready(), fleet.model.point, one.scaled()
+        await one.seconds(300)
+        assert (one.ready(), fleet.model.point) == (ready, point)
+        second = one.controller("b")
+        await one.until(lambda: second.said and "leading as" in second.said[-1])
+        await one.seconds(40)
+        assert one.scaled() == scaled  # nor does it move anything for having been away
+        assert fleet.least_ready(gone_s) == ready
+        assert fleet.refused == 0
+
+    play(story)
+
+
+def test_a_budget_is_kept_in_a_crowd_and_through_an_outage(play: Play) -> None:
+    budget_w = 12.0
+
+    async def story(one: World) -> None:
+        fleet = one.add(replicas=1, power={"budget": f"{budget_w:g}W"})
+        fleet.load_rps = lambda _: QUIET_RPS
+        one.controller()
+        await one.until(lambda: one.condition("Ready")[0] == "True")
+        fleet.load_rps = lambda _: BUSY_RPS
+        await one.seconds(30)
+        await one.api.close()
+        await one.seconds(60)
+        await one.api.open()
+        await one.seconds(30)
+        assert 1 < one.replicas() < 5  # as many as this load gets without a budget
+        assert max(second.watts for second in fleet.model.history) <= budget_w
 
     play(story)

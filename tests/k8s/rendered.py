@@ -96,3 +96,25 @@ def selects(selector: Object, labels: Mapping[str, str]) -> bool:
     """Of matchLabels alone, which is all that the manifests use."""
     assert set(selector) <= {"matchLabels"}
     return selector.get("matchLabels", {}).items() <= labels.items()
+
+
+def namespace_labels(root: str, name: str) -> Mapping[str, str]:
+    for one in of_kind(root, "Namespace"):
+        if one["metadata"]["name"] == name:
+            return {**one["metadata"].get("labels", {}), "kubernetes.io/metadata.name": name}
+    return {"kubernetes.io/metadata.name": name}
+
+
+def ports(workload: Object) -> Mapping[str, int]:
+    found = [p for c in workload["spec"]["template"]["spec"]["containers"] for p in c.get("ports", ())]
+    by_name = {port["name"]: port["containerPort"] for port in found}
+    assert len(by_name) == len(found), name_of(workload)
+    return by_name
+
+
+def selected(root: str, namespace: str, selector: Object) -> list[Object]:
+    return [
+        one
+        for one in workloads(root)
+        if one["metadata"]["namespace"] == namespace and selects(selector, pod_labels(one))
+    ]

@@ -66,9 +66,6 @@ class Access:
         self._users[token] = user
         return token
 
-    def admin_token(self) -> str:
-        return self.token(User(ADMIN, ("system:masters", "system:authenticated")))
-
     def user(self, authorization: str | None) -> User:
         if authorization is None:
             return ANONYMOUS

@@ -108,12 +108,9 @@ def method_not_allowed() -> Refusal:
     return Refusal(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
 
 
-def unsupported_media_type(given: str, accepted: Sequence[str]) -> Refusal:
-    message = (
-        "the body of the request was in an unknown format - accepted media types include: "
-        f"{', '.join(accepted)}"
-    )
-    return Refusal(415, "UnsupportedMediaType", message, {"given": given} if not accepted else {})
+def unsupported_media_type(accepted: Sequence[str]) -> Refusal:
+    message = "the body of the request was in an unknown format - accepted media types include: "
+    return Refusal(415, "UnsupportedMediaType", message + ", ".join(accepted))
 
 
 def expired(message: str) -> Refusal:

@@ -1,11 +1,13 @@
 """What the server says of itself: its version, groups, resources, and which query parameters it takes.
 
-Discovery is the older, unaggregated one, which every client falls back to. The OpenAPI v3 documents say only
-that `fieldValidation` is understood, which is what kubectl looks for before it lets the server validate.
+Discovery is the older, unaggregated one, which every client falls back to. The OpenAPI v3 documents say that
+`fieldValidation` is understood, which is what kubectl looks for before it lets the server validate, and have
+the schemas of custom kinds.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from tests.kube_api.kinds import Kind, Kinds
@@ -110,5 +112,15 @@ def _document(where: str, kinds: Kinds) -> dict[str, Any] | None:
         "openapi": "3.0.0",
         "info": {"title": "Kubernetes", "version": "v1.36.0"},
         "paths": paths,
-        "components": {"schemas": {}},
+        "components": {"schemas": dict(_schemas(where, kinds))},
     }
+
+
+def _schemas(where: str, kinds: Kinds) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Of custom kinds: `kubectl explain` reads them."""
+    for kind in kinds:
+        if kind.schema is None or _where(kind) != where:
+            continue
+        named = {"group": kind.group, "version": kind.version, "kind": kind.kind}
+        name = ".".join([*reversed(kind.group.split(".")), kind.version, kind.kind])
+        yield name, {**kind.schema, "x-kubernetes-group-version-kind": [named]}

@@ -6,24 +6,17 @@ lock held. The shape of answers is held against recordings of a real server (tes
 
 from __future__ import annotations
 
-import base64
 import copy
-import json
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
-from tests.kube_api import builtin, patches, scaling, schema
-from tests.kube_api.access import Access, Attempt, User, service_account
+from tests.kube_api import patches, scaling
+from tests.kube_api.access import Access
+from tests.kube_api.admission import admitted, decoded
 from tests.kube_api.answers import (
-    Cause,
-    Refusal,
     bad_request,
-    cannot_be_handled,
     expired,
     forbidden,
     invalid,
@@ -31,40 +24,18 @@ from tests.kube_api.answers import (
     no_such_path,
     not_found,
     required,
+    unsupported_media_type,
 )
+from tests.kube_api.calls import Answer, Call, fitting, named
+from tests.kube_api.crds import crd_established
 from tests.kube_api.events_view import core_event, stored_event
 from tests.kube_api.kinds import Kind, Kinds
-from tests.kube_api.selectors import fields_match, labels_match, selects
-from tests.kube_api.store import Object, Store, stamp
+from tests.kube_api.paging import continue_token, continued, place
+from tests.kube_api.reviews import REVIEWS
+from tests.kube_api.store import Object, Store
+from tests.kube_api.subresources import evict, issue_token
 
 _SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
-
-
-@dataclass(frozen=True)
-class Call:
-    """One request to a resource, as the verbs see it."""
-
-    verb: str
-    kind: Kind
-    subresource: str | None
-    namespace: str | None
-    name: str | None
-    params: Mapping[str, str]
-    body: Any
-    content_type: str
-    user: User
-    manager: str
-
-    @property
-    def dry(self) -> bool:
-        return self.params.get("dryRun") == "All"
-
-
-@dataclass(frozen=True)
-class Answer:
-    code: int
-    body: Object
-    warnings: tuple[str, ...] = field(default=())
 
 
 class Registry:
@@ -103,7 +74,7 @@ class Registry:
     # Reading
 
     def _get(self, call: Call) -> Answer:
-        found = self._store.get(self.stored_as(call.kind), call.namespace, _name(call))
+        found = self._store.get(self.stored_as(call.kind), call.namespace, named(call))
         return Answer(200, self.seen(call.kind, found))
 
     def _list(self, call: Call) -> Answer:
@@ -111,19 +82,19 @@ class Registry:
         meta: dict[str, Any] = {"resourceVersion": str(self._store.version)}
         if call.kind.crd is not None:
             meta["continue"] = ""
-        start, version = _continued(call.params.get("continue"))
+        start, version = continued(call.params.get("continue"))
         if start is not None:
             if version < self._store.oldest:
                 raise expired(
                     "The provided continue parameter is too old to display a consistent list result."
                 )
-            items = [item for item in items if _place(item) > start]
+            items = [item for item in items if place(item) > start]
             meta["resourceVersion"] = str(version)
         limit = int(call.params.get("limit") or 0)
         if limit and len(items) > limit:
             rest = len(items) - limit
             items = items[:limit]
-            meta["continue"] = _continue_token(int(meta["resourceVersion"]), _place(items[-1]))
+            meta["continue"] = continue_token(int(meta["resourceVersion"]), place(items[-1]))
             if not call.params.get("labelSelector") and not call.params.get("fieldSelector"):
                 meta["remainingItemCount"] = rest
         if call.kind.crd is None:
@@ -146,10 +117,10 @@ class Registry:
     # Writing
 
     def _create(self, call: Call) -> Answer:
-        review = _REVIEWS.get((call.kind.group, call.kind.plural))
+        review = REVIEWS.get((call.kind.group, call.kind.plural))
         if review is not None:
             return Answer(201, review(self._access, call))
-        given = self._decoded(call, call.body)
+        given = decoded(call, call.body)
         meta = given["metadata"]
         if not meta.get("name"):
             if not meta.get("generateName"):
@@ -162,7 +133,7 @@ class Registry:
             given = stored_event(given)
         if kind.crd is not None and kind.has_status:
             given.pop("status", None)
-        ready, warnings = self._admitted(call, kind, given, None)
+        ready, warnings = admitted(call, kind, given, None)
         with self._dry(call):
             made = self._store.create(kind, ready)
             self._follow(kind, made, call)
@@ -170,25 +141,25 @@ class Registry:
         return Answer(201, self.seen(call.kind, made), warnings)
 
     def _update(self, call: Call) -> Answer:
-        given = self._decoded(call, call.body)
-        named = given["metadata"].setdefault("name", call.name)
-        if named != call.name:
-            why = f"the name of the object ({named}) does not match the name on the URL ({call.name})"
+        given = decoded(call, call.body)
+        own = given["metadata"].setdefault("name", call.name)
+        if own != call.name:
+            why = f"the name of the object ({own}) does not match the name on the URL ({call.name})"
             raise bad_request(why)
         kind = self.stored_as(call.kind)
-        old = self._store.peek(kind, call.namespace, _name(call))
+        old = self._store.peek(kind, call.namespace, named(call))
         if old is None and kind.plural in ("leases", "events"):
             return self._create(call)  # these may be created by an update
         if old is None:
-            raise not_found(kind.plural, kind.group, _name(call))
+            raise not_found(kind.plural, kind.group, named(call))
         return self._replaced(call, kind, given, old, patched=False)
 
     def _patch(self, call: Call) -> Answer:
         kind = self.stored_as(call.kind)
-        old = self._store.peek(kind, call.namespace, _name(call))
+        old = self._store.peek(kind, call.namespace, named(call))
         if old is None:
             if call.content_type != patches.APPLY:
-                raise not_found(kind.plural, kind.group, _name(call))
+                raise not_found(kind.plural, kind.group, named(call))
             patches.check_apply(call.body, call.manager)
             return self._create(call)
         shown = self.seen(call.kind, old)
@@ -196,7 +167,7 @@ class Registry:
         if kind is not call.kind:
             new = stored_event(new)
         new["metadata"]["name"] = old["metadata"]["name"]
-        return self._replaced(call, kind, self._decoded(call, new), old, patched=True)
+        return self._replaced(call, kind, decoded(call, new), old, patched=True)
 
     def _patched(self, call: Call, old: Object) -> Object:
         """The object as the patch makes it, with the resourceVersion only if the patch names one."""
@@ -221,17 +192,13 @@ class Registry:
             if not call.dry:
                 self._owners[old["metadata"]["uid"]] = owners
             return new
-        accepted = ", ".join((patches.JSON_PATCH, patches.MERGE, patches.APPLY))
-        message = (
-            f"the body of the request was in an unknown format - accepted media types include: {accepted}"
-        )
-        raise Refusal(415, "UnsupportedMediaType", message)
+        raise unsupported_media_type((patches.JSON_PATCH, patches.MERGE, patches.APPLY))
 
     def _replaced(self, call: Call, kind: Kind, given: Object, old: Object, *, patched: bool) -> Answer:
         of = call.subresource
         if of == "status":
             given = {**{key: old[key] for key in old if key not in ("status", "metadata")}, **_only(given)}
-        ready, warnings = self._admitted(call, kind, given, old)
+        ready, warnings = admitted(call, kind, given, old)
         with self._dry(call):
             new = self._store.update(kind, ready, of, patched=patched)
             self._follow(kind, new, call)
@@ -242,7 +209,7 @@ class Registry:
     def _delete(self, call: Call) -> Answer:
         kind = self.stored_as(call.kind)
         options = call.body if isinstance(call.body, Mapping) else {}
-        old = self._store.get(kind, call.namespace, _name(call))
+        old = self._store.get(kind, call.namespace, named(call))
         grace_s = 0
         if kind.plural == "pods" and old["spec"].get("nodeName"):
             default_s = old["spec"].get("terminationGracePeriodSeconds", 30)
@@ -250,15 +217,15 @@ class Registry:
             grace_s = int(asked_s)
         with self._dry(call):
             if kind.plural == "namespaces":
-                return Answer(200, self._store.mark_terminating(kind, _name(call)))
+                return Answer(200, self._store.mark_terminating(kind, named(call)))
             item, gone = self._store.delete(
-                kind, call.namespace, _name(call), grace_s, options.get("preconditions") or {}
+                kind, call.namespace, named(call), grace_s, options.get("preconditions") or {}
             )
             if kind.plural == "customresourcedefinitions" and gone and not call.dry:
                 for served in [each for each in self._kinds if each.group == item["spec"]["group"]]:
                     if served.plural == item["spec"]["names"]["plural"]:
                         self._clear(served, None, {})
-                self._kinds.undefine(_name(call))
+                self._kinds.undefine(named(call))
         if not gone or kind.plural == "pods":
             return Answer(200, self.seen(call.kind, item))
         details = {
@@ -298,16 +265,16 @@ class Registry:
         if of == "scale":
             return self._answer_scale(call)
         if (kind.plural, of, call.verb) == ("serviceaccounts", "token", "create"):
-            return self._issue_token(call)
+            return issue_token(self._store, self._access, call)
         if (kind.plural, of, call.verb) == ("pods", "eviction", "create"):
-            return self._evict(call)
+            return evict(self._store, self._kind("policy", "poddisruptionbudgets"), call)
         if of == "status" and call.verb in ("get", "update", "patch"):
             return {"get": self._get, "update": self._update, "patch": self._patch}[call.verb](call)
         raise method_not_allowed()
 
     def _answer_scale(self, call: Call) -> Answer:
         kind = call.kind
-        old = self._store.get(kind, call.namespace, _name(call))
+        old = self._store.get(kind, call.namespace, named(call))
         if call.verb == "get":
             return Answer(200, scaling.scale_of(kind, old))
         if call.verb == "update":
@@ -327,90 +294,7 @@ class Registry:
             self._owned(new, old, call)
         return Answer(200, scaling.scale_of(kind, new))
 
-    def _issue_token(self, call: Call) -> Answer:
-        account = self._store.get(call.kind, call.namespace, _name(call))
-        namespace, name = account["metadata"]["namespace"], account["metadata"]["name"]
-        wanted_s = int(call.body.get("spec", {}).get("expirationSeconds") or 3600)
-        until = stamp(self._store.now_s() + wanted_s)
-        token = self._access.token(service_account(namespace, name))
-        meta = {key: account["metadata"][key] for key in ("name", "namespace", "uid", "creationTimestamp")}
-        spec = {
-            "audiences": ["https://kubernetes.default.svc"],
-            "expirationSeconds": wanted_s,
-            "boundObjectRef": None,
-        }
-        return Answer(
-            201,
-            {
-                "kind": "TokenRequest",
-                "apiVersion": "authentication.k8s.io/v1",
-                "metadata": meta,
-                "spec": spec,
-                "status": {"token": token, "expirationTimestamp": until},
-            },
-        )
-
-    def _evict(self, call: Call) -> Answer:
-        pod = self._store.get(call.kind, call.namespace, _name(call))
-        for budget in self._store.all_of(self._kind("policy", "poddisruptionbudgets"), call.namespace):
-            if selects(budget["spec"].get("selector"))(pod) and not budget["status"].get(
-                "disruptionsAllowed"
-            ):
-                message = "Cannot evict pod as it would violate the pod's disruption budget."
-                raise Refusal(429, "TooManyRequests", message)
-        grace_s = pod["spec"].get("terminationGracePeriodSeconds", 30) if pod["spec"].get("nodeName") else 0
-        self._store.delete(call.kind, call.namespace, _name(call), grace_s)
-        return Answer(201, {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"})
-
-    # What is done to an object on its way in
-
-    def _decoded(self, call: Call, body: Any) -> Object:
-        kind = call.kind
-        if not isinstance(body, dict):
-            raise cannot_be_handled(kind.kind, kind.version, "json: cannot unmarshal into Go value")
-        given = copy.deepcopy(body)
-        if given.setdefault("kind", kind.kind) != kind.kind or (
-            given.setdefault("apiVersion", kind.api_version) != kind.api_version
-        ):
-            named = f"{given['apiVersion']}, Kind={given['kind']}".replace("/", "/")
-            raise bad_request(
-                f"the API version in the data ({named}) does not match the expected API version "
-                f"({kind.api_version}, Kind={kind.kind})"
-            )
-        meta = given.setdefault("metadata", {})
-        if kind.namespaced:
-            if meta.setdefault("namespace", call.namespace) != call.namespace:
-                raise bad_request(
-                    "the namespace of the provided object does not match the namespace sent on the request"
-                )
-        else:
-            meta.pop("namespace", None)
-        return given
-
-    def _admitted(
-        self, call: Call, kind: Kind, given: Object, old: Object | None
-    ) -> tuple[Object, tuple[str, ...]]:
-        """Pruned or refused, filled in, validated."""
-        if kind.schema is None:
-            filled = builtin.decoded(kind, given)
-            wrong = builtin.problems(kind, filled, old)
-            if kind.plural == "customresourcedefinitions":
-                filled = crd_filled(filled, self._store.now_s())
-                wrong += crd_problems(filled)
-            if wrong:
-                group = "" if kind.plural == "events" else kind.group
-                raise invalid(kind.kind, group, given["metadata"]["name"], wrong)
-            return filled, ()
-        kept, unknown = schema.pruned(given, kind.schema)
-        strictness = call.params.get("fieldValidation", "Warn")
-        said = [f'unknown field "{path}"' for path in unknown]
-        if said and strictness == "Strict":
-            raise cannot_be_handled(kind.kind, kind.version, f"strict decoding error: {', '.join(said)}")
-        filled = schema.defaulted(kept, kind.schema)
-        wrong = schema.problems(filled, kind.schema, old)
-        if wrong:
-            raise invalid(kind.kind, kind.group, given["metadata"]["name"], wrong)
-        return filled, tuple(said) if strictness == "Warn" else ()
+    # What goes with it
 
     def _check_namespace(self, call: Call) -> None:
         if not call.kind.namespaced:
@@ -449,145 +333,5 @@ class Registry:
             self._store.dry = False
 
 
-def fitting(params: Mapping[str, str]) -> Callable[[Mapping[str, Any]], bool]:
-    labels = labels_match(params.get("labelSelector", ""))
-    fields = fields_match(params.get("fieldSelector", ""))
-    return lambda item: labels(item) and fields(item)
-
-
-def parsed_body(raw: bytes, content_type: str) -> Any:
-    if not raw:
-        return None
-    try:
-        return yaml.safe_load(raw) if "yaml" in content_type else json.loads(raw)
-    except (ValueError, yaml.YAMLError) as problem:
-        raise bad_request(f"the object provided is unrecognized (must be of type json): {problem}") from None
-
-
 def _only(given: Object) -> Object:
     return {key: given[key] for key in ("metadata", "status") if key in given}
-
-
-def _name(call: Call) -> str:
-    if call.name is None:
-        raise method_not_allowed()
-    return call.name
-
-
-def _place(item: Object) -> tuple[str, str]:
-    return item["metadata"].get("namespace") or "", item["metadata"]["name"]
-
-
-def _continue_token(version: int, place: tuple[str, str]) -> str:
-    said = {"v": "meta.k8s.io/v1", "rv": version, "start": "/".join(filter(None, place)) + "\u0000"}
-    return base64.urlsafe_b64encode(json.dumps(said, separators=(",", ":")).encode()).decode().rstrip("=")
-
-
-def _continued(token: str | None) -> tuple[tuple[str, str] | None, int]:
-    if not token:
-        return None, 0
-    try:
-        said = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
-        namespace, _, name = said["start"].rstrip("\u0000").rpartition("/")
-        return (namespace, name), int(said["rv"])
-    except (ValueError, KeyError):
-        raise bad_request("continue key is not valid") from None
-
-
-# CustomResourceDefinitions
-
-
-def crd_filled(given: Object, now_s: float) -> Object:
-    spec = given.get("spec", {})
-    names = spec.get("names", {})
-    kind = names.get("kind", "")
-    filled = {
-        **spec,
-        "names": {"singular": kind.lower(), "listKind": f"{kind}List", **names},
-        "conversion": spec.get("conversion", {"strategy": "None"}),
-    }
-    blank = {
-        "conditions": None,
-        "acceptedNames": {"plural": "", "kind": ""},
-        "storedVersions": [version["name"] for version in spec.get("versions", ()) if version.get("storage")],
-    }
-    return {"status": blank, **given, "spec": filled}
-
-
-def crd_problems(given: Object) -> list[Cause]:
-    spec = given["spec"]
-    found: list[Cause] = []
-    expected = f"{spec['names'].get('plural')}.{spec.get('group')}"
-    if given["metadata"]["name"] != expected:
-        message = f'Invalid value: "{given["metadata"]["name"]}": must be spec.names.plural+"."+spec.group'
-        found.append(Cause("metadata.name", "FieldValueInvalid", message))
-    for at, version in enumerate(spec.get("versions", ())):
-        body = version.get("schema", {}).get("openAPIV3Schema")
-        where = f"spec.versions[{at}].schema.openAPIV3Schema"
-        if not body:
-            found.append(required(where, "schemas are required"))
-        else:
-            found += schema.compile_rules(body, where)
-    return found
-
-
-def crd_established(item: Object, now_s: float) -> Object:
-    old = item["status"].get("conditions") or []
-    since = {each["type"]: each["lastTransitionTime"] for each in old}
-    conditions = [
-        {
-            "type": type_,
-            "status": "True",
-            "lastTransitionTime": since.get(type_, stamp(now_s)),
-            "reason": reason,
-            "message": message,
-        }
-        for type_, reason, message in (
-            ("NamesAccepted", "NoConflicts", "no conflicts found"),
-            ("Established", "InitialNamesAccepted", "the initial names have been accepted"),
-        )
-    ]
-    status = {**item["status"], "conditions": conditions, "acceptedNames": item["spec"]["names"]}
-    meta = {key: value for key, value in item["metadata"].items() if key != "resourceVersion"}
-    return {**item, "metadata": meta, "status": status}
-
-
-# Reviews
-
-
-def _review_self(access: Access, call: Call) -> Object:
-    asked = call.body["spec"]
-    if "resourceAttributes" in asked:
-        wanted = asked["resourceAttributes"]
-        attempt = Attempt(
-            wanted.get("verb", ""),
-            wanted.get("group", ""),
-            wanted.get("resource", ""),
-            wanted.get("subresource") or None,
-            wanted.get("namespace") or None,
-            wanted.get("name") or None,
-        )
-        allowed = access.allowed(call.user, attempt)
-    else:
-        allowed = "system:masters" in call.user.groups
-    return _reviewed(call, {"allowed": allowed})
-
-
-def _review_who(access: Access, call: Call) -> Object:
-    return _reviewed(call, {"userInfo": {"username": call.user.name, "groups": list(call.user.groups)}})
-
-
-def _reviewed(call: Call, status: Object) -> Object:
-    return {
-        "kind": call.kind.kind,
-        "apiVersion": call.kind.api_version,
-        "metadata": {},
-        **({"spec": call.body["spec"]} if "spec" in call.body else {}),
-        "status": status,
-    }
-
-
-_REVIEWS: dict[tuple[str, str], Callable[[Access, Call], Object]] = {
-    ("authorization.k8s.io", "selfsubjectaccessreviews"): _review_self,
-    ("authentication.k8s.io", "selfsubjectreviews"): _review_who,
-}

@@ -25,7 +25,7 @@ import json
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -37,12 +37,15 @@ from aiohttp import web
 
 from tests.kube_api import patches
 from tests.kube_api.access import ADMIN, Access, User, service_account
+from tests.kube_api.calls import Call
 from tests.kube_api.faults import Faults
 from tests.kube_api.kinds import Kind, Kinds
-from tests.kube_api.registry import Call
-from tests.kube_api.server import Ending, Handler, Served
+from tests.kube_api.pods import Cluster
+from tests.kube_api.request_log import Served
+from tests.kube_api.server import Handler
 from tests.kube_api.store import Object, Store
-from tests.kube_api.workloads import Cluster, Workloads
+from tests.kube_api.watches import Ending
+from tests.kube_api.workloads import Workloads
 
 _SETTLE_EVERY_S = 0.05
 _ADMIN = User(ADMIN, ("system:masters", "system:authenticated"))
@@ -136,7 +139,7 @@ class KubeApi:
         """`stop` on the server's own loop."""
         if self._runner is not None:
             runner, self._runner = self._runner, None
-            for watch in self._handler.watches:
+            for watch in self._handler.watches.open:
                 watch.ending = "closed"
                 watch.wake.set()
             await asyncio.sleep(0)
@@ -156,7 +159,7 @@ class KubeApi:
             self._loop.call_soon_threadsafe(self._follow_change)
 
     def _follow_change(self) -> None:
-        for watch in self._handler.watches:
+        for watch in self._handler.watches.open:
             watch.wake.set()
         waits = self._settling is not None or self._stands_s is not None
         if self._loop is not None and self._workloads.restless and not waits:
@@ -243,7 +246,7 @@ class KubeApi:
     def cut_watches(self, ending: Ending, resource: str | None = None, by: str | None = None) -> int:
         """Ends open watches: with a 410 ("gone"), without a word ("closed"), within a line ("torn")."""
         cut = 0
-        for watch in list(self._handler.watches):
+        for watch in list(self._handler.watches.open):
             if resource in (None, watch.kind.plural) and (by is None or watch.user.endswith(by)):
                 watch.ending = ending
                 cut += 1
@@ -256,10 +259,10 @@ class KubeApi:
 
     @property
     def open_watches(self) -> list[str]:
-        return sorted(watch.kind.plural for watch in self._handler.watches)
+        return sorted(watch.kind.plural for watch in self._handler.watches.open)
 
     def every_bookmark_s(self, seconds: float) -> None:
-        self._handler.bookmark_every_s = seconds
+        self._handler.watches.bookmark_every_s = seconds
 
     # The state, as the administrator
 
@@ -356,7 +359,3 @@ class KubeApi:
         if found is None:
             raise LookupError(f"no kind {item['apiVersion']} {item['kind']}")
         return found
-
-
-def documents(path: Path) -> Iterable[Object]:
-    return [item for item in yaml.safe_load_all(path.read_text()) if item]

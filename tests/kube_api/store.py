@@ -61,11 +61,6 @@ def stamp(at_s: float) -> str:
     return datetime.fromtimestamp(int(at_s), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def micro_stamp(at_s: float) -> str:
-    """RFC 3339 to the microsecond, as metav1.MicroTime."""
-    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
 class Store:
     def __init__(self, now_s: Callable[[], float]) -> None:
         self.lock = threading.RLock()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scaler.kube.election import Election
 from scaler.kube.errors import ApiError, ConflictError, DeposedError, NotFoundError, UnavailableError
 from scaler.kube.lease import LeaseRules
-from scaler.kube.permissions import Resource
+from scaler.kube.permissions import LEASES, Resource
 
 RULES = LeaseRules()
 
@@ -183,6 +183,28 @@ async def test_a_lease_that_was_let_go_is_taken_at_once() -> None:
     assert "holderIdentity" not in server.lease["spec"]
     await other.attempt()
     assert (other.may_act, other.term) == (True, 1)
+
+
+async def test_a_lease_that_somebody_deletes_is_not_up_for_grabs() -> None:
+    clock, server = Clock(), LeaseServer()
+    one, other = candidate(server, "a", clock), candidate(server, "b", clock)
+    await one.attempt()
+    await other.attempt()
+    server.lease = None
+    await other.attempt()
+    assert server.lease is None
+    await one.attempt()
+    assert (one.may_act, one.term) == (True, 1)
+
+
+async def test_a_renewal_that_was_cut_short_is_let_go_all_the_same() -> None:
+    clock, server = Clock(), LeaseServer()
+    one = candidate(server, "a", clock)
+    await one.attempt()
+    assert server.lease is not None
+    await server.seen_by("a").replace(LEASES, "ns", "scaler", server.lease)  # done, and never heard of
+    await one.release()
+    assert "holderIdentity" not in server.lease["spec"]
 
 
 async def test_of_two_who_create_it_one_leads() -> None:
