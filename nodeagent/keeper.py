@@ -8,6 +8,7 @@ and says when to come again.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 from collections import Counter
@@ -107,6 +108,8 @@ class Keeper:
         except GpuError as error:
             self.leases = before
             self._failed(uuid, error, now_s)
+            with contextlib.suppress(GpuError):  # the half that was set is taken back, or a later tick does
+                self.cards.holds[uuid].reach(self._wanted(uuid))
             raise _refusal(uuid, error) from error
         self.counts["granted"] += 1
         return self._reply(uuid, wish, ttl_s)
