@@ -17,7 +17,7 @@ from typing import Protocol, TypeVar
 
 from energy.gpu import GpuError, GpuGone, Refused
 from nodeagent.bounds import CardRange
-from nodeagent.journal import UNTOUCHED, Journal
+from nodeagent.journal import UNTOUCHED, Journal, Touched
 from nodeagent.leases import DEFAULT, Setting
 
 _Value = TypeVar("_Value")
@@ -128,7 +128,8 @@ class Hold:
         if clock_mhz is not None:
             if not touched.clocks:
                 self._journal.write(self.uuid, touched.model_copy(update={"clocks": True}))
-            self._present().lock_clocks_mhz(clock_mhz, clock_mhz)
+            with self._untouched_if_refused(touched):
+                self._present().lock_clocks_mhz(clock_mhz, clock_mhz)
         elif touched.clocks:
             self._present().reset_clocks()
             self._journal.write(self.uuid, touched.model_copy(update={"clocks": False}))
@@ -139,10 +140,21 @@ class Hold:
             if touched.found_limit_w is None:
                 found_w = self._present().power_limit_w()
                 self._journal.write(self.uuid, touched.model_copy(update={"found_limit_w": found_w}))
-            self._set_limit(limit_w)
+            with self._untouched_if_refused(touched):
+                self._set_limit(limit_w)
         elif touched.found_limit_w is not None:
             self._set_limit(touched.found_limit_w)
             self._journal.write(self.uuid, touched.model_copy(update={"found_limit_w": None}))
+
+    @contextlib.contextmanager
+    def _untouched_if_refused(self, before: Touched) -> Iterator[None]:
+        """Who may not set the card, or can't, has set nothing, and has nothing to restore."""
+        try:
+            yield
+        except Refused:
+            if self._journal.touched(self.uuid) != before:
+                self._journal.write(self.uuid, before)
+            raise
 
     def _set_limit(self, limit_w: float) -> None:
         try:

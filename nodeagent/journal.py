@@ -74,7 +74,7 @@ class Journal:
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             raise UsageError(
-                f"journal: {first['msg']}: which cards are set is not known; reset them by hand "
+                f"journal {store}: {first['msg']}: which cards are set is not known; reset them by hand "
                 "(nvidia-smi -rgc, -pl) and remove the file"
             ) from error
         self.void = document.boot != boot
@@ -116,6 +116,9 @@ class JournalFile:
         except OSError as error:
             os.close(self._folder)
             raise UsageError(f"state-dir = {folder}: another node agent has it") from error
+
+    def __str__(self) -> str:
+        return str(self._path)
 
     def load(self) -> bytes | None:
         try:

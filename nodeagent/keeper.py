@@ -8,6 +8,7 @@ and says when to come again.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 from collections import Counter
@@ -53,6 +54,7 @@ class Keeper:
         self.counts: Counter[str] = Counter()  # granted, ended, restored, failed, recovered
         self._retry_s: dict[str, float] = {}
         self._why: dict[str, str] = {}  # a card is not as it is to be
+        self._closed = False
 
     @property
     def owed(self) -> tuple[str, ...]:
@@ -84,6 +86,8 @@ class Keeper:
 
     def grant(self, holder: Holder, request: LeaseRequest, now_s: float) -> LeaseReply:
         """Raises Refusal; then the holder has what it had before."""
+        if self._closed:  # a connection that came as the others were ended
+            raise Refusal("unavailable", "the agent ends")
         uuid = self._named(request.card)
         self._keep(self.leases.at(now_s))
         if not self._shared(uuid) and self.leases.owners(uuid) - {holder.owner}:
@@ -104,6 +108,8 @@ class Keeper:
         except GpuError as error:
             self.leases = before
             self._failed(uuid, error, now_s)
+            with contextlib.suppress(GpuError):  # the half that was set is taken back, or a later tick does
+                self.cards.holds[uuid].reach(self._wanted(uuid))
             raise _refusal(uuid, error) from error
         self.counts["granted"] += 1
         return self._reply(uuid, wish, ttl_s)
@@ -140,7 +146,8 @@ class Keeper:
         self._settle(cards, now_s)
 
     def close(self) -> tuple[str, ...]:
-        """Ends all leases and restores the cards. Returns those that could not be: the journal has them."""
+        """Ends all leases, for good. Returns the cards that could not be restored: the journal has them."""
+        self._closed = True
         self._keep(Leases())
         for _ in range(2):  # a lost card is opened anew the second time
             self._settle(self.owed, 0.0)

@@ -43,7 +43,7 @@ class Metrics(Collector):
         try:
             self._server, _ = start_http_server(port, host, registry=self.registry)
         except OSError as error:
-            raise UsageError(f"metrics-port = {port}: {error.strerror}") from error
+            raise UsageError(f"host = {host}, metrics-port = {port}: {error.strerror}") from error
         return self._server.server_port
 
     def close(self) -> None:

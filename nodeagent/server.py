@@ -236,9 +236,10 @@ class AgentServer:
                 return await self._on(self._reading, lambda: self.watts.read(uuid, part))
 
     async def _change(self, act: Callable[[], _Result]) -> _Result:
-        result = await self._set(act)
-        self._changed.set()
-        return result
+        try:
+            return await self._set(act)
+        finally:
+            self._changed.set()
 
     async def _set(self, act: Callable[[], _Result]) -> _Result:
         return await self._on(self._setting, act)

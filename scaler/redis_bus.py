@@ -58,6 +58,7 @@ _APART_MS = (
     1000  # Redis' time is known to within an answer's way, and servers' clocks are some milliseconds apart
 )
 _ASTRAY_MS = 60_000
+_LAST_VERSION = 2**64 - 1  # none that comes after it fits the message
 _MOST_AHEAD = 100  # pages between two looks
 SAY_AGAIN_S = 60.0  # malformed reports are told of once, then no oftener
 
@@ -141,6 +142,7 @@ class RedisBus:
         self._complaints = _Complaints(name, clock)
         self._point: OperatingPoint | None = None
         self._fence = b""
+        self._taken_over = False
         self._told_version = 0
         self._server_ahead_s = 0.0  # of the clock here
         self._next = ""  # where the stream is read from
@@ -182,6 +184,8 @@ class RedisBus:
 
     async def _hold(self) -> None:
         """Keeps the fleet and the operating point, and takes Redis' time. Raises AwayError."""
+        if self._taken_over:  # also where Redis has lost the fence of who took over
+            raise AwayError(f"another scaler has taken fleet {self.name}")
         version, payload = digits(0), b""
         if self._point is not None:
             version, payload = digits(self._point.version), point_to_proto(self._point).SerializeToString()
@@ -189,11 +193,14 @@ class RedisBus:
         answer = await self._line.command("EVAL", HOLD, 1, self._keys.point, *words)
         try:
             own, fence, told, seconds, microseconds = answer
+            if int(told) >= _LAST_VERSION:
+                raise ValueError("version")
             self._told_version = int(told)
             self._server_ahead_s = int(seconds) + int(microseconds) / 1e6 - self._clock()
         except ValueError:
             raise AwayError(f"{self._keys.point} is not what a scaler wrote") from None
         if not own:
+            self._taken_over = True
             raise AwayError(f"another scaler has taken fleet {self.name}")
         self._fence = fence
 

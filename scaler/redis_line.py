@@ -15,7 +15,7 @@ from typing import Any
 
 from minwatt.v1.backoff import backoff_s
 from minwatt.v1.redis_address import RedisAddress
-from scaler.redis_client import FAILURES, connected, in_words, of_one_question
+from scaler.redis_client import connected, in_words, of_one_question
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,9 @@ class Line:
                     self._client = await self._stack.enter_async_context(connected(self.address, PATIENCE_S))
                 client = self._client
                 answer = await question(client)
-        except FAILURES as error:
+        except Exception as error:
+            # Whatever the library raises: a cluster's errors are no RedisError, and where a slot moves to a
+            # node that the client has not heard of it is AttributeError.
             if of_one_question(error):
                 raise AwayError(in_words(error)) from error
             if client is self._client:  # else it was another question's failure already

@@ -31,6 +31,7 @@ class RedisLink:
     def __init__(self, address: RedisAddress, fleet: str) -> None:
         self._address = address
         self._keys = FleetKeys.of(fleet)
+        self.server_ms: int | None = None  # when the last report came in, by Redis' clock
         self._newest = 0  # version of an operating point that was handed out, whatever connections came since
 
     def __str__(self) -> str:
@@ -63,18 +64,23 @@ class RedisSession:
         self._told = told
         self._keys = keys
         self._link = link
-        self._server_ms: int | None = None  # when the last report came in, by Redis' clock
+        self._expires = False
         self._one_at_a_time = asyncio.Lock()  # or each kind of question would open a connection of its own
 
     async def send(self, message: ReplicaReport, *, last: bool) -> None:
-        """What is older than RETAINED_S goes: every replica does so, all by the one clock that counts."""
-        oldest_ms = None if self._server_ms is None else max(0, self._server_ms - round(RETAINED_S * 1e3))
+        """What is older than RETAINED_S goes: every replica does so, all by the one clock that counts.
+
+        Also with the first report of a connection: many may break after one.
+        """
+        known_ms = self._link.server_ms
+        oldest_ms = None if known_ms is None else max(0, known_ms - round(RETAINED_S * 1e3))
         entry = {LAST_REPORT if last else REPORT: message.SerializeToString()}
         async with self._one_at_a_time:
             number = await self._redis.xadd(self._keys.reports, entry, minid=oldest_ms)
-            if self._server_ms is None or message.sequence % EXPIRY_EVERY == 0:
+            self._link.server_ms = int(number.partition(b"-")[0])
+            if not self._expires or message.sequence % EXPIRY_EVERY == 0:
                 await self._redis.pexpire(self._keys.reports, round(ABANDONED_S * 1e3))
-        self._server_ms = int(number.partition(b"-")[0])
+                self._expires = True
 
     async def points(self) -> AsyncIterator[OperatingPoint]:
         while True:

@@ -120,6 +120,7 @@ class AgentMeter:
         self._clock = clock
         self._telemetry = NO_TELEMETRY
         self._epoch = ""
+        self._counted: tuple[str, str] | None = None  # source and device of the last count
         self._offset_j = 0.0  # what an agent that has ended had counted of this replica's share
         self._last: Reading | None = None
         first = self.read()
@@ -153,10 +154,13 @@ class AgentMeter:
     def _total_j(self, reply: ReadReply, counted_j: float) -> float:
         """Goes on from the last total where the count began anew; what a gap hid stays out of it."""
         last_j = 0.0 if self._last is None else self._last.joules_total
-        anew = reply.epoch != self._epoch and (reply.source != "nvml" or counted_j + self._offset_j < last_j)
+        counted = (reply.source, reply.device)  # a card and a share of it have counts of their own
+        anew = counted != self._counted or (
+            reply.epoch != self._epoch and (reply.source != "nvml" or counted_j + self._offset_j < last_j)
+        )
         if self._last is not None and (anew or counted_j + self._offset_j < last_j):
             self._offset_j = last_j - counted_j
-        self._epoch = reply.epoch
+        self._epoch, self._counted = reply.epoch, counted
         return max(last_j, counted_j + self._offset_j)
 
     def _at_s(self, reply: ReadReply, now_s: float) -> float:

@@ -19,13 +19,19 @@ try:
     from redis.asyncio.retry import Retry
     from redis.asyncio.sentinel import Sentinel
     from redis.backoff import NoBackoff
-    from redis.exceptions import MovedError, ReadOnlyError, RedisError, ResponseError
+    from redis.exceptions import (
+        MovedError,
+        ReadOnlyError,
+        RedisClusterException,
+        RedisError,
+        ResponseError,
+    )
     from redis.exceptions import TimeoutError as ClientTimeoutError
 except ImportError as error:
     raise UsageError("Redis: needs its package: pip install 'minwatt[redis]'") from error
 
-# What a try may end with; a host's name may be no text that DNS takes.
-FAILURES = (RedisError, OSError, TimeoutError, UnicodeError, UsageError)
+# What a try may end with; a cluster's own are no RedisError, and a host's name may be no text that DNS takes.
+FAILURES = (RedisError, RedisClusterException, OSError, TimeoutError, UnicodeError, UsageError)
 
 
 def of_one_question(error: BaseException) -> bool:

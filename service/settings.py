@@ -175,6 +175,8 @@ class ServeSettings(BaseModel):
             )
         if self.meter == "agent" and self.node_agent is None:
             raise ValueError("meter = 'agent': needs node-agent, its socket")
+        if self.node_agent is not None and self.meter != "agent" and not self.gpu_clocks:
+            raise ValueError("node-agent: of no use without gpu-clocks or meter = 'agent'")
         if self.cache_redis is None and self.cache_redis_password_file is not None:
             raise ValueError("cache-redis-password-file: needs cache-redis")
         if self.cache_redis is not None and self.cache_bytes:

@@ -161,6 +161,10 @@ def _options(query: str, kind: Kind, *, tls: bool) -> dict[str, str]:
         allowed.append("db")
     found: dict[str, str] = {}
     for name, value in parse_qsl(query, keep_blank_values=True):
+        if "@" in query and (name not in allowed or not value):  # it may be a part of a password
+            raise ValueError(
+                "an '@' after '?'; in a user's name or password write ?, / and # as %3F, %2F, %23"
+            )
         if name not in allowed or not value:
             listed = ", ".join(allowed) or "none"
             raise ValueError(f"option {name[:20]!r}: allowed here, each with a value: {listed}")

@@ -142,6 +142,18 @@ async def test_reports_wait_for_a_scaler_and_go_when_none_comes(
     assert 0 < int(shared_server.command(b"PTTL", REPORTS)[1:]) <= 60_000
 
 
+async def test_connections_that_break_after_one_report_each_fill_no_redis(
+    shared: Place, shared_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet_redis, "RETAINED_S", 0.0)
+    link = RedisLink(parse_redis_url(shared.url, "test"), DEFAULT_FLEET)
+    node = bytes(5000)  # a stream goes by nodes of 4096 bytes
+    for sequence in range(20):
+        async with link.open() as session:
+            await session.send(report(sequence=sequence, latency_sketch=node), last=False)
+    assert int(shared_server.command(b"XLEN", REPORTS).strip(b":\r\n")) < 5
+
+
 async def test_what_is_read_ahead_is_handed_out_once(shared: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a fleet of more than a page, and looks that come while the pages between them are read."""
     monkeypatch.setattr(redis_bus, "PAGE", 3)
@@ -272,6 +284,29 @@ async def test_a_scaler_that_took_over_keeps_its_fence_where_redis_lost_it(
     third = own.scaler()
     assert (await third.collect()).problem == ""
     assert "another scaler" in (await second.collect()).problem
+
+
+async def test_who_was_refused_takes_no_fleet_that_redis_lost(own: Place, own_server: RedisServer) -> None:
+    first, second = own.scaler(), own.scaler()
+    replica = await own.replica()
+    await first.publish(point(5))
+    assert await replica.hear() == 5
+    await second.collect()
+    assert "another scaler" in (await first.collect()).problem
+    await second.publish(point(6))
+    assert await replica.hear() == 6
+    await first.publish(point(9))
+    own_server.command(b"FLUSHALL")
+    assert "another scaler" in (await first.collect()).problem
+    assert (await second.collect()).told_version == 6
+
+
+@pytest.mark.parametrize("version", [b"9" * 20, b"none"])
+async def test_a_version_that_no_scaler_wrote_is_no_version(
+    shared: Place, shared_server: RedisServer, version: bytes
+) -> None:
+    shared_server.command(b"HSET", POINT, b"version", version)
+    assert "is not what a scaler wrote" in (await shared.scaler().collect()).problem
 
 
 async def test_a_scaler_that_restarts_hears_at_once_what_was_reported_last(shared: Place) -> None:
@@ -443,6 +478,31 @@ async def test_a_cluster_and_the_rights_that_it_takes(tmp_path: Path) -> None:
             await until(bus, lambda members, reports: members == {"a"})
             await bus.publish(point(3))
             assert await replica.hear() == 3
+
+
+async def test_a_cluster_that_is_not_there_is_away() -> None:
+    async with at(f"redis+cluster://127.0.0.1:{free_port()}") as place:
+        bus = place.scaler()
+        await bus.publish(point(1))
+        assert "RedisClusterException" in (await bus.collect()).problem
+        assert await place.hubs[0].strays() == {}
+        with pytest.raises(AwayError, match="RedisClusterException"):
+            await place.replica()
+
+
+async def test_whatever_the_library_raises_redis_is_away(shared: Place) -> None:
+    line = redis_line.Line(parse_redis_url(shared.url, "test"), shared.clock)
+
+    async def asks_a_node_it_has_not_heard_of(redis: object) -> None:
+        raise AttributeError("'NoneType' object has no attribute 'execute_command'")
+
+    with pytest.raises(redis_line.AwayError, match="AttributeError"):
+        await line.ask(asks_a_node_it_has_not_heard_of)
+    with pytest.raises(redis_line.AwayError, match="AttributeError"):  # and is not asked at once
+        await line.command("PING")
+    shared.clock.now_s += 10.0
+    assert await line.command("PING")
+    await line.close()
 
 
 async def test_sentinels_tell_where_the_master_is_and_who_is_it_next(tmp_path: Path) -> None:

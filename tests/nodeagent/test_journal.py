@@ -49,8 +49,16 @@ def test_two_agents_do_not_share_a_folder(tmp_path: Path) -> None:
 def test_what_is_not_a_journal_is_one_line_that_says_what_to_do(content: bytes) -> None:
     disk = Disk()
     disk.content = content
-    with pytest.raises(UsageError, match=r"journal: .*reset them by hand \(nvidia-smi -rgc, -pl\)"):
+    with pytest.raises(UsageError, match=r"journal .*reset them by hand \(nvidia-smi -rgc, -pl\)"):
         Journal(disk, "boot")
+
+
+def test_which_file_is_no_journal_is_said(tmp_path: Path) -> None:
+    file = JournalFile(tmp_path)
+    (tmp_path / "journal.json").write_text('{"version": 1, "bo')
+    with pytest.raises(UsageError, match=f"journal {tmp_path}/journal.json: .* and remove the file"):
+        Journal(file, "boot")
+    file.close()
 
 
 def test_a_write_that_fails_leaves_what_was(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -188,3 +189,45 @@ class KeeperLaws(RuleBasedStateMachine):
 
 KeeperLaws.TestCase.settings = settings(max_examples=100, stateful_step_count=30)
 TestKeeperLaws = KeeperLaws.TestCase
+
+
+def test_an_agent_that_has_given_its_cards_back_sets_none() -> None:
+    machine, journal = Machine(Card(FIRST)), Journal(Disk(), "boot")
+    keeper = Keeper(Node(machine.find, machine.open, owner_of), journal, POLICY)
+    keeper.recover(0.0)
+    assert keeper.close() == ()
+    with pytest.raises(Refusal, match="the agent ends"):
+        keeper.grant(Holder(1, "pid:1"), LeaseRequest(card=FIRST, sm_clock_mhz=600, ttl_s=9.0), 1.0)
+    assert (machine.cards[FIRST].sets, journal.cards) == (0, ())
+
+
+def test_of_a_lease_that_is_refused_no_half_stays() -> None:
+    machine, journal = Machine(Card(FIRST)), Journal(Disk(), "boot")
+    card = machine.cards[FIRST]
+
+    def refuse_the_limit(what: str) -> None:
+        if what == "limit":
+            raise Refused("Insufficient Permissions")
+
+    card.about_to = refuse_the_limit
+    keeper = Keeper(Node(machine.find, machine.open, owner_of), journal, POLICY)
+    keeper.recover(0.0)
+    request = LeaseRequest(card=FIRST, sm_clock_mhz=600, power_limit_w=200.0, ttl_s=9.0)
+    with pytest.raises(Refusal, match="Insufficient Permissions"):
+        keeper.grant(Holder(1, "pid:1"), request, 1.0)
+    assert (card.clock_mhz, card.limit_w, journal.cards, keeper.owed) == (None, 300.0, (), ())
+
+
+def test_who_may_not_set_a_card_owes_it_nothing() -> None:
+    machine, journal = Machine(Card(FIRST)), Journal(Disk(), "boot")
+
+    def refuse(what: str) -> None:
+        if what != "read":
+            raise Refused("Insufficient Permissions")
+
+    machine.cards[FIRST].about_to = refuse
+    keeper = Keeper(Node(machine.find, machine.open, owner_of), journal, POLICY)
+    keeper.recover(0.0)
+    with pytest.raises(Refusal, match="Insufficient Permissions"):
+        keeper.grant(Holder(1, "pid:1"), LeaseRequest(card=FIRST, sm_clock_mhz=600, ttl_s=9.0), 1.0)
+    assert (journal.cards, keeper.owed, keeper.close()) == ((), (), ())

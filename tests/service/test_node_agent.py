@@ -113,6 +113,13 @@ def test_a_share_s_count_that_begins_anew_is_gone_on_with() -> None:
     assert (meter.source, meter.device) == ("nvml-estimate", f"{A}/pod:x")
 
 
+def test_a_share_s_count_is_not_gone_on_with_by_the_card_s() -> None:
+    share, card = "nvml-estimate", "nvml"
+    counts = [(70, share), (5e8, card), (5e8 + 30, card), (90, share), (95, share)]
+    meter = AgentMeter(Told(*(told(j, "one", source) for j, source in counts)))
+    assert [joules(meter) for _ in range(4)] == [70.0, 100.0, 100.0, 105.0]
+
+
 def test_without_the_agent_watts_are_unknown_from_the_start() -> None:
     meter = AgentMeter(Told(AgentGone("gone"), told(None), told(10.0)))
     assert meter.opening_j is None
@@ -155,6 +162,8 @@ def test_joules_and_time_never_go_back(steps: list[tuple[float | None, str, bool
 def test_the_agent_s_meter_needs_the_agent() -> None:
     with pytest.raises(UsageError, match="meter = 'agent': needs node-agent, its socket"):
         ServeSettings.of_flags(meter="agent")
+    with pytest.raises(UsageError, match="node-agent: of no use without gpu-clocks or meter = 'agent'"):
+        ServeSettings.of_flags(node_agent="/run/x.sock")
     settings = ServeSettings.of_flags(meter="agent", node_agent="/run/x.sock", node="node-1")
     assert (settings.node_agent, settings.node) == (Path("/run/x.sock"), "node-1")
     with pytest.raises(UsageError, match="node = 'a b'"):

@@ -69,6 +69,7 @@ def test_files_of_tls_are_the_clients_options(tmp_path: Path) -> None:
         ("redis+cluster://h/1", "its path"),
         ("redis+sentinel://h", "the sentinels' service is missing"),
         ("redis://h?ca=x", "option 'ca': allowed here, each with a value: none"),
+        ("redis://u:1?5@h:1", "an '@' after '?'; in a user's name or password write ?, / and # as"),
         ("redis://[::1", "not an address"),
         ("unix://host/path", "not an address"),
     ],
