@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
@@ -40,7 +41,7 @@ def test_a_scale_down_leaves_what_each_budget_asks_for(
         left = min(ready, allowed.replicas)
         if not not_ready_first:
             left = max(0, ready - (current - allowed.replicas))
-        assert all(left >= one.least_ready(allowed.replicas) for one in budgets)
+        assert left == ready or all(left >= one.least_ready(allowed.replicas) for one in budgets)
     assert bool(allowed.held_by) == (allowed.replicas > desired)
 
 
@@ -110,3 +111,17 @@ def test_pods_that_are_not_ready_may_go_where_they_go_first() -> None:
     assert allow(3, facts, 1, 3).replicas == 3
     assert allow(2, facts, 1, 3).replicas == 3
     assert allow(2, facts, 1, 3).reason == "DisruptionBudget"
+
+
+def test_pods_that_protect_nobody_may_go_whatever_a_budget_asks_for() -> None:
+    """Ten were asked for and four find no node: the budget is broken already, and no eviction mends it."""
+    facts = Facts(
+        scale(10),
+        count_pods(pods(ready=6, starting=4)),
+        budgets=(Budget("b", max_unavailable=1),),
+        not_ready_first=True,
+    )
+    assert allow(8, facts, 1, 6).replicas == 8
+    assert allow(6, facts, 1, 6).replicas == 6
+    facts = replace(facts, not_ready_first=False)  # a StatefulSet takes the last one, ready or not
+    assert allow(8, facts, 1, 6).replicas == 10
