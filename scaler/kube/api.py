@@ -2,8 +2,10 @@
 
 Owns the connection, a time limit on every call, the errors' types, and the fence: a copy made by `fenced`
 asks immediately before each write whether this process may still act. Nothing is retried here: who calls
-knows whether the same again is right. The client's own asyncio half is used and not its threads: a watch is a
-connection that waits for minutes, and a task can be cancelled where a thread can't.
+knows whether the same again is right. (aiohttp sends a GET or a PUT once more where a connection that was
+kept turns out to be closed, within the same limit; a PUT that was done is a conflict then.) The client's own
+asyncio half is used and not its threads: a watch is a connection that waits for minutes, and a task can be
+cancelled where a thread can't.
 """
 
 from __future__ import annotations
@@ -15,12 +17,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import aiohttp
-from kubernetes.aio.client import ApiClient
-
-from scaler.kube.connection import configuration
+from minwatt.v1.errors import UsageError
+from scaler.kube.connection import NEEDS, configuration
 from scaler.kube.errors import ApiError, DeposedError, UnavailableError, from_answer, from_event
 from scaler.kube.permissions import Resource, check
+
+try:
+    import aiohttp
+    from kubernetes.aio.client import ApiClient
+except ImportError as error:
+    raise UsageError(NEEDS) from error
 
 Object = Mapping[str, Any]
 

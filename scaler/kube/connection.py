@@ -9,10 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from kubernetes.aio import config
-from kubernetes.aio.client import Configuration
 
 from minwatt.v1.errors import UsageError
+
+NEEDS = "--kubernetes: needs the kubernetes package, 37 or newer: pip install 'minwatt[k8s]'"
+
+try:
+    from kubernetes.aio import config
+    from kubernetes.aio.client import Configuration
+except ImportError as error:
+    raise UsageError(NEEDS) from error
 
 _MALFORMED = (AttributeError, KeyError, TypeError, ValueError)  # of a kubeconfig that is none
 

@@ -108,6 +108,7 @@ class KubeFleet:
         self._unix_s = unix_s
         self._open: Decision | None = None  # not written yet, nor overtaken
         self._last: Decision | None = None
+        self._sent: Permit | None = None  # written, and not known whether it was done
         self._refused: Obstacle | None = None
         self._refused_until_s = 0.0
         self._not_before_s = 0.0
@@ -141,6 +142,7 @@ class KubeFleet:
         for event in decision_events(self._last, decision, acted_on=False):
             self._note(event)
         self._last = self._open = decision
+        self._sent = None
 
     async def scale_to(self, desired: int, seen: Signals | Missing) -> None:
         facts, decision = self._sight.facts(), self._open
@@ -150,7 +152,7 @@ class KubeFleet:
         if decision is None or desired != decision.desired_replicas or not self._may_move():
             return
         if facts.scale.replicas != decision.current_replicas:
-            self._open = None  # somebody else has written since: decide again
+            self._overtaken(facts.scale, decision)
             return
         permit = allow(desired, facts, self.rules.min_replicas, seen.ready)
         if permit.held:
@@ -158,6 +160,13 @@ class KubeFleet:
             self._tell("held", EventNote("Normal", permit.reason, "Scale", held))
         if permit.replicas != facts.scale.replicas:
             await self._write(facts, permit, decision)
+
+    def _overtaken(self, now: Scale, decision: Decision) -> None:
+        """The scale is not what was decided on: by a write of ours whose answer was lost, or by another's."""
+        sent, self._sent = self._sent, None
+        if sent is not None and now.replicas == sent.replicas:
+            self._done(now, decision.current_replicas, sent, decision)
+        self._open = None  # decide again
 
     def _may_move(self) -> bool:
         held = self.rules.paused or self.rules.external or not self._sight.certain
@@ -169,9 +178,9 @@ class KubeFleet:
         except ConflictError:
             await self._again(facts.scale, permit, decision)
         except ApiError as error:
-            self._failed(error)
+            self._failed(error, permit)
         else:
-            self._done(scale, facts.scale, permit, decision)
+            self._done(scale, facts.scale.replicas, permit, decision)
 
     async def _again(self, before: Scale, permit: Permit, decision: Decision) -> None:
         """Of another version: often the target's status alone has moved, and what was decided still holds."""
@@ -182,15 +191,16 @@ class KubeFleet:
             now = scale_of(await self._writes.get(kind.scale, key.namespace, key.name, target=True))
             self._sight.wrote(now)
             if (now.replicas, now.uid) != (before.replicas, before.uid):
-                self._open = None  # decide again
+                self._sent = permit  # it may have been sent twice, and done the first time
+                self._overtaken(now, decision)
                 return
             scale = await self._put(now, permit.replicas)
         except ConflictError:
             self._sight.doubt()  # the next beat tries anew
         except ApiError as error:
-            self._failed(error)
+            self._failed(error, permit)
         else:
-            self._done(scale, now, permit, decision)
+            self._done(scale, now.replicas, permit, decision)
 
     async def _put(self, scale: Scale, replicas: int) -> Scale:
         kind, key = self._sight.kind, self._sight.key
@@ -199,21 +209,22 @@ class KubeFleet:
         body = scale_to_write(key, scale, replicas)
         return scale_of(await self._writes.replace(kind.scale, key.namespace, key.name, body, target=True))
 
-    def _done(self, scale: Scale, before: Scale, permit: Permit, decision: Decision) -> None:
+    def _done(self, scale: Scale, before: int, permit: Permit, decision: Decision) -> None:
         self._sight.wrote(scale)
         self._open = None
         self._refused = None
         if permit.held:
-            line = f"{before.replicas} → {permit.replicas} replicas: {permit.held}; {decision.line()}"
+            line = f"{before} → {permit.replicas} replicas: {permit.held}; {decision.line()}"
             self._note(EventNote("Normal", "ScaledDown", "Scale", line))
             return
         for event in decision_events(None, decision, acted_on=True):
             if event.action == "Scale":
                 self._note(event)
 
-    def _failed(self, error: ApiError) -> None:
+    def _failed(self, error: ApiError, permit: Permit) -> None:
         log.warning("%s: not scaled: %s", self._sight.key, error)
         self._sight.doubt()
+        self._sent = permit if isinstance(error, UnavailableError) else None
         wait_s = 1.0
         if isinstance(error, ThrottledError):
             wait_s = error.retry_after_s

@@ -20,8 +20,8 @@ import grpc
 from minwatt.v1 import fleet_pb2
 from minwatt.v1.fleet_pb2_grpc import FleetStub
 from scaler.latency_sketch import encode
+from tests.kube_api.reach import is_ready
 from tests.kube_api.stand_in import KubeApi
-from tests.kube_api.workloads import is_ready
 
 START_WITHIN_S = 60.0
 STOP_WITHIN_S = 30.0

@@ -29,8 +29,8 @@ from scaler.kube.permissions import PERMISSIONS, Scope
 from scaler.operating_point import OperatingPoint
 from scaler.report import Report
 from scaler.settings import Settings
+from tests.kube_api.reach import is_ready
 from tests.kube_api.stand_in import KubeApi
-from tests.kube_api.workloads import is_ready
 from tests.scaler.fleet_model import FleetModel, ModelReplica
 from tests.scaler.made_up import policy as made_up_policy
 from tests.scaler.made_up import profile

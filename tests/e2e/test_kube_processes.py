@@ -13,7 +13,7 @@ from scaler.kube.crd import custom_resource_definition
 from tests.e2e.kube_processes import ControllerProcess, PodReplicas, until
 from tests.e2e.kube_world import NAMESPACE, SYSTEM, deployment, namespace, policy, rights
 from tests.kube_api.laws import assert_laws
-from tests.kube_api.server import WRITES
+from tests.kube_api.request_log import WRITES
 from tests.kube_api.stand_in import KubeApi
 from tests.scaler.made_up import profile
 

@@ -239,3 +239,23 @@ def test_without_any_controller_for_five_minutes_replicas_go_on_as_they_were(pla
         assert fleet.refused == 0
 
     play(story)
+
+
+def test_a_budget_is_kept_in_a_crowd_and_through_an_outage(play: Play) -> None:
+    budget_w = 12.0
+
+    async def story(one: World) -> None:
+        fleet = one.add(replicas=1, power={"budget": f"{budget_w:g}W"})
+        fleet.load_rps = lambda _: QUIET_RPS
+        one.controller()
+        await one.until(lambda: one.condition("Ready")[0] == "True")
+        fleet.load_rps = lambda _: BUSY_RPS
+        await one.seconds(30)
+        await one.api.close()
+        await one.seconds(60)
+        await one.api.open()
+        await one.seconds(30)
+        assert 1 < one.replicas() < 5  # as many as this load gets without a budget
+        assert max(second.watts for second in fleet.model.history) <= budget_w
+
+    play(story)

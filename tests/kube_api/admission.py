@@ -21,7 +21,7 @@ def decoded(call: Call, body: Any) -> Object:
     if given.setdefault("kind", kind.kind) != kind.kind or (
         given.setdefault("apiVersion", kind.api_version) != kind.api_version
     ):
-        named = f"{given['apiVersion']}, Kind={given['kind']}".replace("/", "/")
+        named = f"{given['apiVersion']}, Kind={given['kind']}"
         raise bad_request(
             f"the API version in the data ({named}) does not match the expected API version "
             f"({kind.api_version}, Kind={kind.kind})"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from tests.kube_api.server import Served
+from tests.kube_api.request_log import Served
 
 _SYSTEM = "system:serviceaccount:"
 

@@ -40,9 +40,12 @@ from tests.kube_api.access import ADMIN, Access, User, service_account
 from tests.kube_api.calls import Call
 from tests.kube_api.faults import Faults
 from tests.kube_api.kinds import Kind, Kinds
-from tests.kube_api.server import Ending, Handler, Served
+from tests.kube_api.pods import Cluster
+from tests.kube_api.request_log import Served
+from tests.kube_api.server import Handler
 from tests.kube_api.store import Object, Store
-from tests.kube_api.workloads import Cluster, Workloads
+from tests.kube_api.watches import Ending
+from tests.kube_api.workloads import Workloads
 
 _SETTLE_EVERY_S = 0.05
 _ADMIN = User(ADMIN, ("system:masters", "system:authenticated"))
@@ -136,7 +139,7 @@ class KubeApi:
         """`stop` on the server's own loop."""
         if self._runner is not None:
             runner, self._runner = self._runner, None
-            for watch in self._handler.watches:
+            for watch in self._handler.watches.open:
                 watch.ending = "closed"
                 watch.wake.set()
             await asyncio.sleep(0)
@@ -156,7 +159,7 @@ class KubeApi:
             self._loop.call_soon_threadsafe(self._follow_change)
 
     def _follow_change(self) -> None:
-        for watch in self._handler.watches:
+        for watch in self._handler.watches.open:
             watch.wake.set()
         waits = self._settling is not None or self._stands_s is not None
         if self._loop is not None and self._workloads.restless and not waits:
@@ -225,6 +228,15 @@ class KubeApi:
         path.write_text(yaml.safe_dump(config))
         return path
 
+    def in_cluster_files(self, namespace: str, account: str) -> Path:
+        """What a pod has at /var/run/secrets/kubernetes.io/serviceaccount."""
+        directory = self._directory / f"serviceaccount-{account}"
+        directory.mkdir(exist_ok=True)
+        (directory / "token").write_text(self.token(namespace, account))
+        (directory / "ca.crt").write_bytes(self.authority_pem)
+        (directory / "namespace").write_text(namespace)
+        return directory
+
     # Faults
 
     @property
@@ -234,7 +246,7 @@ class KubeApi:
     def cut_watches(self, ending: Ending, resource: str | None = None, by: str | None = None) -> int:
         """Ends open watches: with a 410 ("gone"), without a word ("closed"), within a line ("torn")."""
         cut = 0
-        for watch in list(self._handler.watches):
+        for watch in list(self._handler.watches.open):
             if resource in (None, watch.kind.plural) and (by is None or watch.user.endswith(by)):
                 watch.ending = ending
                 cut += 1
@@ -247,10 +259,10 @@ class KubeApi:
 
     @property
     def open_watches(self) -> list[str]:
-        return sorted(watch.kind.plural for watch in self._handler.watches)
+        return sorted(watch.kind.plural for watch in self._handler.watches.open)
 
     def every_bookmark_s(self, seconds: float) -> None:
-        self._handler.bookmark_every_s = seconds
+        self._handler.watches.bookmark_every_s = seconds
 
     # The state, as the administrator
 

@@ -105,16 +105,17 @@ async def test_a_call_that_no_role_is_written_for_never_leaves() -> None:
 
 
 async def test_in_a_pod_its_service_account_is_used(
-    kube_api: StandIn, monkeypatch: pytest.MonkeyPatch
+    kube_api: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     account = {"apiVersion": "v1", "kind": "ServiceAccount"}
     kube_api.apply({**account, "metadata": {"name": "minwatt", "namespace": "default"}})
-    files = kube_api.in_cluster_files("default", "minwatt")
+    (tmp_path / "token").write_text(kube_api.token("default", "minwatt"))
+    (tmp_path / "ca.crt").write_bytes(kube_api.authority_pem)
     host, _, port = kube_api.url.removeprefix("https://").partition(":")
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", host)
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", port)
     for name, file in (("SERVICE_TOKEN_FILENAME", "token"), ("SERVICE_CERT_FILENAME", "ca.crt")):
-        monkeypatch.setattr(f"kubernetes.aio.config.incluster_config.{name}", str(files / file))
+        monkeypatch.setattr(f"kubernetes.aio.config.incluster_config.{name}", str(tmp_path / file))
     api = await KubeApi.connect()
     try:
         with pytest.raises(DeniedError, match='default:minwatt" cannot list resource "pods"'):

@@ -169,6 +169,17 @@ async def test_after_a_write_whose_end_is_not_known_nothing_is_written_before_a_
     assert case.server.writes == [5]
 
 
+async def test_a_write_that_was_done_and_never_answered_is_told_all_the_same() -> None:
+    case = Case(ScaleServer(fails=[UnavailableError("connection reset")]))
+    await case.decide(5)
+    case.server.replicas, case.server.version = 5, 11  # it was done
+    case.sight.wrote(scale(5, "11"))
+    case.sight.certain = True
+    await case.fleet.scale_to(5, SEEN)
+    assert [one.reason for one in case.notes] == ["ScaledUp"]
+    assert case.server.writes == []
+
+
 async def test_a_server_that_asks_for_patience_gets_it() -> None:
     case = Case(ScaleServer(fails=[ThrottledError("later", 7.0)]))
     await case.decide(5)

@@ -12,9 +12,9 @@ import pytest
 import urllib3
 
 from tests.kube_api.http_client import Asking
+from tests.kube_api.reach import is_ready
 from tests.kube_api.samples import SCALE_PATH, deployment
 from tests.kube_api.stand_in import KubeApi
-from tests.kube_api.workloads import is_ready
 
 MERGE = "application/merge-patch+json"
 SCALE: dict[str, Any] = {"resource": "deployments", "subresource": "scale"}
