@@ -96,7 +96,7 @@ def custom_resource_definition() -> Schema:
                 "kind": KIND,
                 "listKind": f"{KIND}List",
                 "shortNames": ["pp"],
-                "categories": ["all", "minwatt"],
+                "categories": ["minwatt"],
             },
             "versions": [
                 {

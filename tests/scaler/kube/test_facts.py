@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
@@ -90,6 +89,17 @@ def test_a_budget_counts_where_its_selector_finds_a_pod_that_stays() -> None:
     assert budgets_over([pod("a", "terminating")], [mine], 1) == ()
 
 
+def test_pods_that_protect_nobody_may_go_whatever_a_budget_asks_for() -> None:
+    """Ten were asked for and four find no node: the budget is broken already, and no eviction mends it."""
+    budgets = (Budget("b", max_unavailable=1),)
+    counts = count_pods(pods(ready=6, starting=4))
+    facts = Facts(scale(10), counts, budgets=budgets, not_ready_first=True)
+    assert allow(8, facts, 1, 6).replicas == 8
+    assert allow(6, facts, 1, 6).replicas == 6
+    stateful = Facts(scale(10), counts, budgets=budgets)  # takes the last one, ready or not
+    assert allow(8, stateful, 1, 6).replicas == 10
+
+
 def test_pods_of_others_under_the_same_budget_count_once_its_controller_has_counted() -> None:
     wide: dict[str, Any] = budget(minAvailable=4)
     wide["status"] = {"observedGeneration": 1, "currentHealthy": 5, "expectedPods": 5}
@@ -111,17 +121,3 @@ def test_pods_that_are_not_ready_may_go_where_they_go_first() -> None:
     assert allow(3, facts, 1, 3).replicas == 3
     assert allow(2, facts, 1, 3).replicas == 3
     assert allow(2, facts, 1, 3).reason == "DisruptionBudget"
-
-
-def test_pods_that_protect_nobody_may_go_whatever_a_budget_asks_for() -> None:
-    """Ten were asked for and four find no node: the budget is broken already, and no eviction mends it."""
-    facts = Facts(
-        scale(10),
-        count_pods(pods(ready=6, starting=4)),
-        budgets=(Budget("b", max_unavailable=1),),
-        not_ready_first=True,
-    )
-    assert allow(8, facts, 1, 6).replicas == 8
-    assert allow(6, facts, 1, 6).replicas == 6
-    facts = replace(facts, not_ready_first=False)  # a StatefulSet takes the last one, ready or not
-    assert allow(8, facts, 1, 6).replicas == 10
