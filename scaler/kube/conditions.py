@@ -106,7 +106,9 @@ class Obstacle:
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """All that the conditions are made of. `at_s` is unix time; `generation` that of the newest object."""
+    """All that the conditions are made of. `at_s` is unix time; `generation` that of the newest object;
+    `coming`: where the pods are that don't answer yet, empty: not known, or there are none.
+    """
 
     at_s: float
     generation: int
@@ -115,6 +117,7 @@ class Circumstances:
     obstacle: Obstacle | None = None
     decision: Decision | None = None
     row: FleetRow | None = None
+    coming: str = ""
 
     @property
     def paused(self) -> bool:
@@ -184,10 +187,10 @@ def _ready(now: Circumstances) -> _Finding:
         return _Finding("Unknown", "NotDecidedYet", _NOT_YET)
     codes = {reason.code for reason in decision.reasons}
     if ReasonCode.MISSING_REPORTS in codes:
-        none_ready = now.row is not None and now.row.replicas_ready == 0
-        return _Finding(
-            "False", "NoReplicaReady" if none_ready else "ReportsMissing", _why(decision, *_BLIND)
-        )
+        why = _why(decision, *_BLIND)
+        if now.row is not None and now.row.replicas_ready == 0:
+            return _Finding("False", "NoReplicaReady", f"{why}; {now.coming}" if now.coming else why)
+        return _Finding("False", "ReportsMissing", why)
     for code, reason in _PROMISES.items():
         if code in codes:
             return _Finding("False", reason, _why(decision, code))

@@ -1,9 +1,10 @@
 """How far a fleet may shrink beside its PodDisruptionBudgets. Pure.
 
 A scale-down evicts nothing, so the API server does not hold it to a budget: the controller does by itself.
-The law: after it, at least as many pods are ready as each budget that selects them asks for at the new size.
-Which pods go is the workload controller's choice. A ReplicaSet deletes those first that are not ready; of any
-other kind the worst is assumed: that all that go were ready.
+The law: after it, at least as many pods are ready as each budget that selects them asks for at the new size,
+or none that was ready is gone: pods that find no node, or don't start, protect nobody. Which pods go is the
+workload controller's choice. A ReplicaSet deletes those first that are not ready; of any other kind the worst
+is assumed: that all that go were ready.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ def allowed_down(
     held_by = ""
     for replicas in range(desired, current):
         left = min(ready, replicas) if not_ready_first else max(0, ready - (current - replicas))
-        breaking = next((one for one in budgets if left + one.others_ready < one.least_ready(replicas)), None)
+        taken = [] if left == ready else budgets
+        breaking = next((one for one in taken if left + one.others_ready < one.least_ready(replicas)), None)
         if breaking is None:
             return Allowed(replicas, held_by)
         held_by = held_by or breaking.name

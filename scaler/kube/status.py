@@ -80,6 +80,7 @@ def status_of(before: Mapping[str, Any] | None, moment: StatusMoment) -> dict[st
         obstacle=moment.obstacle,
         decision=moment.decision,
         row=moment.row,
+        coming=_coming(moment.replicas),
     )
     replicas = _replicas(moment)
     latency, power, point = _latency(moment.row), _power(moment), _point(moment.decision)
@@ -185,6 +186,16 @@ def _replicas(moment: StatusMoment) -> fields.ReplicaStatus:
         unschedulable=counts.unschedulable,
         terminating=counts.terminating,
     )
+
+
+def _coming(counts: ReplicaCounts | None) -> str:
+    if counts is None:
+        return ""
+    parts = [f"{counts.starting} starting"] if counts.starting else []
+    if counts.pending:
+        no_room = f" ({counts.unschedulable} unschedulable)" if counts.unschedulable else ""
+        parts.append(f"{counts.pending} pending{no_room}")
+    return f"pods: {', '.join(parts)}" if parts else ""
 
 
 def _latency(row: FleetRow | None) -> fields.LatencyStatus | None:

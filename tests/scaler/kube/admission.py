@@ -89,15 +89,20 @@ def _broken_rules(value: Any, schema: Schema, path: str) -> Iterator[str]:
 
 
 def evaluated(expression: str, value: Any) -> Any:
-    """CEL, with the one function of Kubernetes' own that the rules use. An error of the rule is raised."""
+    """CEL, with the two functions that the rules use besides. An error of the rule is raised."""
     return _program(expression).evaluate({"self": celpy.json_to_cel(value)})
 
 
 @cache
 def _program(expression: str) -> celpy.Runner:
-    return _ENVIRONMENT.program(_ENVIRONMENT.compile(expression), functions={"find": _find})
+    functions = {"find": _find, "format": _format}
+    return _ENVIRONMENT.program(_ENVIRONMENT.compile(expression), functions=functions)
 
 
 def _find(text: celtypes.StringType, pattern: celtypes.StringType) -> celtypes.StringType:
     found = re2.search(str(pattern), str(text))
     return celtypes.StringType(found.group(0) if found else "")
+
+
+def _format(text: celtypes.StringType, values: celtypes.ListType) -> celtypes.StringType:
+    return celtypes.StringType(str(text) % tuple(values))

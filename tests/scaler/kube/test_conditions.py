@@ -101,7 +101,10 @@ def test_blind_for_long() -> None:
 def test_no_replica_yet_is_not_silence() -> None:
     starting = decision(reason(ReasonCode.MISSING_REPORTS, "no replica has joined"), action=Action.HOLD)
     found = said(now(decision=starting, row=row(replicas_ready=0, p99_s=None, watts=None)))
-    assert found["Ready"][:2] == ("False", "NoReplicaReady")
+    assert found["Ready"] == ("False", "NoReplicaReady", "no replica has joined")
+    coming = "pods: 2 pending"
+    found = said(now(decision=starting, row=row(replicas_ready=0, p99_s=None, watts=None), coming=coming))
+    assert found["Ready"][2] == f"no replica has joined; {coming}"
 
 
 def test_unknown_watts_are_not_within_the_budget() -> None:

@@ -118,6 +118,22 @@ def test_everything_is_bounded_so_that_rules_have_a_cost() -> None:
             assert "maximum" in node, path
 
 
+def test_what_a_message_is_put_together_of_has_a_bound() -> None:
+    """`+` costs as much as its result is long. The server knows how long `self` is where that is a string
+    with a maxLength, and not how long a number becomes: it refuses the CRD then (kubernetes issue 124234)."""
+    for path, node in nodes({"properties": {"spec": SPEC, "status": STATUS}}):
+        for rule in node.get("x-kubernetes-validations", ()):
+            said = rule.get("messageExpression", "")
+            assert "string(" not in said, path
+            if " + " in said:
+                assert said.startswith("self + '"), path
+                assert node["type"] == "string", path
+                assert node["maxLength"] <= 64, path
+            elif said:  # the arguments of `format` are measured by its text alone; lists are of one type
+                assert re.fullmatch(r"'[^']*'\.format\(\[[a-zA-Z., ]+\]\)", said), path
+                assert said.count("%") == said.count(",", said.rindex("format(")) + 1, path
+
+
 def test_every_field_is_described_for_kubectl_explain() -> None:
     for path, node in nodes({"properties": {"spec": SPEC, "status": STATUS}}):
         if path and not path.endswith((".items", ".additionalProperties")):

@@ -42,7 +42,7 @@ def test_a_scale_down_leaves_what_each_budget_asks_for(
         left = min(ready, allowed.replicas)
         if not not_ready_first:
             left = max(0, ready - (current - allowed.replicas))
-        assert all(left >= one.least_ready(allowed.replicas) for one in budgets)
+        assert left == ready or all(left >= one.least_ready(allowed.replicas) for one in budgets)
     assert bool(allowed.held_by) == (allowed.replicas > desired)
 
 
@@ -89,6 +89,17 @@ def test_a_budget_counts_where_its_selector_finds_a_pod_that_stays() -> None:
     found = budgets_over([pod("a")], [mine, other, everything, nothing], 1)
     assert [one.name for one in found] == ["guard", "everything"]
     assert budgets_over([pod("a", "terminating")], [mine], 1) == ()
+
+
+def test_pods_that_protect_nobody_may_go_whatever_a_budget_asks_for() -> None:
+    """Ten were asked for and four find no node: the budget is broken already, and no eviction mends it."""
+    budgets = (Budget("b", max_unavailable=1),)
+    counts = count_pods(pods(ready=6, starting=4))
+    facts = Facts(scale(10), counts, budgets=budgets, not_ready_first=True)
+    assert allow(8, facts, 1, 6).replicas == 8
+    assert allow(6, facts, 1, 6).replicas == 6
+    stateful = Facts(scale(10), counts, budgets=budgets)  # takes the last one, ready or not
+    assert allow(8, stateful, 1, 6).replicas == 10
 
 
 def test_pods_of_others_under_the_same_budget_count_once_its_controller_has_counted() -> None:

@@ -280,3 +280,23 @@ def test_discovery_names_the_scale_of_every_kind_that_has_one(real: client.ApiCl
     assert (scale.kind, scale.group, scale.version) == ("Scale", "autoscaling", "v1")
     custom = client.CustomObjectsApi(real).get_api_resources("minwatt.dev", "v1alpha1").resources
     assert {each.name for each in custom} == {"powerpolicies", "powerpolicies/status"}
+
+
+def test_a_message_of_no_known_length_is_refused_with_its_crd(ask: Asking) -> None:
+    """As the real server does: kubernetes issue 124234."""
+    path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    other = crd()
+    names = {"plural": "others", "singular": "other", "kind": "Other"}
+    other["metadata"]["name"], other["spec"]["names"] = "others.minwatt.dev", names
+    other["spec"]["versions"][0]["schema"]["openAPIV3Schema"] = {
+        "type": "object",
+        "properties": {"spec": {"type": "object", "properties": {"n": {"type": "integer"}}}},
+    }
+    spec = other["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    rule = {"rule": "self.n > 0", "messageExpression": "'n = ' + string(self.n)"}
+    spec["x-kubernetes-validations"] = [rule]
+    refused = ask("POST", path, other)
+    assert refused.code == 422
+    assert "Forbidden: estimated messageExpression cost exceeds budget" in refused.body["message"]
+    rule["messageExpression"] = "'n = %d'.format([self.n])"
+    assert ask("POST", path, other).code == 201

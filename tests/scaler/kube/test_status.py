@@ -230,3 +230,22 @@ def test_the_point_names_variant_clock_and_what_is_shed() -> None:
     status = status_of(None, moment(decision=decision(operating_point=point)))
     assert status["columns"]["point"] == "16 texts 10ms int8 1410MHz sheds"
     assert status["operatingPoint"]["smClock"] == "1410MHz"
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ({"starting": 1, "pending": 0}, "no replica has joined; pods: 1 starting"),
+        (
+            {"starting": 1, "pending": 3, "unschedulable": 2},
+            "no replica has joined; pods: 1 starting, 3 pending (2 unschedulable)",
+        ),
+        ({"starting": 0, "pending": 3}, "no replica has joined; pods: 3 pending"),
+        ({"starting": 0, "pending": 0}, "no replica has joined"),
+    ],
+)
+def test_where_no_replica_is_ready_ready_says_where_the_pods_are(counts: dict[str, int], said: str) -> None:
+    blind = decision(reason(ReasonCode.MISSING_REPORTS, "no replica has joined"), action=Action.HOLD)
+    seen = moment(decision=blind, row=row(replicas_ready=0), replicas=replace(COUNTS, ready=0, **counts))
+    (ready,) = [one for one in status_of(None, seen)["conditions"] if one["type"] == "Ready"]
+    assert (ready["reason"], ready["message"]) == ("NoReplicaReady", said)
