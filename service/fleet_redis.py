@@ -17,8 +17,8 @@ from google.protobuf.message import DecodeError
 from minwatt.v1.fleet_keys import ABANDONED_S, LAST_REPORT, REPORT, RETAINED_S, FleetKeys
 from minwatt.v1.fleet_pb2 import OperatingPoint, ReplicaReport
 from minwatt.v1.redis_address import RedisAddress
+from minwatt.v1.redis_connection import FAILURES, connected, in_words
 from service.fleet import AwayError
-from service.redis_client import FAILURES, connected, in_words
 
 PATIENCE_S = 2.0  # for one answer
 CATCH_UP_S = 5.0

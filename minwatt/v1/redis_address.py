@@ -8,8 +8,7 @@
 password). A password may stand in a file instead, which is read each time a connection is opened: a rotated
 one is found. No error and no representation repeats a password.
 
-Used by the one file of each component that imports the client: `scaler/redis_client.py`,
-`service/redis_client.py`.
+Used by the one file that imports the client, `redis_connection.py`.
 """
 
 from __future__ import annotations

@@ -18,9 +18,9 @@ from hashlib import blake2b
 from typing import Any
 
 from minwatt.v1.redis_address import Kind, RedisAddress
+from minwatt.v1.redis_connection import connected
 from service.cache.breaker import Breaker
 from service.cache.flights import StoreCounts
-from service.redis_client import connected
 
 LOOKUP_S = 0.005  # a request waits no longer for what may be known; an exchange beyond is a failure
 ROUND_S = 0.05  # an exchange is given up

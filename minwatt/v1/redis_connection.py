@@ -1,7 +1,8 @@
 """A connection to a Redis, whatever it is: one server, one behind sentinels, a cluster.
 
-The only file of the scaler that imports `redis`. Owns options and which errors mean what; `redis_bus` owns
-what is said, and when to try again.
+The only file that imports `redis`: on the ground floor because scaler and server both need it, and read only
+where one is asked for. Owns options and which errors mean what; `scaler/redis_bus`, `service/fleet_redis` and
+`service/cache/redis_store` own what is said, and when to try again.
 """
 
 from __future__ import annotations
@@ -19,10 +20,19 @@ try:
     from redis.asyncio.retry import Retry
     from redis.asyncio.sentinel import Sentinel
     from redis.backoff import NoBackoff
-    from redis.exceptions import MovedError, ReadOnlyError, ResponseError
+    from redis.exceptions import (
+        MovedError,
+        ReadOnlyError,
+        RedisClusterException,
+        RedisError,
+        ResponseError,
+    )
     from redis.exceptions import TimeoutError as ClientTimeoutError
 except ImportError as error:
-    raise UsageError("bus-redis: needs the redis package: pip install 'minwatt[redis]'") from error
+    raise UsageError("Redis: needs its package: pip install 'minwatt[redis]'") from error
+
+# What a try may end with; a cluster's own are no RedisError, and a host's name may be no text that DNS takes.
+FAILURES = (RedisError, RedisClusterException, OSError, TimeoutError, UnicodeError, UsageError)
 
 
 def of_one_question(error: BaseException) -> bool:
@@ -76,15 +86,9 @@ async def connected(address: RedisAddress, patience_s: float) -> AsyncIterator[A
             ((host, port),) = address.nodes
             client = Redis(host=host, port=port, db=address.db, **options)
         stack.push_async_callback(_closed, client)
-        client.set_response_callback("XRANGE", _as_it_came)
         yield client
 
 
 async def _closed(client: Any) -> None:
-    with contextlib.suppress(Exception):  # see Line.ask
+    with contextlib.suppress(Exception):  # of a cluster whose slots move: AttributeError
         await client.aclose()
-
-
-def _as_it_came(response: Any, **_: Any) -> Any:
-    """The library makes a dictionary of each entry, which takes longer than to read a large fleet's."""
-    return response
