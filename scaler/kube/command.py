@@ -38,6 +38,7 @@ from scaler.profile import load_profile
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
 _DNS_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", re.ASCII)
+_IDENTITY = re.compile(r"[!-~]{0,110}", re.ASCII)
 _LONGEST_IDENTITY = 110  # with what is added, an Event's reportingInstance holds 128
 
 
@@ -169,6 +170,8 @@ def _checked(options: KubeOptions) -> str:
     for name in options.namespaces:
         _named("--namespace", name, _DNS_LABEL)
     _named("--lease-name", options.lease_name, _DNS_NAME)
+    if _IDENTITY.fullmatch(options.identity) is None:
+        raise UsageError(f"--identity = {options.identity!r}: allowed: up to 110 ASCII characters, no blanks")
     namespace = options.lease_namespace or _pod_namespace()
     if not namespace:
         raise UsageError("--lease-namespace: needed where the controller runs in no pod")

@@ -31,6 +31,7 @@ from tests.kube_api.stand_in import KubeApi as StandIn
         ({"namespaces": ("In Ference",), "lease_namespace": "a"}, "--namespace = 'In Ference'"),
         ({"lease_namespace": "a/b"}, "--lease-namespace = 'a/b'"),
         ({"lease_namespace": "a", "lease_name": "Lease!"}, "--lease-name = 'Lease!'"),
+        ({"lease_namespace": "a", "identity": "größer"}, "--identity = 'größer'"),
         ({"lease_namespace": "a", "profiles": Path("/nowhere")}, "--profiles = '/nowhere'"),
         ({"lease_namespace": "a", "kubeconfig": Path("/nowhere")}, "--kubeconfig = '/nowhere'"),
     ],
