@@ -7,6 +7,10 @@ Owns what may be set on a card and what each refusal means; knows the card only 
     not supported          Refused: the same
     MIG                    Refused: the clock is the whole card's, and others compute on it
     lost GPU or driver     GpuGone: opened anew with the next call
+
+NVML has no call that reads a lock back. So that one that was lost (`nvidia-smi -rgc`, another tool, a reset
+of the card) does not stay lost, the caller is to lock anew now and then (`renew_s`): to set what is set
+changes nothing.
 """
 
 from __future__ import annotations
@@ -14,12 +18,14 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from energy.gpu import GpuError, GpuGone, Refused
+from energy.gpu import GpuError, Refused
 from energy.nvml import NvmlGpu, visible_gpu
+from energy.reopened import Reopened
 
+RENEW_S = 5.0
 _CLOSE_WAIT_S = 2.0  # for a call under way; a driver that hangs does not keep its user from leaving
 
 
@@ -53,20 +59,19 @@ class GpuClocks:
 
     def __init__(self, open_gpu: Callable[[str], Gpu], selector: str) -> None:
         """Opens the card with this index or UUID. Raises ClocksUnavailable where there is none."""
-        self._open_gpu = open_gpu
         try:
-            self._gpu: Gpu | None = open_gpu(selector)
+            gpu = open_gpu(selector)
         except GpuError as error:
             raise ClocksUnavailable(f"gpu-clocks: {error}") from error
-        self._uuid = self._gpu.uuid
+        self._card = Reopened(open_gpu, gpu.uuid, gpu)
         self._locked = False
         self._closed = False
         self._turn = threading.Lock()
 
     @property
     def renew_s(self) -> float | None:
-        """The driver keeps a lock: it need not be asked for again."""
-        return None
+        """The driver keeps a lock, but others may have taken it away."""
+        return RENEW_S
 
     @classmethod
     def of_this_machine(cls, environ: Mapping[str, str] = os.environ) -> GpuClocks:
@@ -84,12 +89,12 @@ class GpuClocks:
         with self._turn:
             if self._closed:
                 raise GpuError("the card's clock has been given back")
-            with self._forgetting_what_is_gone():
-                return self._lock(self._present(), clock_mhz)
+            with self._card.use() as gpu:
+                return self._lock(gpu, clock_mhz)
 
     def restore(self) -> None:
         """Gives the clock back to the driver if it was locked here. Raises GpuError."""
-        with self._turn, self._forgetting_what_is_gone():
+        with self._turn:
             self._restore()
 
     def close(self) -> None:
@@ -100,7 +105,7 @@ class GpuClocks:
             self._closed = True
             with contextlib.suppress(GpuError):
                 self._restore()
-            self._forget()
+            self._card.close()
 
     def _lock(self, gpu: Gpu, clock_mhz: int) -> int:
         if gpu.shares_card():
@@ -116,25 +121,6 @@ class GpuClocks:
 
     def _restore(self) -> None:
         if self._locked:
-            self._present().reset_clocks()
+            with self._card.use() as gpu:
+                gpu.reset_clocks()
             self._locked = False
-
-    def _present(self) -> Gpu:
-        if self._gpu is None:
-            # By UUID: a card that fell off the bus may have left its index to another.
-            self._gpu = self._open_gpu(self._uuid)
-        return self._gpu
-
-    @contextlib.contextmanager
-    def _forgetting_what_is_gone(self) -> Iterator[None]:
-        try:
-            yield
-        except GpuGone:
-            self._forget()
-            raise
-
-    def _forget(self) -> None:
-        gpu, self._gpu = self._gpu, None
-        if gpu is not None:
-            with contextlib.suppress(GpuError):
-                gpu.close()

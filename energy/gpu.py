@@ -40,6 +40,10 @@ class Refused(GpuError):  # noqa: N818
     """This card, driver or user will never be told this value: not supported, or no permission."""
 
 
+class NotPermitted(Refused):
+    """This user; another one may be told, or may set it."""
+
+
 class GpuGone(GpuError):  # noqa: N818
     """The card or the driver is lost; the handle is dead and must be opened anew."""
 

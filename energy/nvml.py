@@ -16,7 +16,7 @@ from typing import Any
 
 import pynvml
 
-from energy.gpu import GpuError, GpuGone, Refused
+from energy.gpu import GpuError, GpuGone, NotPermitted, Refused
 from energy.reading import Telemetry
 
 MW_PER_W = 1_000
@@ -25,7 +25,6 @@ PERCENT = 100
 
 _NEVER = {
     pynvml.NVML_ERROR_NOT_SUPPORTED,
-    pynvml.NVML_ERROR_NO_PERMISSION,
     pynvml.NVML_ERROR_FUNCTION_NOT_FOUND,
     pynvml.NVML_ERROR_ARGUMENT_VERSION_MISMATCH,
     pynvml.NVML_ERROR_DEPRECATED,
@@ -42,7 +41,7 @@ _GONE = {
 
 
 def _call(function: Callable[..., Any], *arguments: Any) -> Any:
-    """The result of an NVML call; its error as Refused, GpuGone or GpuError, in NVML's own words."""
+    """The result of an NVML call; its error as one of energy.gpu's, in NVML's own words."""
     try:
         return function(*arguments)
     except pynvml.NVMLError as error:
@@ -50,6 +49,8 @@ def _call(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _error(error: pynvml.NVMLError) -> GpuError:
+    if error.value == pynvml.NVML_ERROR_NO_PERMISSION:
+        return NotPermitted(str(error))
     kind = Refused if error.value in _NEVER else GpuGone if error.value in _GONE else GpuError
     return kind(str(error))
 

@@ -60,7 +60,10 @@ class Cards:
         if now_s >= self._find_s:
             self._find_s = now_s + FIND_S
             try:
-                self.present = tuple(self._node.find())
+                found = tuple(self._node.find())
+                if found:
+                    self._journal.suspect(found)
+                self.present = found
                 why = "" if self.present else "this node has no GPU"
             except GpuError as error:
                 why = f"this node has no GPU that can be set: {error}"

@@ -25,6 +25,7 @@ from nodeagent.peers import owner_of
 from nodeagent.policy import own_user_only, read_policy
 from nodeagent.server import AgentServer
 from nodeagent.settings import STATE_DIR, AgentSettings
+from nodeagent.socket_file import SocketFile
 from nodeagent.watts import Sight, Watts
 
 STOP_S = 10.0  # for giving the cards back; a driver that hangs does not keep the agent from leaving
@@ -69,13 +70,15 @@ async def _run(settings: AgentSettings) -> int:
     async with contextlib.AsyncExitStack() as stack:
         file = JournalFile(settings.state_dir)
         stack.callback(file.close)
+        place = SocketFile(settings.socket)
+        stack.callback(place.close)
         journal = Journal(file, boot_id())
-        if journal.void:
-            log.info("the journal is of another boot: what it says is void")
+        if journal.note:
+            log.warning("%s", journal.note)
         keeper = Keeper(Node(present_gpus, NvmlGpu.open, owner_of), journal, node_policy)
         server = AgentServer(keeper, Watts(Sight(NvmlGpu.open, owner_of, time.monotonic)))
         await asyncio.to_thread(lambda: keeper.recover(time.monotonic()))
-        await server.listen(settings.socket)
+        await server.listen(place.path)
         metrics = Metrics(server)
         stack.callback(metrics.close)
         where = ""

@@ -7,6 +7,12 @@ protocol (energy.nvml keeps it) and not who wants what. Called by `keeper`, on o
     after it was restored                 the journal says no more
     a call failed                         what is in force is unknown: all is set anew the next time
     lost GPU or driver                    the same, on a card opened anew
+    changed by others meanwhile           `check` sets it anew, and says what it saw of that
+    the journal was lost                  the card's own default, before anything else
+
+Of a power limit NVML says what is set. Of a clock lock it doesn't: it is set anew at each check, which
+changes nothing where it still holds; a clock above it shows that it was lost, a lower one shows nothing (an
+idle card's, a hot one's).
 """
 
 from __future__ import annotations
@@ -15,10 +21,15 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
-from energy.gpu import GpuError, GpuGone, Refused
+from energy.gpu import GpuError, GpuGone, NotPermitted, Refused
+from energy.reopened import Reopened
 from nodeagent.bounds import CardRange
 from nodeagent.journal import UNTOUCHED, Journal, Touched
 from nodeagent.leases import DEFAULT, Setting
+
+HZ_PER_MHZ = 1_000_000
+OFF_MHZ = 30  # that a card may be above its lock: clocks go in steps of 7.5 or 15 MHz
+OFF_W = 1.0
 
 _Value = TypeVar("_Value")
 
@@ -42,6 +53,10 @@ class Gpu(Protocol):
 
     def reset_clocks(self) -> None: ...
 
+    def clock_hz(self) -> float: ...
+
+    def default_power_limit_w(self) -> float: ...
+
     def power_limit_range_w(self) -> tuple[float, float]: ...
 
     def power_limit_w(self) -> float: ...
@@ -60,9 +75,8 @@ class Hold:
 
     def __init__(self, uuid: str, open_gpu: Callable[[str], Gpu], journal: Journal) -> None:
         self.uuid = uuid
-        self._open_gpu = open_gpu
+        self._card = Reopened(open_gpu, uuid)
         self._journal = journal
-        self._gpu: Gpu | None = None
         self._range: CardRange | None = None
         # Of a card that is not in the journal nothing was set here; what else is there stays as it is.
         self._in_force: Setting | None = DEFAULT if journal.touched(uuid) == UNTOUCHED else None
@@ -80,21 +94,45 @@ class Hold:
 
     def reach(self, wanted: Setting) -> None:
         """Sets the card. Raises Refused, GpuGone or GpuError; then another `reach` goes on from there."""
+        if wanted == DEFAULT and self._journal.touched(self.uuid) == UNTOUCHED:
+            self._in_force = DEFAULT  # nothing was set: also of a card that is lost nothing is owed
         if self.is_at(wanted):
             return
         before, self._in_force = self._in_force, None
-        with self._forgetting_what_is_gone():
+        with self._open() as gpu:
+            if self._journal.touched(self.uuid).suspected:
+                self._restore_default(gpu)
             if before is None or before.clock_mhz != wanted.clock_mhz:
-                self._reach_clock(wanted.clock_mhz)
+                self._reach_clock(gpu, wanted.clock_mhz)
             if before is None or before.limit_w != wanted.limit_w:
-                self._reach_limit(wanted.limit_w)
+                self._reach_limit(gpu, wanted.limit_w)
         self._in_force = wanted
+
+    def check(self) -> tuple[str, ...]:
+        """What of the setting others have changed; it is set anew, seen or not. Raises GpuError."""
+        wanted = self._in_force
+        if wanted is None or wanted == DEFAULT:
+            return ()
+        lost = []
+        self._in_force = None
+        with self._open() as gpu:
+            if wanted.clock_mhz is not None:
+                clock_hz = _known(gpu.clock_hz, None)
+                if clock_hz is not None and clock_hz > (wanted.clock_mhz + OFF_MHZ) * HZ_PER_MHZ:
+                    lost.append(f"clock: locked to {wanted.clock_mhz} MHz, is {clock_hz / HZ_PER_MHZ:g}")
+                gpu.lock_clocks_mhz(wanted.clock_mhz, wanted.clock_mhz)
+            if wanted.limit_w is not None:
+                limit_w = _known(gpu.power_limit_w, None)
+                if limit_w is not None and abs(limit_w - wanted.limit_w) > OFF_W:
+                    lost.append(f"power limit: set to {wanted.limit_w:g} W, is {limit_w:g}")
+                    _set_limit(gpu, wanted.limit_w)
+        self._in_force = wanted
+        return tuple(lost)
 
     def range(self) -> CardRange:
         """What the card can be set to. Raises GpuError."""
         if self._range is None:
-            with self._forgetting_what_is_gone():
-                gpu = self._present()
+            with self._open() as gpu:
                 self._range = CardRange(
                     _known(gpu.supported_clocks_mhz, ()), _known(gpu.power_limit_range_w, None)
                 )
@@ -102,48 +140,52 @@ class Hold:
 
     def name(self) -> str:
         """Raises GpuError."""
-        with self._forgetting_what_is_gone():
-            return self._present().name
+        with self._open() as gpu:
+            return gpu.name
 
     def compute_pids(self) -> frozenset[int]:
         """Processes that compute on the card; none where it doesn't say. Raises GpuError."""
-        with self._forgetting_what_is_gone():
-            return _known(self._present().compute_pids, frozenset())
+        with self._open() as gpu:
+            return _known(gpu.compute_pids, frozenset())
 
     def slices(self) -> tuple[str, ...]:
         """UUIDs of the instances that MIG splits the card into; none where it is whole. Raises GpuError."""
-        with self._forgetting_what_is_gone():
+        with self._open() as gpu:
             none: Sequence[Slice] = ()
-            return tuple(one.uuid for one in _known(self._present().instances, none))
+            return tuple(one.uuid for one in _known(gpu.instances, none))
 
     def close(self) -> None:
         """Lets go of the card, set as it is."""
-        gpu, self._gpu, self._range = self._gpu, None, None
-        if gpu is not None:
-            with contextlib.suppress(GpuError):
-                gpu.close()
+        self._range = None
+        self._card.close()
 
-    def _reach_clock(self, clock_mhz: int | None) -> None:
+    def _restore_default(self, gpu: Gpu) -> None:
+        """The factory's: nobody knows what was found. What the card can't do nobody has set."""
+        _unless_impossible(gpu.reset_clocks)
+        _unless_impossible(lambda: _set_limit(gpu, gpu.default_power_limit_w()))
+        self._journal.write(self.uuid, UNTOUCHED)
+
+    def _reach_clock(self, gpu: Gpu, clock_mhz: int | None) -> None:
         touched = self._journal.touched(self.uuid)
         if clock_mhz is not None:
             if not touched.clocks:
                 self._journal.write(self.uuid, touched.model_copy(update={"clocks": True}))
             with self._untouched_if_refused(touched):
-                self._present().lock_clocks_mhz(clock_mhz, clock_mhz)
+                gpu.lock_clocks_mhz(clock_mhz, clock_mhz)
         elif touched.clocks:
-            self._present().reset_clocks()
+            gpu.reset_clocks()
             self._journal.write(self.uuid, touched.model_copy(update={"clocks": False}))
 
-    def _reach_limit(self, limit_w: float | None) -> None:
+    def _reach_limit(self, gpu: Gpu, limit_w: float | None) -> None:
         touched = self._journal.touched(self.uuid)
         if limit_w is not None:
             if touched.found_limit_w is None:
-                found_w = self._present().power_limit_w()
+                found_w = gpu.power_limit_w()
                 self._journal.write(self.uuid, touched.model_copy(update={"found_limit_w": found_w}))
             with self._untouched_if_refused(touched):
-                self._set_limit(limit_w)
+                _set_limit(gpu, limit_w)
         elif touched.found_limit_w is not None:
-            self._set_limit(touched.found_limit_w)
+            _set_limit(gpu, touched.found_limit_w)
             self._journal.write(self.uuid, touched.model_copy(update={"found_limit_w": None}))
 
     @contextlib.contextmanager
@@ -156,26 +198,31 @@ class Hold:
                 self._journal.write(self.uuid, before)
             raise
 
-    def _set_limit(self, limit_w: float) -> None:
-        try:
-            self._present().set_power_limit_w(limit_w)
-        except ValueError as error:  # the card's range is another one than it was
-            raise GpuError(str(error)) from error
-
-    def _present(self) -> Gpu:
-        if self._gpu is None:
-            # By UUID: a card that fell off the bus may have left its index to another.
-            self._gpu = self._open_gpu(self.uuid)
-        return self._gpu
-
     @contextlib.contextmanager
-    def _forgetting_what_is_gone(self) -> Iterator[None]:
+    def _open(self) -> Iterator[Gpu]:
         try:
-            yield
+            with self._card.use() as gpu:
+                yield gpu
         except GpuGone:
-            self.close()
+            self._range = None
             self._in_force = None if self._journal.touched(self.uuid) != UNTOUCHED else self._in_force
             raise
+
+
+def _set_limit(gpu: Gpu, limit_w: float) -> None:
+    try:
+        gpu.set_power_limit_w(limit_w)
+    except ValueError as error:  # the card's range is another one than it was
+        raise GpuError(str(error)) from error
+
+
+def _unless_impossible(act: Callable[[], None]) -> None:
+    try:
+        act()
+    except NotPermitted:
+        raise
+    except Refused:
+        pass
 
 
 def _known(read: Callable[[], _Value], otherwise: _Value) -> _Value:

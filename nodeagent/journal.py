@@ -5,6 +5,9 @@ uses it. Called by `hold` (before a card is touched and after it is restored) an
 
 The driver keeps locked clocks and power limits beyond the process that set them, and forgets them with a
 reboot: what a journal of another boot says is void.
+
+A journal that can't be read (a disk's fault: a write that was cut short leaves the one before) is kept aside,
+and each card of the node is `suspected` from then on: it may be set, and what was found there is not known.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Protocol
 
@@ -29,15 +33,20 @@ class JournalError(GpuError):
 
 
 class Touched(BaseModel):
-    """clocks: they may be locked. found_limit_w: the power limit that was there before it was touched."""
+    """clocks: they may be locked. found_limit_w: the power limit that was there before it was touched.
+
+    suspected: both may be set, by an agent whose journal was lost.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     clocks: bool = False
     found_limit_w: Annotated[float, Field(gt=0)] | None = None
+    suspected: bool = False
 
 
 UNTOUCHED = Touched()
+SUSPECTED = Touched(suspected=True)
 
 
 class _Document(BaseModel):
@@ -45,13 +54,18 @@ class _Document(BaseModel):
 
     version: Literal[1] = 1
     boot: str
+    lost: bool = False  # a journal was, and the node's cards have not been found since
     cards: dict[str, Touched] = Field(default_factory=dict)
 
 
 class Store(Protocol):
     """Where the bytes are kept: all of the last `save` that returned, or of one that was under way."""
 
-    def load(self) -> bytes | None: ...
+    def load(self) -> bytes | None:
+        """Raises OSError."""
+
+    def keep_aside(self) -> str:
+        """What is there, which the next `save` would replace. Returns where it is. Raises OSError."""
 
     def save(self, content: bytes) -> None:
         """Raises OSError."""
@@ -61,25 +75,24 @@ class Journal:
     """`touched` of a card that is not in it is UNTOUCHED."""
 
     def __init__(self, store: Store, boot: str) -> None:
-        """Raises UsageError where what is stored is not a journal."""
         self._store = store
         self._boot = boot
-        content = store.load()
         self._cards: dict[str, Touched] = {}
-        self.void = False  # it was another boot's
-        if content is None:
-            return
+        self.note = ""  # one line, where what was stored does not count
+        self.lost = False  # what it said is not known; until `suspect`
         try:
-            document = _Document.model_validate_json(content)
+            content = store.load()
+            document = _Document(boot=boot) if content is None else _Document.model_validate_json(content)
+        except OSError as error:
+            self._begin_anew(error.strerror or str(error))
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            raise UsageError(
-                f"journal {store}: {first['msg']}: which cards are set is not known; reset them by hand "
-                "(nvidia-smi -rgc, -pl) and remove the file"
-            ) from error
-        self.void = document.boot != boot
-        if not self.void:
+            self._begin_anew(error.errors(include_url=False)[0]["msg"])
+        else:
+            if document.boot != boot:
+                self.note = "the journal is of another boot: what it says is void"
+                return
             self._cards = dict(document.cards)
+            self.lost = document.lost
 
     @property
     def cards(self) -> tuple[str, ...]:
@@ -90,13 +103,31 @@ class Journal:
 
     def write(self, card: str, touched: Touched) -> None:
         """On disk when it returns. Raises JournalError; then it says what it said before, or this."""
-        cards = {uuid: what for uuid, what in {**self._cards, card: touched}.items() if what != UNTOUCHED}
-        document = _Document(boot=self._boot, cards=cards)
+        self._save({**self._cards, card: touched}, self.lost)
+
+    def suspect(self, cards: Iterable[str]) -> None:
+        """All cards of the node, where a journal was lost. Raises JournalError."""
+        if self.lost:
+            self._save({**dict.fromkeys(cards, SUSPECTED), **self._cards}, lost=False)
+
+    def _begin_anew(self, reason: str) -> None:
+        try:
+            aside = f"kept as {self._store.keep_aside()}"
+        except OSError as error:
+            aside = f"which could not be kept ({error.strerror or error})"
+        self.lost = True
+        with contextlib.suppress(JournalError):  # then `suspect` is the first to write
+            self._save({}, lost=True)
+        self.note = f"journal {self._store}: {reason}: {aside}; every card is restored to its default"
+
+    def _save(self, cards: Mapping[str, Touched], lost: bool) -> None:
+        kept = {uuid: what for uuid, what in cards.items() if what != UNTOUCHED}
+        document = _Document(boot=self._boot, lost=lost, cards=kept)
         try:
             self._store.save(document.model_dump_json(exclude_none=True).encode())
         except OSError as error:
             raise JournalError(f"the journal can't be written: {error.strerror or error}") from error
-        self._cards = cards
+        self._cards, self.lost = kept, lost
 
 
 class JournalFile:
@@ -105,7 +136,8 @@ class JournalFile:
     def __init__(self, folder: Path) -> None:
         """Makes the folder if need be. Raises UsageError."""
         self._path = folder / "journal.json"
-        self._aside = folder / "journal.json.new"
+        self._new = folder / "journal.json.new"
+        self._aside = folder / "journal.json.unreadable"
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._folder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -121,21 +153,28 @@ class JournalFile:
         return str(self._path)
 
     def load(self) -> bytes | None:
+        """Raises UsageError where it is there and this user may not read it, or where it is no file."""
         try:
             with self._path.open("rb") as file:
                 return file.read(MOST_BYTES)
         except FileNotFoundError:
             return None
-        except OSError as error:
-            raise UsageError(f"{self._path}: {error.strerror}") from error
+        except (PermissionError, IsADirectoryError) as error:
+            raise UsageError(f"journal {self._path}: {error.strerror}") from error
+
+    def keep_aside(self) -> str:
+        """Under a second name, so that at each moment there is a journal."""
+        self._aside.unlink(missing_ok=True)
+        os.link(self._path, self._aside)
+        return str(self._aside)
 
     def save(self, content: bytes) -> None:
-        file = os.open(self._aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        file = os.open(self._new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with contextlib.closing(os.fdopen(file, "wb")) as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        self._aside.replace(self._path)
+        self._new.replace(self._path)
         os.fsync(self._folder)
 
     def close(self) -> None:

@@ -24,6 +24,7 @@ from nodeagent.leases import DEFAULT, Lease, Leases, Setting
 from nodeagent.policy import NodePolicy
 
 RETRY_S = 5.0  # after a card could not be set
+CHECK_S = 5.0  # between two looks whether others have changed a leased card
 
 log = logging.getLogger(__name__)
 
@@ -51,9 +52,11 @@ class Keeper:
         self.policy = policy
         self.leases = Leases()
         self.cards = Cards(node, journal)
-        self.counts: Counter[str] = Counter()  # granted, ended, restored, failed, recovered
+        self.counts: Counter[str] = Counter()  # granted, ended, restored, failed, recovered, changed
         self._retry_s: dict[str, float] = {}
         self._why: dict[str, str] = {}  # a card is not as it is to be
+        self._check_s: dict[str, float] = {}
+        self._changed: set[str] = set()  # cards that others had changed at the last check
         self._closed = False
 
     @property
@@ -77,7 +80,7 @@ class Keeper:
         next_s = self.cards.find(now_s)
         self._keep(self.leases.at(now_s))
         for uuid in self.leases.cards:
-            next_s = min(next_s, self._look(uuid, now_s))
+            next_s = min(next_s, self._look(uuid, now_s), self._check(uuid, now_s))
         for uuid in self.owed:
             if now_s >= self._retry_s.get(uuid, -math.inf):
                 self._try(uuid, now_s)
@@ -217,6 +220,25 @@ class Keeper:
             self._failed(uuid, error, now_s)
             return self._retry_s[uuid]
 
+    def _check(self, uuid: str, now_s: float) -> float:
+        """Whether others have changed what is in force, once in a while. Returns when to come again."""
+        hold = self.cards.holds[uuid]
+        if hold.in_force in (None, DEFAULT):
+            return math.inf
+        if now_s < self._check_s.setdefault(uuid, now_s + CHECK_S):
+            return self._check_s[uuid]
+        self._check_s[uuid] = now_s + CHECK_S
+        try:
+            changed = hold.check()
+        except GpuError as error:
+            self._failed(uuid, error, now_s)
+            return math.inf  # it is owed
+        self.counts["changed"] += len(changed)
+        if changed and uuid not in self._changed:  # once: another that keeps setting it can't fill the log
+            log.warning("%s: changed by others: %s; set anew", uuid, ", ".join(changed))
+        (self._changed.add if changed else self._changed.discard)(uuid)
+        return self._check_s[uuid]
+
     def _keep(self, leases: Leases) -> None:
         self.counts["ended"] += max(0, len(self.leases.by_key) - len(leases.by_key))
         self.leases = leases
@@ -237,6 +259,7 @@ class Keeper:
         if not hold.is_at(wanted):
             hold.reach(wanted)
             self._retry_s.pop(uuid, None)
+            self._check_s.pop(uuid, None)
             self._why.pop(uuid, None)
             if wanted == DEFAULT:
                 self.counts["restored"] += 1

@@ -25,6 +25,10 @@ _COUNTS = {
     "ended": ("minwatt_agent_leases_ended", "Leases that were given back, ran out, or whose holder left."),
     "restored": ("minwatt_agent_restores", "Times a card was given back its own clocks and power limit."),
     "recovered": ("minwatt_agent_recoveries", "Cards found set by an agent that had not restored them."),
+    "changed": (
+        "minwatt_agent_settings_changed_by_others",
+        "Times a leased card's clock lock or power limit was not as set; it was set anew.",
+    ),
     "failed": ("minwatt_agent_card_failures", "Times a card could not be set, restored or looked at."),
 }
 

@@ -78,16 +78,14 @@ class AgentServer:
         self._setting = ThreadPoolExecutor(1, thread_name_prefix="set")
         self._reading = ThreadPoolExecutor(1, thread_name_prefix="read")
         self._server: asyncio.Server | None = None
-        self._socket: Path | None = None
 
     @property
     def connections(self) -> int:
         return self._open.total()
 
     async def listen(self, path: Path) -> None:
-        """Anyone may connect; who it is decides. Raises UsageError."""
+        """On a free `path`. Anyone may connect; who it is decides. Raises UsageError."""
         try:
-            _make_room(path)
             self._server = await asyncio.start_unix_server(
                 self._accept, path, limit=MOST_REQUEST_BYTES, backlog=128
             )
@@ -95,7 +93,6 @@ class AgentServer:
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else error
             raise UsageError(f"socket = {path}: {reason}") from error
-        self._socket = path
 
     async def run(self) -> None:
         """Keeps the cards as they are to be and reads their watts. Until cancelled."""
@@ -108,8 +105,6 @@ class AgentServer:
         if self._server is not None:
             self._server.close()
         await self.end_connections()
-        if self._socket is not None:
-            self._socket.unlink(missing_ok=True)
         owed = await self._set(self.keeper.close)
         await self._on(self._reading, self.watts.close)
         self._setting.shutdown(wait=False)
@@ -251,10 +246,3 @@ class AgentServer:
         writer.write(to_line(reply))
         async with asyncio.timeout(self._limits.write_s):
             await writer.drain()
-
-
-def _make_room(path: Path) -> None:
-    """Raises OSError."""
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    if path.is_socket():  # of an agent that was killed: who has the journal's folder is alone
-        path.unlink()

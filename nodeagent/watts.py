@@ -7,15 +7,15 @@ Called by `server`.
 
 from __future__ import annotations
 
-import contextlib
 import uuid as uuids
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from energy.gpu import Gpu as MeteredGpu
-from energy.gpu import GpuError, GpuGone, GpuMeter, Refused
+from energy.gpu import GpuError, GpuMeter, Refused
 from energy.reading import NO_TELEMETRY, MeterUnavailable, Reading, Unknown
+from energy.reopened import Reopened
 from minwatt.v1.node_agent import ReadReply
 from nodeagent.shares import Part, Shares
 
@@ -62,7 +62,7 @@ class CardWatts:
         self.uuid = uuid
         self._sight = sight
         self._meter: GpuMeter | None = None
-        self._gpu: Gpu | None = None  # to see who computes; the meter has one of its own
+        self._card = Reopened(sight.open, uuid)  # to see who computes; the meter has one of its own
         self.last: Reading | Unknown = Unknown("not read yet", sight.clock())
         self.shares = Shares()
         self._newest_us = 0
@@ -120,18 +120,13 @@ class CardWatts:
     def close(self) -> None:
         if self._meter is not None:
             self._meter.close()
-        self._forget_gpu()
+        self._card.close()
 
     def _parts(self) -> list[Part]:
         """Raises GpuError."""
-        try:
-            if self._gpu is None:
-                self._gpu = self._sight.open(self.uuid)
-            slices = self._gpu.instances()
-            return self._slices(self._gpu, slices) if slices else self._owners(self._gpu)
-        except GpuGone:
-            self._forget_gpu()
-            raise
+        with self._card.use() as gpu:
+            slices = gpu.instances()
+            return self._slices(gpu, slices) if slices else self._owners(gpu)
 
     def _slices(self, gpu: Gpu, slices: Sequence[Slice]) -> list[Part]:
         activity = {one: self._instance_activity(gpu, one) for one in {part.gpu_instance for part in slices}}
@@ -158,12 +153,6 @@ class CardWatts:
             owner = self._sight.owner_of(pid) or f"pid:{pid}"
             by_owner[owner] = by_owner.get(owner, 0) + (activity or {}).get(pid, 0)
         return [Part(owner, 1, None if activity is None else float(busy)) for owner, busy in by_owner.items()]
-
-    def _forget_gpu(self) -> None:
-        gpu, self._gpu = self._gpu, None
-        if gpu is not None:
-            with contextlib.suppress(GpuError):
-                gpu.close()
 
 
 class Watts:

@@ -23,6 +23,7 @@ from nodeagent.keeper import Keeper
 from nodeagent.peers import owner_of as real_owner_of
 from nodeagent.policy import NodePolicy
 from nodeagent.server import AgentServer, Limits
+from nodeagent.socket_file import SocketFile
 from nodeagent.watts import Sight, Watts
 from tests.nodeagent.in_memory import Disk, Machine, owner_of, policy
 
@@ -49,6 +50,7 @@ async def listening(
     keeper.recover(time.monotonic())
     watts = Watts(Sight(machine.open, owner, time.monotonic))
     server = AgentServer(keeper, watts, limits or Limits())
+    place = SocketFile(path)
     await server.listen(path)
     task = asyncio.create_task(server.run())
     try:
@@ -57,6 +59,7 @@ async def listening(
         task.cancel()
         await asyncio.wait({task})
         assert await server.close() == ()
+        place.close()
 
 
 class Line:

@@ -8,7 +8,9 @@ import os
 import subprocess
 import sys
 import tempfile
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import pytest
@@ -24,7 +26,9 @@ from tests.eventually import eventually, happens
 CARD = "GPU-00000000-0000-0000-0000-000000000000"
 SCRIPT = """memory_clocks 5001
 graphics_clocks 300 900 1400
+nvmlDeviceGetClockInfo 1400
 nvmlDeviceGetPowerManagementLimit 350000
+nvmlDeviceGetPowerManagementDefaultLimit 380000
 nvmlDeviceGetPowerManagementLimitConstraints 100000/400000
 nvmlDeviceGetPowerUsage 60000
 compute_pids
@@ -48,8 +52,17 @@ def environ(folder: Path, script: str = SCRIPT) -> dict[str, str]:
 
 
 def log(folder: Path) -> list[str]:
+    """What was set. A clock that was locked anew counts once: how often depends on how long a test took."""
     path = folder / "log"
-    return path.read_text().splitlines() if path.exists() else []
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [line for before, line in pairwise(["", *lines]) if line != before]
+
+
+def set_by_another(folder: Path, *calls: list[Any]) -> None:
+    """As another process does, e.g. nvidia-smi."""
+    probe = Path(nvml_stand_in.__file__).with_name("nvml_probe.py")
+    command = [sys.executable, str(probe), json.dumps({"spec": "0", "calls": calls})]
+    subprocess.run(command, env=environ(folder), check=True, capture_output=True, timeout=60)
 
 
 async def test_killed_with_a_lease_outstanding_the_next_restores_the_card(tmp_path: Path) -> None:
@@ -190,6 +203,44 @@ async def test_a_node_without_a_gpu_idles_and_is_ready(tmp_path: Path) -> None:
         assert agent.stop() == 0
 
 
+async def test_what_others_change_during_a_lease_is_set_anew_and_told(tmp_path: Path) -> None:
+    with AgentProcess(tmp_path, "--metrics-port", "0", environ=environ(tmp_path)) as agent:
+        line = await Line.to(agent.socket)
+        await line.ask("lease", card=CARD, sm_clock_mhz=900, power_limit_w=200, ttl_s=60)
+        set_by_another(tmp_path, ["reset_clocks"], ["set_power_limit_w", 400])
+        assert log(tmp_path)[2:] == ["reset 0", "limit 400000"]
+        await happens(lambda: log(tmp_path)[4:] == ["lock 900", "limit 200000"])
+        await happens(lambda: "changed by others" in agent.stderr)
+        url = agent.ready.rstrip().rpartition(" ")[2]
+        page = await asyncio.to_thread(lambda: urlopen(url).read().decode())
+        assert "minwatt_agent_settings_changed_by_others_total 2.0" in page
+        await line.close()
+        assert agent.stop() == 0
+    said = "clock: locked to 900 MHz, is 1400, power limit: set to 200 W, is 400; set anew"
+    assert agent.stderr.count(f"{CARD}: changed by others: {said}") == 1
+    assert log(tmp_path)[6:] == ["reset 0", "limit 350000"]
+
+
+async def test_a_torn_journal_is_kept_aside_and_the_cards_restored(tmp_path: Path) -> None:
+    with AgentProcess(tmp_path, environ=environ(tmp_path)) as agent:
+        line = await Line.to(agent.socket)
+        await line.ask("lease", card=CARD, sm_clock_mhz=900, power_limit_w=200, ttl_s=60)
+        agent.kill()
+        await line.close()
+    journal = agent.state / "journal.json"
+    torn = journal.read_bytes()[:40]
+    journal.write_bytes(torn)
+    with AgentProcess(tmp_path, environ=environ(tmp_path)) as agent:
+        assert log(tmp_path)[2:] == ["reset 0", "limit 380000"]
+        assert agent.stop() == 0
+    aside = agent.state / "journal.json.unreadable"
+    assert f"kept as {aside}; every card is restored to its default" in agent.stderr
+    assert aside.read_bytes() == torn
+    with AgentProcess(tmp_path, environ=environ(tmp_path)) as agent:
+        assert agent.stop() == 0
+    assert log(tmp_path)[4:] == []
+
+
 def test_two_agents_do_not_share_a_node_s_journal_and_mistakes_are_one_line(tmp_path: Path) -> None:
     def run(*flags: str) -> tuple[int, str]:
         command = [sys.executable, "-m", "minwatt", "node-agent", *flags]
@@ -200,13 +251,22 @@ def test_two_agents_do_not_share_a_node_s_journal_and_mistakes_are_one_line(tmp_
         code, said = run("--state-dir", str(agent.state), "--socket", str(tmp_path / "other.sock"))
         assert (code, said.count("\n")) == (2, 1)
         assert "another node agent has it" in said
+        code, said = run("--state-dir", str(tmp_path / "other"), "--socket", str(agent.socket))
+        assert (code, said) == (
+            2,
+            f"minwatt node-agent: socket = {agent.socket}: another node agent listens there\n",
+        )
         assert agent.socket.exists()
+        agent.kill()
+    with AgentProcess(tmp_path, environ=environ(tmp_path)) as agent:
+        assert agent.stop() == 0, "the place of one that was killed is free at once"
     too_long = tmp_path / ("x" * 120)
-    code, said = run("--state-dir", str(tmp_path / "state"), "--socket", str(too_long))
-    assert (code, said.splitlines()[-1]) == (
-        2,
-        f"minwatt node-agent: socket = {too_long}: AF_UNIX path too long",
-    )
+    no_socket = tmp_path / "file"
+    no_socket.write_text("mine")
+    for path, why in ((too_long, "allowed: at most 107 bytes"), (no_socket, "is there and is no socket")):
+        code, said = run("--state-dir", str(tmp_path / "state"), "--socket", str(path))
+        assert (code, said) == (2, f"minwatt node-agent: socket = {path}: {why}\n")
+    assert no_socket.read_text() == "mine"
 
 
 async def test_a_replica_follows_its_point_through_the_agent_and_serves_on_without_it(

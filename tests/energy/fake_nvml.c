@@ -19,7 +19,7 @@
  * process_utilization (pid/percent) and mig_multiprocessors (of each slice) are one list; gpmN is how busy GPU
  * instance N was, in percent, up to each sample. What is set is in force: limits and locked clocks show in the
  * getters; the file that FAKE_NVML_LOG names gets a line for each that is set; the one that FAKE_NVML_STATE names
- * keeps them beyond the process, as the driver does. Declarations follow nvml.h (driver 580); only what the
+ * keeps them beyond the process, as the driver does, and what another process sets there is seen. Declarations follow nvml.h (driver 580); only what the
  * project calls is here.
  */
 #include <stdio.h>
@@ -156,6 +156,19 @@ static void remember(int write) {
     fclose(state);
 }
 
+/* What any process has set last. */
+static void recall(nvmlDevice_t device) {
+    static struct card kept[CARDS];
+    const char *path = getenv("FAKE_NVML_STATE");
+    FILE *state = path ? fopen(path, "rb") : NULL;
+    if (!state) return;
+    if (!device->slice && fread(kept, sizeof kept, 1, state) == 1) {
+        device->limit_mw = kept[device->index].limit_mw;
+        device->locked_mhz = kept[device->index].locked_mhz;
+    }
+    fclose(state);
+}
+
 static void log_set(const char *what, unsigned value) {
     const char *path = getenv("FAKE_NVML_LOG");
     remember(1);
@@ -271,6 +284,7 @@ nvmlReturn_t nvmlDeviceGetUtilizationRates(nvmlDevice_t device, nvmlUtilization_
 nvmlReturn_t nvmlDeviceGetClockInfo(nvmlDevice_t device, int type, unsigned *clock_mhz) {
     if (type < 0 || type > 3) return INVALID_ARGUMENT;
     nvmlReturn_t error = get_unsigned("nvmlDeviceGetClockInfo", clock_mhz);
+    recall(device);
     if (!error && device->locked_mhz && *clock_mhz > device->locked_mhz) *clock_mhz = device->locked_mhz;
     return error;
 }
@@ -291,6 +305,7 @@ nvmlReturn_t nvmlDeviceGetTemperatureV(nvmlDevice_t device, nvmlTemperature_t *t
 
 nvmlReturn_t nvmlDeviceGetPowerManagementLimit(nvmlDevice_t device, unsigned *limit_mw) {
     nvmlReturn_t error = get_unsigned("nvmlDeviceGetPowerManagementLimit", limit_mw);
+    recall(device);
     if (!error && device->limit_mw) *limit_mw = device->limit_mw;
     return error;
 }
@@ -312,6 +327,7 @@ nvmlReturn_t nvmlDeviceGetPowerManagementLimitConstraints(nvmlDevice_t device, u
 nvmlReturn_t nvmlDeviceSetPowerManagementLimit(nvmlDevice_t device, unsigned limit_mw) {
     nvmlReturn_t error = set("nvmlDeviceSetPowerManagementLimit");
     if (error) return error;
+    recall(device);
     device->limit_mw = limit_mw;
     log_set("limit", limit_mw);
     return SUCCESS;
@@ -321,6 +337,7 @@ nvmlReturn_t nvmlDeviceSetGpuLockedClocks(nvmlDevice_t device, unsigned least_mh
     if (least_mhz > most_mhz) return INVALID_ARGUMENT;
     nvmlReturn_t error = set("nvmlDeviceSetGpuLockedClocks");
     if (error) return error;
+    recall(device);
     device->locked_mhz = most_mhz;
     log_set("lock", most_mhz);
     return SUCCESS;
@@ -329,6 +346,7 @@ nvmlReturn_t nvmlDeviceSetGpuLockedClocks(nvmlDevice_t device, unsigned least_mh
 nvmlReturn_t nvmlDeviceResetGpuLockedClocks(nvmlDevice_t device) {
     nvmlReturn_t error = set("nvmlDeviceResetGpuLockedClocks");
     if (error) return error;
+    recall(device);
     device->locked_mhz = 0;
     log_set("reset", 0);
     return SUCCESS;

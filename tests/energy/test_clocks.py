@@ -34,7 +34,7 @@ def test_a_card_that_lists_no_clocks_is_asked_for_the_very_one(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("script", "reason"),
     [
-        (f"{SUPPORTED}nvmlDeviceSetGpuLockedClocks !4", "Refused: Insufficient Permissions"),
+        (f"{SUPPORTED}nvmlDeviceSetGpuLockedClocks !4", "NotPermitted: Insufficient Permissions"),
         (f"{SUPPORTED}nvmlDeviceSetGpuLockedClocks !3", "Refused: Not Supported"),
         ("nvmlDeviceGetMigMode 1/1", "Refused: MIG is on: the clock of"),
         (f"{SUPPORTED}nvmlDeviceSetGpuLockedClocks !10", "GpuError: Timeout"),

@@ -187,7 +187,7 @@ def test_setting_without_root_says_so() -> None:
         nvmlDeviceSetPowerManagementLimit !4
         nvmlDeviceSetGpuLockedClocks !4"""
     answers = probe(script, spec="0", calls=[["set_power_limit_w", 200], ["lock_clocks_mhz", 600, 600]])
-    assert answers == ["Refused: Insufficient Permissions"] * 2
+    assert answers == ["NotPermitted: Insufficient Permissions"] * 2
 
 
 def test_who_computes_on_a_card_and_how_much() -> None:

@@ -11,6 +11,7 @@ from nodeagent.policy import API_VERSION, NodePolicy
 
 CLOCKS_MHZ = (300, 600, 900, 1200, 1500)
 LIMITS_W = (100.0, 400.0)
+DEFAULT_LIMIT_W = 350.0
 FIRST = "GPU-00000000-0000-0000-0000-000000000000"
 SECOND = "GPU-00000000-0000-0000-0000-000000000001"
 
@@ -56,6 +57,15 @@ class Card:
     def power_limit_w(self) -> float:
         self._may("read")
         return self.limit_w
+
+    def default_power_limit_w(self) -> float:
+        self._may("read")
+        return DEFAULT_LIMIT_W
+
+    def clock_hz(self) -> float:
+        """Of a card that computes."""
+        self._may("read")
+        return (self.clock_mhz or CLOCKS_MHZ[-1]) * 1e6
 
     def set_power_limit_w(self, limit_w: float) -> None:
         self._may("limit")
@@ -148,11 +158,16 @@ class Disk:
 
     def __init__(self) -> None:
         self.content: bytes | None = None
+        self.aside: bytes | None = None
         self.full = False
         self.about_to: Callable[[str], None] = lambda what: None
 
     def load(self) -> bytes | None:
         return self.content
+
+    def keep_aside(self) -> str:
+        self.aside = self.content
+        return "aside"
 
     def save(self, content: bytes) -> None:
         self.about_to("save")

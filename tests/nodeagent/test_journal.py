@@ -33,7 +33,7 @@ def test_another_boot_s_is_void(tmp_path: Path) -> None:
     disk = Disk()
     Journal(disk, "boot before").write(FIRST, Touched(clocks=True))
     journal = Journal(disk, "boot now")
-    assert (journal.cards, journal.void) == ((), True)
+    assert (journal.cards, journal.note) == ((), "the journal is of another boot: what it says is void")
     assert boot_id() == boot_id() != ""
 
 
@@ -45,18 +45,57 @@ def test_two_agents_do_not_share_a_folder(tmp_path: Path) -> None:
     JournalFile(tmp_path).close()
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"version":2,"boot":"b","cards":{}}', b"\xff\xfe"])
-def test_what_is_not_a_journal_is_one_line_that_says_what_to_do(content: bytes) -> None:
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b'{"version":2,"boot":"b","cards":{}}', b"\xff\xfe", b"\0" * 4096]
+)
+def test_what_is_not_a_journal_is_kept_aside_and_every_card_is_suspected(content: bytes) -> None:
     disk = Disk()
     disk.content = content
-    with pytest.raises(UsageError, match=r"journal .*reset them by hand \(nvidia-smi -rgc, -pl\)"):
-        Journal(disk, "boot")
+    journal = Journal(disk, "boot")
+    assert journal.note.startswith("journal ")
+    assert journal.note.endswith(": kept as aside; every card is restored to its default")
+    assert "\n" not in journal.note
+    assert (disk.aside, journal.lost, journal.cards) == (content, True, ())
+    again = Journal(disk, "boot")
+    assert (again.lost, again.note) == (True, ""), "also where it stopped before a card was found"
+    again.suspect([FIRST, SECOND])
+    assert not again.lost
+    read = Journal(disk, "boot")
+    assert (read.lost, read.cards) == (False, (FIRST, SECOND))
+    assert read.touched(FIRST) == Touched(suspected=True)
+    read.suspect(["GPU-another"])
+    assert read.cards == (FIRST, SECOND), "no journal was lost"
 
 
-def test_which_file_is_no_journal_is_said(tmp_path: Path) -> None:
+def test_a_torn_journal_on_a_full_disk_is_still_one_that_was_lost() -> None:
+    disk = Disk()
+    disk.content, disk.full = b"{", True
+    journal = Journal(disk, "boot")
+    assert journal.lost
+    with pytest.raises(JournalError):
+        journal.suspect([FIRST])
+    assert (journal.lost, disk.content) == (True, b"{"), "the next start finds it as it was"
+    disk.full = False
+    journal.suspect([FIRST])
+    assert Journal(disk, "boot").cards == (FIRST,)
+
+
+def test_at_each_moment_there_is_a_journal_in_the_folder(tmp_path: Path) -> None:
     file = JournalFile(tmp_path)
-    (tmp_path / "journal.json").write_text('{"version": 1, "bo')
-    with pytest.raises(UsageError, match=f"journal {tmp_path}/journal.json: .* and remove the file"):
+    path, aside = tmp_path / "journal.json", tmp_path / "journal.json.unreadable"
+    for torn in ('{"version": 1, "bo', ""):
+        path.write_text(torn)
+        assert file.keep_aside() == str(aside)
+        assert (path.read_text(), aside.read_text()) == (torn, torn)
+        assert str(aside) in Journal(file, "boot").note
+        assert (Journal(file, "boot").lost, aside.read_text()) == (True, torn)
+    file.close()
+
+
+def test_what_is_no_file_is_a_mistake_and_one_line(tmp_path: Path) -> None:
+    file = JournalFile(tmp_path)
+    (tmp_path / "journal.json").mkdir()
+    with pytest.raises(UsageError, match=f"journal {tmp_path}/journal.json: Is a directory"):
         Journal(file, "boot")
     file.close()
 

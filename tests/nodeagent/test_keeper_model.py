@@ -4,7 +4,8 @@ never outside of what card and policy allow      the cards assert it, and what i
 the highest wins                                 what is in force is no lower than any lease in force
 what is set is in the journal                    at each moment, also inside of a call
 what a crash leaves behind is restored           by the next start, wherever it happened
-a card that nobody leased is never touched       the second card counts its sets
+a card that nobody leased is never touched       the third card counts its sets
+what others change is set anew                   at the next check
 in the end all is as it was
 """
 
@@ -21,8 +22,18 @@ from energy.gpu import GpuError, GpuGone, Refused
 from minwatt.v1.node_agent import LeaseRequest, RenewRequest
 from nodeagent.cards import Node
 from nodeagent.journal import UNTOUCHED, Journal
-from nodeagent.keeper import Holder, Keeper, Refusal
-from tests.nodeagent.in_memory import FIRST, SECOND, Card, Crashed, Disk, Machine, owner_of, policy
+from nodeagent.keeper import CHECK_S, Holder, Keeper, Refusal
+from tests.nodeagent.in_memory import (
+    DEFAULT_LIMIT_W,
+    FIRST,
+    SECOND,
+    Card,
+    Crashed,
+    Disk,
+    Machine,
+    owner_of,
+    policy,
+)
 
 THIRD = "GPU-00000000-0000-0000-0000-000000000002"
 LEASED = st.sampled_from([FIRST, SECOND])
@@ -77,6 +88,8 @@ class KeeperLaws(RuleBasedStateMachine):
         except Crashed:
             self.crash_in = 0
             self.now_s += 1.0
+            for card in self.machine.cards.values():
+                card.opened = 0  # the kernel closes what a dead process had open
             self.start()
             for uuid, card in self.machine.cards.items():
                 if card.error is None and not card.failing and not self.disk.full:
@@ -147,6 +160,20 @@ class KeeperLaws(RuleBasedStateMachine):
     def fill_the_disk(self, full: bool) -> None:
         self.disk.full = full
 
+    @rule(uuid=LEASED)
+    def others_reset(self, uuid: str) -> None:
+        """As `nvidia-smi -rgc -pl` does."""
+        with self.crashing():
+            self.keeper.tick(self.now_s)
+            card = self.machine.cards[uuid]
+            card.clock_mhz, card.limit_w = None, FOUND_W[uuid]
+            self.now_s += CHECK_S
+            self.keeper.tick(self.now_s)
+            in_force = self.keeper.cards.holds[uuid].in_force
+            if uuid not in self.keeper.owed and in_force is not None:
+                limit_w = FOUND_W[uuid] if in_force.limit_w is None else in_force.limit_w
+                assert (card.clock_mhz, card.limit_w) == (in_force.clock_mhz, limit_w)
+
     @rule(steps=st.integers(1, 6))
     def crash_soon(self, steps: int) -> None:
         self.crash_in = steps
@@ -182,7 +209,7 @@ class KeeperLaws(RuleBasedStateMachine):
             card.error, card.failing = None, ""
         assert self.keeper.close() == ()
         for uuid, card in self.machine.cards.items():
-            assert (card.clock_mhz, card.limit_w, card.opened) == (None, FOUND_W[uuid], card.opened)
+            assert (card.clock_mhz, card.limit_w, card.opened) == (None, FOUND_W[uuid], 0)
         journal = Journal(self.disk, "boot")
         assert all(journal.touched(uuid) == UNTOUCHED for uuid in FOUND_W)
 
@@ -231,3 +258,68 @@ def test_who_may_not_set_a_card_owes_it_nothing() -> None:
     with pytest.raises(Refusal, match="Insufficient Permissions"):
         keeper.grant(Holder(1, "pid:1"), LeaseRequest(card=FIRST, sm_clock_mhz=600, ttl_s=9.0), 1.0)
     assert (journal.cards, keeper.owed, keeper.close()) == ((), (), ())
+
+
+def test_another_that_keeps_setting_the_card_is_counted_and_logged_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    machine, journal = Machine(Card(FIRST)), Journal(Disk(), "boot")
+    card = machine.cards[FIRST]
+    keeper = Keeper(Node(machine.find, machine.open, owner_of), journal, POLICY)
+    keeper.recover(0.0)
+    keeper.grant(Holder(1, "pid:1"), LeaseRequest(card=FIRST, sm_clock_mhz=600, ttl_s=30.0), 0.0)
+    assert keeper.tick(0.0) <= CHECK_S
+    for beat in range(1, 4):
+        card.clock_mhz = None
+        keeper.tick(beat * CHECK_S - 0.1)
+        assert card.clock_mhz is None
+        keeper.tick(beat * CHECK_S)
+        assert card.clock_mhz == 600
+    assert keeper.counts["changed"] == 3
+    said = f"{FIRST}: changed by others: clock: locked to 600 MHz, is 1500; set anew"
+    assert [record.getMessage() for record in caplog.records].count(said) == 1
+
+
+@pytest.mark.parametrize("steps", range(1, 14))
+def test_a_lost_journal_restores_every_card_wherever_it_crashes(steps: int) -> None:
+    disk = Disk()
+    disk.content = b'{"version":1,"boot":"boot","cards":{"GPU'
+    machine = Machine(*(Card(uuid, clock_mhz=600, limit_w=150.0) for uuid in (FIRST, SECOND)))
+    left = steps
+
+    def step(what: str) -> None:
+        nonlocal left
+        left -= what != "read"
+        if left == 0:
+            raise Crashed
+
+    disk.about_to = step
+    for card in machine.cards.values():
+        card.about_to = step
+    for _ in range(2):
+        with contextlib.suppress(Crashed):
+            keeper = Keeper(Node(machine.find, machine.open, owner_of), Journal(disk, "boot"), POLICY)
+            keeper.recover(0.0)
+    for card in machine.cards.values():
+        assert (card.clock_mhz, card.limit_w) == (None, DEFAULT_LIMIT_W)
+    assert (keeper.owed, Journal(disk, "boot").cards) == ((), ())
+
+
+def test_a_lost_journal_waits_for_the_driver() -> None:
+    disk = Disk()
+    disk.content = b"torn"
+    machine, there = Machine(Card(FIRST, clock_mhz=600, limit_w=150.0)), False
+
+    def find() -> tuple[str, ...]:
+        if not there:
+            raise GpuError("Driver Not Loaded")
+        return machine.find()
+
+    keeper = Keeper(Node(find, machine.open, owner_of), Journal(disk, "boot"), POLICY)
+    keeper.recover(0.0)
+    keeper = Keeper(Node(find, machine.open, owner_of), Journal(disk, "boot"), POLICY)
+    next_s = keeper.recover(0.0)
+    there = True
+    keeper.tick(next_s)
+    card = machine.cards[FIRST]
+    assert (card.clock_mhz, card.limit_w, keeper.counts["restored"]) == (None, DEFAULT_LIMIT_W, 1)
