@@ -40,8 +40,12 @@ def up(
     metrics_port: _MetricsPort = 9090,
     record: _Record = None,
     meter: Annotated[
-        str, typer.Option(help="Each replica's meter: auto, nvml, rapl, modelled or replayed:FILE.")
+        str, typer.Option(help="Each replica's meter: auto, nvml, rapl, modelled, agent or replayed:FILE.")
     ] = "auto",
+    node_agent: Annotated[
+        Path | None,
+        typer.Option(help="Socket of the node agent, which sets clocks for replicas that are not root."),
+    ] = None,
     replicas: Annotated[
         int | None, typer.Option(help="Always that many. [default: what the policy allows]")
     ] = None,
@@ -59,7 +63,8 @@ def up(
     Example: minwatt up --policy examples/policy.yaml --port 8500 --record out/run
     """
     door = DoorFiles(tenants, tls_cert, tls_key, tls_client_ca)
-    options = UpOptions(model or default_model_dir(), host, port, metrics_port, meter, record, door)
+    model = model or default_model_dir()
+    options = UpOptions(model, host, port, metrics_port, meter, node_agent, record, door)
     asyncio.run(run_up(read_inputs(policy, profile, replicas), options, _say))
 
 

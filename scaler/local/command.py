@@ -51,6 +51,7 @@ class ReplicaCommand:
     point: OperatingPoint
     drain_grace_s: float
     gpu_clocks: bool
+    node_agent: Path | None  # its socket; None: a replica sets its card itself
     door: DoorFiles
 
     def arguments(self, replica_id: str) -> Sequence[str]:
@@ -74,6 +75,8 @@ class ReplicaCommand:
             "--drain-grace": f"{self.drain_grace_s:g}s",
             **self.door.flags(),
         }
+        if self.node_agent is not None:
+            flags["--node-agent"] = self.node_agent
         pairs = [word for flag, value in flags.items() for word in (flag, str(value))]
         switches = ["--reuse-port", *(["--gpu-clocks"] if self.gpu_clocks else [])]
         return tethered.command(["serve", *switches, *pairs])

@@ -35,6 +35,7 @@ from scaler.terminal import Terminal
 _DRAIN_GRACE_S = 10.0
 _KILL_AFTER_S = _DRAIN_GRACE_S + 5.0  # a replica that keeps its word is gone before
 _BEAT_S = 1.0
+_AGENT = "agent"  # the meter that reads through it
 _LEAST_START_LIMIT_S = 120.0
 _SLOWEST_START = 10.0  # times the profile's: on a machine with much else to do
 
@@ -46,6 +47,7 @@ class UpOptions:
     port: int
     metrics_port: int
     meter: str
+    node_agent: Path | None  # its socket
     record: Path | None
     door: DoorFiles
 
@@ -73,6 +75,7 @@ async def run_up(inputs: Inputs, options: UpOptions, say: Callable[[str], None])
     for line in inputs.lines:
         say(line)
     settings = _as_served(inputs.settings, options.model, say)
+    _agent_of_use(settings, options)
     async with AsyncExitStack() as stack:
         port = stack.enter_context(SharedPort.reserve(options.host, options.port))
         metrics = Metrics()
@@ -114,7 +117,8 @@ async def _run(
         meter=options.meter,
         point=point,
         drain_grace_s=_DRAIN_GRACE_S,
-        gpu_clocks=settings.policy.spec.gpu.clocks == "auto" and profile.replica.provider != "cpu",
+        gpu_clocks=_gpu_clocks(settings),
+        node_agent=options.node_agent,
         door=options.door,
     )
 
@@ -131,6 +135,23 @@ async def _run(
     finally:
         await fleet.close()
         await control.settle(clock())
+
+
+def _gpu_clocks(settings: Settings) -> bool:
+    """Whether replicas may be told a clock."""
+    return settings.policy.spec.gpu.clocks == "auto" and settings.profile.replica.provider != "cpu"
+
+
+def _agent_of_use(settings: Settings, options: UpOptions) -> None:
+    """Said here, in one line: else each replica refuses to start. Raises UsageError."""
+    if options.meter == _AGENT and options.node_agent is None:
+        raise UsageError("--meter = 'agent': needs --node-agent, its socket")
+    if options.node_agent is not None and options.meter != _AGENT and not _gpu_clocks(settings):
+        raise UsageError(
+            f"--node-agent = {str(options.node_agent)!r}: of no use: replicas set no clocks (provider "
+            f"{settings.profile.replica.provider}, spec.gpu.clocks {settings.policy.spec.gpu.clocks}) "
+            "and --meter is not agent"
+        )
 
 
 def _local_rules(settings: Settings) -> LocalRules:

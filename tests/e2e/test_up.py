@@ -22,6 +22,8 @@ import pytest
 import minwatt
 from minwatt.v1.model_dir import ModelDirectory
 from scaler.profile import ServiceTime, save_profile
+from tests.e2e.agent_process import AgentProcess
+from tests.energy import nvml_stand_in
 from tests.scaler.made_up import profile, variant
 
 WAIT_S = 60.0  # in the first half minute the scaler lets no replica go
@@ -205,4 +207,36 @@ def test_a_mistake_that_every_replica_would_repeat_ends_it_with_that_line(inputs
     )
     assert done.returncode == 2, done.stderr
     assert "absent.csv" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+async def test_replicas_meet_the_node_agent(inputs: list[str], tmp_path: Path) -> None:
+    """Its watts are theirs: the option came through. On the stand-in for NVML."""
+    inputs[inputs.index("--meter") + 1] = "agent"
+    environ = nvml_stand_in.environ("nvmlDeviceGetPowerUsage 60000\n")
+    with AgentProcess(tmp_path, environ=environ) as agent:
+        with running(*inputs, "--port", "0", "--node-agent", str(agent.socket)):
+            await until(lambda: rows(tmp_path / "record")[-1]["watts_source"] == "nvml", "the agent's watts")
+        assert agent.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("meter", "flags", "said"),
+    [
+        ("agent", [], "--meter = 'agent': needs --node-agent, its socket"),
+        (
+            "modelled",
+            ["--node-agent", "x.sock"],
+            "--node-agent = 'x.sock': of no use: replicas set no clocks "
+            "(provider cpu, spec.gpu.clocks off) and --meter is not agent",
+        ),
+    ],
+)
+def test_an_agent_that_no_replica_would_ask_is_one_line(
+    inputs: list[str], meter: str, flags: list[str], said: str
+) -> None:
+    inputs[inputs.index("--meter") + 1] = meter
+    command = up_command(*inputs, "--port", "0", *flags)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, check=False)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (2, f"minwatt up: {said}")
     assert "Traceback" not in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,7 @@ def test_a_replica_is_told_the_shared_port_the_bus_and_its_first_point() -> None
         point,
         10.0,
         True,
+        Path("agent.sock"),
         DoorFiles(Path("t.yaml"), Path("c.pem"), Path("k.pem")),
     )
     words = command.arguments("replica-1")
@@ -62,6 +64,8 @@ def test_a_replica_is_told_the_shared_port_the_bus_and_its_first_point() -> None
     assert (flags["--port"], flags["--scaler"]) == ("8500", "127.0.0.1:7000")
     door = {name: flags.get(name) for name in ("--tenants", "--tls-cert", "--tls-key", "--tls-client-ca")}
     assert list(door.values()) == ["t.yaml", "c.pem", "k.pem", None]
+    assert flags["--node-agent"] == "agent.sock"
+    assert "--node-agent" not in replace(command, node_agent=None).arguments("replica-1")
     assert (flags["--max-delay"], flags["--slo"], flags["--max-batch-texts"]) == ("12.5ms", "100ms", "8")
 
 
