@@ -83,7 +83,11 @@ async def _run(settings: AgentSettings) -> int:
         stack.callback(metrics.close)
         where = ""
         if settings.metrics_port is not None:
-            port = metrics.serve(settings.host, settings.metrics_port)
+            try:
+                port = metrics.serve(settings.host, settings.metrics_port)
+            except UsageError:
+                await _stopped(server)  # somebody may have asked for a lease already
+                raise
             where = f" · metrics http://{settings.host}:{port}/metrics"
         _print(f"ready: socket {settings.socket} · {_cards(keeper)}{where}")
         broken = await _until_stopped(settings, server, stop, reload)
@@ -116,6 +120,7 @@ async def _follow(settings: AgentSettings, server: AgentServer, reload: asyncio.
         await reload.wait()
         reload.clear()
         if settings.policy is None:
+            log.info("SIGHUP: there is no policy file to read anew")
             continue
         try:
             node_policy = read_policy(settings.policy)

@@ -46,6 +46,8 @@ class Metrics(Collector):
         """Returns the port. Raises UsageError."""
         try:
             self._server, _ = start_http_server(port, host, registry=self.registry)
+        except UnicodeError as error:
+            raise UsageError(f"host = {host}: allowed: a host's name or address") from error
         except OSError as error:
             raise UsageError(f"host = {host}, metrics-port = {port}: {error.strerror}") from error
         return self._server.server_port

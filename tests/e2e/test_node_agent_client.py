@@ -16,6 +16,7 @@ import pytest
 from energy.gpu import GpuError
 from energy.reading import Reading, Unknown
 from minwatt.v1.node_agent import MOST_REPLY_BYTES
+from nodeagent import cards
 from nodeagent.server import Limits
 from service import agent_connection, clocks
 from service.agent_connection import AgentConnection, AgentGone, Whereabouts
@@ -32,6 +33,7 @@ T = TypeVar("T")
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agent_connection, "FIRST_WAIT_S", 0.0)
     monkeypatch.setattr(clocks, "RETRY_S", 0.01)
+    monkeypatch.setattr(cards, "LOOK_S", 0.01)
 
 
 def agent_at(path: Path) -> AgentConnection:

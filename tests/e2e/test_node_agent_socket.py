@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from energy.gpu import GpuError, GpuGone, Refused
+from minwatt.v1.errors import UsageError
 from minwatt.v1.node_agent import MOST_REQUEST_BYTES
+from nodeagent import cards
 from nodeagent.metrics import Metrics
 from nodeagent.server import Limits
 from tests.e2e.agent_process import Line, listening, own_user
@@ -19,6 +21,11 @@ from tests.eventually import happens
 from tests.nodeagent.in_memory import FIRST, SECOND, Card, Machine, Slice, policy
 
 SHARED = own_user(default={"shared": True, "bystanders": "ignore"})
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cards, "LOOK_S", 0.01)
 
 
 @pytest.fixture
@@ -295,6 +302,8 @@ async def test_metrics_say_what_is_held_and_drawn(path: Path) -> None:
         await line.ask("lease", card=FIRST, sm_clock_mhz=900, power_limit_w=200, ttl_s=60)
         await line.ask("nonsense")
         metrics = Metrics(server)
+        with pytest.raises(UsageError, match=r"host = a\.\.b: allowed: a host's name or address"):
+            metrics.serve("a..b", 0)
         await happens(
             lambda: _sample(metrics, "minwatt_agent_power_watts", card=FIRST, source="nvml") == 50.0
         )

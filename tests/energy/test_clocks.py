@@ -99,6 +99,16 @@ class Card:
             raise self.error
 
 
+def test_a_lock_that_another_took_away_is_there_again_after_the_next_renewal() -> None:
+    card = Card()
+    clocks = GpuClocks(card.open, "0")
+    assert clocks.lock(900) == 900
+    card.locked_mhz = 0
+    assert clocks.renew_s is not None
+    assert clocks.lock(900) == card.locked_mhz == 900
+    clocks.close()
+
+
 ERRORS = st.none() | st.sampled_from([GpuError("Timeout"), Refused("Not Supported"), GpuGone("GPU is lost")])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from nodeagent.bounds import Bounds, CardRange, NotAllowed
@@ -44,21 +44,22 @@ def test_nothing_outside_of_card_and_policy_is_granted(
     clock_mhz: int | None,
     limit_w: float | None,
 ) -> None:
-    if (mhz[0] or 0) > (mhz[1] or 9999) or (watts[0] or 0) > (watts[1] or 9999):
-        return
+    assume((mhz[0] or 0) <= (mhz[1] or 9999) and (watts[0] or 0) <= (watts[1] or 9999))
+    steps = [step for step in CARD.clocks_mhz if (mhz[0] or 0) <= step <= (mhz[1] or 9999)]
+    low_w, high_w = max(100, watts[0] or 0), min(400, watts[1] or 9999)
     bounds = Bounds.of(CARD, card_policy(*mhz, *watts))
     try:
         granted = bounds.within(Setting(clock_mhz, limit_w))
     except NotAllowed:
+        assert (clock_mhz is not None and not steps) or (limit_w is not None and low_w > high_w)
         return
     assert (granted.clock_mhz is None) == (clock_mhz is None)
     assert (granted.limit_w is None) == (limit_w is None)
     if granted.clock_mhz is not None and clock_mhz is not None:
-        allowed = [step for step in CARD.clocks_mhz if (mhz[0] or 0) <= step <= (mhz[1] or 9999)]
-        assert granted.clock_mhz in allowed
-        assert abs(granted.clock_mhz - clock_mhz) == min(abs(step - clock_mhz) for step in allowed)
-    if granted.limit_w is not None:
-        assert max(100, watts[0] or 0) <= granted.limit_w <= min(400, watts[1] or 9999)
+        assert granted.clock_mhz in steps
+        assert abs(granted.clock_mhz - clock_mhz) == min(abs(step - clock_mhz) for step in steps)
+    if granted.limit_w is not None and limit_w is not None:
+        assert granted.limit_w == min(max(limit_w, low_w), high_w)
 
 
 @pytest.mark.parametrize(

@@ -323,3 +323,17 @@ def test_a_lost_journal_waits_for_the_driver() -> None:
     keeper.tick(next_s)
     card = machine.cards[FIRST]
     assert (card.clock_mhz, card.limit_w, keeper.counts["restored"]) == (None, DEFAULT_LIMIT_W, 1)
+
+
+def test_a_lost_journal_on_a_full_disk_sets_nothing_until_it_can_be_written() -> None:
+    disk = Disk()
+    disk.content, disk.full = b"torn", True
+    machine = Machine(Card(FIRST, clock_mhz=600, limit_w=150.0))
+    keeper = Keeper(Node(machine.find, machine.open, owner_of), Journal(disk, "boot"), POLICY)
+    next_s = keeper.recover(0.0)
+    card = machine.cards[FIRST]
+    assert (card.sets, keeper.cards.present) == (0, ())
+    assert "the journal can't be written: No space left on device" in keeper.cards.none_because
+    disk.full = False
+    keeper.tick(next_s)
+    assert (card.clock_mhz, card.limit_w, keeper.cards.present) == (None, DEFAULT_LIMIT_W, (FIRST,))

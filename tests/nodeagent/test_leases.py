@@ -47,9 +47,9 @@ def test_the_card_gets_what_one_of_the_leases_asks_for_and_not_more(table: Lease
 def test_what_has_run_out_is_gone_and_the_next_end_is_told(table: Leases, now_s: float) -> None:
     left = table.at(now_s)
     assert all(lease.ends_s > now_s for lease in left.by_key.values())
+    assert left.by_key == {key: one for key, one in table.by_key.items() if one.ends_s > now_s}
     assert left.at(now_s) is left
-    if table.next_end_s > now_s:
-        assert left is table
+    assert (left is table) == (table.next_end_s > now_s)
     assert not table.at(math.inf).by_key
     assert Leases().next_end_s == math.inf
 

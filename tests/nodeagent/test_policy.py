@@ -61,7 +61,7 @@ def test_without_a_file_root_and_the_own_user_may_ask() -> None:
         ("default: {may: [fanSpeed]}", "Input should be 'smClock' or 'powerLimit'"),
         ("default: {bystanders: kill}", "Input should be 'protect' or 'ignore'"),
         ("cards: {all: {}}", "String should match pattern"),
-        ("kind: NodePolicy", "not YAML: field 'kind' is there twice"),
+        ("kind: NodePolicy", "field 'kind' is there twice"),
         ("[", "not YAML"),
     ],
 )
@@ -71,7 +71,7 @@ def test_a_mistake_is_one_line(tmp_path: Path, text: str, said: str) -> None:
         read_policy(path)
     line = str(error.value)
     assert line.startswith(f"{path}: ")
-    assert said.removeprefix("not YAML: field 'kind'") in line
+    assert said in line
     assert "\n" not in line
 
 
