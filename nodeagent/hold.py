@@ -113,21 +113,12 @@ class Hold:
         wanted = self._in_force
         if wanted is None or wanted == DEFAULT:
             return ()
-        lost = []
-        self._in_force = None
-        with self._open() as gpu:
-            if wanted.clock_mhz is not None:
-                clock_hz = _known(gpu.clock_hz, None)
-                if clock_hz is not None and clock_hz > (wanted.clock_mhz + OFF_MHZ) * HZ_PER_MHZ:
-                    lost.append(f"clock: locked to {wanted.clock_mhz} MHz, is {clock_hz / HZ_PER_MHZ:g}")
-                gpu.lock_clocks_mhz(wanted.clock_mhz, wanted.clock_mhz)
-            if wanted.limit_w is not None:
-                limit_w = _known(gpu.power_limit_w, None)
-                if limit_w is not None and abs(limit_w - wanted.limit_w) > OFF_W:
-                    lost.append(f"power limit: set to {wanted.limit_w:g} W, is {limit_w:g}")
-                    _set_limit(gpu, wanted.limit_w)
-        self._in_force = wanted
-        return tuple(lost)
+        try:
+            with self._open() as gpu:
+                return tuple(_set_anew(gpu, wanted))
+        except GpuError:
+            self._in_force = None
+            raise
 
     def range(self) -> CardRange:
         """What the card can be set to. Raises GpuError."""
@@ -207,6 +198,21 @@ class Hold:
             self._range = None
             self._in_force = None if self._journal.touched(self.uuid) != UNTOUCHED else self._in_force
             raise
+
+
+def _set_anew(gpu: Gpu, setting: Setting) -> Iterator[str]:
+    """Tells what was seen not to be as set."""
+    if setting.clock_mhz is not None:
+        clock_hz = _known(gpu.clock_hz, None)
+        if clock_hz is not None and clock_hz > (setting.clock_mhz + OFF_MHZ) * HZ_PER_MHZ:
+            yield f"clock: locked to {setting.clock_mhz} MHz, is {clock_hz / HZ_PER_MHZ:g}"
+        gpu.lock_clocks_mhz(setting.clock_mhz, setting.clock_mhz)
+    if setting.limit_w is not None:
+        limit_w = _known(gpu.power_limit_w, None)
+        if limit_w is None or abs(limit_w - setting.limit_w) > OFF_W:
+            if limit_w is not None:
+                yield f"power limit: set to {setting.limit_w:g} W, is {limit_w:g}"
+            _set_limit(gpu, setting.limit_w)
 
 
 def _set_limit(gpu: Gpu, limit_w: float) -> None:

@@ -116,6 +116,10 @@ def test_a_check_that_fails_leaves_the_card_to_be_set() -> None:
     assert not bench.hold.is_at(Setting(900))
     bench.hold.reach(Setting(900))
     assert bench.card_is == (900, 300.0)
+    bench.card.failing = "lock"
+    with pytest.raises(GpuError, match="Timeout"):
+        bench.hold.check()
+    assert not bench.hold.is_at(Setting(900))
 
 
 class Suspected(Bench):
