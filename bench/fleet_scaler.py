@@ -52,7 +52,7 @@ class Timed:
         view = await self.bus.collect()
         self.collect_s = time.monotonic() - began_s
         self.collect_cpu_s = time.process_time() - began_cpu_s
-        self.reports, self.problem = len(view.reports), view.problem
+        self.reports, self.problem = sum(len(page.names) for page in view.pages), view.problem
         return view
 
     async def close(self) -> None:

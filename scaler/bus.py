@@ -7,17 +7,18 @@ tests/contract/test_fleet_bus.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from scaler.operating_point import OperatingPoint
+from scaler.pages import Page
 from scaler.report import Report
 
 
 @dataclass(frozen=True, slots=True)
 class FleetView:
-    """Who is joined now, and what was reported since the last look, oldest first.
+    """Who is joined now, and what was reported since the last look, in pages, oldest first.
 
     Reports of replicas that have left since are there too: their last joules count. While the bus can't tell,
     `problem` says why and `members` are those it knew last: nobody has left by that. `told_version` is the
@@ -25,9 +26,20 @@ class FleetView:
     """
 
     members: frozenset[str]
-    reports: tuple[Report, ...]
+    pages: tuple[Page, ...]
     problem: str = ""
     told_version: int = 0
+
+    @classmethod
+    def of(
+        cls, members: frozenset[str], reports: Sequence[Report], problem: str = "", told_version: int = 0
+    ) -> FleetView:
+        """From reports that are in no pages yet."""
+        return cls(members, (Page.of(reports),) if reports else (), problem, told_version)
+
+    @property
+    def reports(self) -> tuple[Report, ...]:
+        return tuple(report for page in self.pages for report in page.reports)
 
 
 class FleetBus(Protocol):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 
 import grpc
@@ -19,6 +18,7 @@ from minwatt.v1.errors import UsageError
 from minwatt.v1.fleet_keys import DEFAULT_FLEET, checked_fleet
 from scaler.bus import FleetView
 from scaler.operating_point import OperatingPoint
+from scaler.pages import Unread
 from scaler.report import Report
 from scaler.wire import point_to_proto, report_from_proto
 
@@ -89,7 +89,7 @@ class EmbeddedBus:
         self.asked = False
         self.point: OperatingPoint | None = None
         self.members: dict[str, _Stream] = {}
-        self._reports: deque[Report] = deque(maxlen=_REPORTS_KEPT)
+        self._unread = Unread()
 
     async def publish(self, point: OperatingPoint) -> None:
         if self.point is None or point.version >= self.point.version:
@@ -99,9 +99,7 @@ class EmbeddedBus:
 
     async def collect(self) -> FleetView:
         told = 0 if self.point is None else self.point.version
-        view = FleetView(frozenset(self.members), tuple(self._reports), told_version=told)
-        self._reports.clear()
-        return view
+        return FleetView(frozenset(self.members), self._unread.taken(), told_version=told)
 
     async def close(self) -> None:
         self.asked = False
@@ -113,9 +111,8 @@ class EmbeddedBus:
         stream.news.set()
 
     def hears(self, report: Report) -> None:
-        self._reports.append(report)
-        while not self.asked and len(self._reports) > _STRAY_REPORTS_KEPT:
-            self._reports.popleft()
+        self._unread.add(report)
+        self._unread.keep(_REPORTS_KEPT if self.asked else _STRAY_REPORTS_KEPT)
 
 
 class _Stream:

@@ -108,7 +108,7 @@ class ControlLoop:
 
     async def _look(self, now_s: float) -> Signals | Missing:
         view = await self._around.bus.collect()
-        self._joules = self._joules.after(view.reports)
+        self._joules = self._joules.after(view.pages)
         self._state, seen = observe_fleet(self._state, view, now_s, self._settings)
         return seen
 

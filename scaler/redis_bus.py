@@ -44,15 +44,14 @@ from minwatt.v1.fleet_pb2 import ReplicaReport
 from minwatt.v1.redis_address import RedisAddress
 from scaler.bus import FleetView
 from scaler.operating_point import OperatingPoint
+from scaler.pages import PAGE, Unread
 from scaler.redis_line import AwayError, Line
-from scaler.report import Report
 from scaler.wire import point_to_proto, report_from_proto
 
 log = logging.getLogger(__name__)
 
 MEMBER_TTL_S = 10.0  # above the longest pause between a replica's tries
 FIRST_LOOK_S = 2.5  # of what was reported before a scaler began: two reports of each replica
-PAGE = 500  # reports a read, 10 ms or so, and other work of this process in between
 LONGEST_REPORT = 65_536  # bytes
 _APART_MS = (
     1000  # Redis' time is known to within an answer's way, and servers' clocks are some milliseconds apart
@@ -147,11 +146,13 @@ class RedisBus:
         self._server_ahead_s = 0.0  # of the clock here
         self._next = ""  # where the stream is read from
         self._one_reads = asyncio.Lock()
-        self._read: list[Report] = []  # and not yet handed out
+        self._unread = Unread()
         self._reads_due_s = deque[float]()  # before the next look
         self._reading_ahead: asyncio.Task[None] | None = None
         self._looked_s = -math.inf
         self._heard: dict[str, _Heard] = {}
+        self._oldest_s = math.inf  # no replica was heard last before that
+        self._joined: frozenset[str] | None = frozenset()  # None: to be counted anew
         self._hearing_since_s = -math.inf
 
     async def publish(self, point: OperatingPoint) -> None:
@@ -172,9 +173,9 @@ class RedisBus:
         except AwayError as away:
             self._hearing_since_s = math.inf
             problem = f"{self._line.address}: {away}"
-        reports, self._read = tuple(self._read), []
-        self._read_ahead(len(reports), began_s)
-        return FleetView(self._members(), reports, problem, self._told_version)
+        pages = self._unread.taken()
+        self._read_ahead(sum(len(page.names) for page in pages), began_s)
+        return FleetView(self._members(), pages, problem, self._told_version)
 
     async def close(self) -> None:
         self._closed(self)
@@ -231,7 +232,8 @@ class RedisBus:
                 page: list[_Entry] = await self._line.command(
                     "XRANGE", self._keys.reports, begin, "+", "COUNT", PAGE
                 )
-                self._read.extend(filter(None, [self._taken(entry, again) for entry in page]))
+                for entry in page:
+                    self._take(entry, again)
                 if page:
                     begin = self._next = "(" + page[-1][0].decode()
                 if len(page) < PAGE:
@@ -244,8 +246,8 @@ class RedisBus:
                 await self._line.command("DEL", self._keys.reports)
                 self._next = ""
 
-    def _taken(self, entry: _Entry, again: bool) -> Report | None:
-        """None of what is malformed or was taken before."""
+    def _take(self, entry: _Entry, again: bool) -> None:
+        """Leaves out what is malformed or was taken before."""
         number, fields = entry
         try:
             kind, payload = fields
@@ -260,20 +262,30 @@ class RedisBus:
             report = report_from_proto(message, at_s)
         except (ValueError, DecodeError) as error:
             self._complaints.add(str(error))
-            return None
-        before = self._heard.get(report.replica_id) if again else None
-        if before is not None and place <= before.entry and message.sequence <= before.sequence:
-            return None
-        self._heard[report.replica_id] = _Heard(at_s, place, message.sequence, kind == LAST_REPORT)
-        return report
+            return
+        name, sequence, leaves = report.replica_id, message.sequence, kind == LAST_REPORT
+        before = self._heard.get(name)
+        if again and before is not None and place <= before.entry and sequence <= before.sequence:
+            return
+        self._heard[name] = _Heard(at_s, place, sequence, leaves)
+        if at_s < self._oldest_s:
+            self._oldest_s = at_s
+        if before is None or before.left != leaves:
+            self._joined = None
+        self._unread.add(report)
 
     def _members(self) -> frozenset[str]:
+        """Made anew only where somebody came, left or was not heard: of a large fleet that takes long."""
         since_s = self._hearing_since_s
         if since_s < math.inf:
             oldest_s = self._clock() - MEMBER_TTL_S
-            if oldest_s >= since_s:
+            if oldest_s >= since_s and self._oldest_s < oldest_s:
                 self._heard = {name: one for name, one in self._heard.items() if one.at_s >= oldest_s}
-        return frozenset(name for name, one in self._heard.items() if not one.left)
+                self._oldest_s = min((one.at_s for one in self._heard.values()), default=math.inf)
+                self._joined = None
+        if self._joined is None:
+            self._joined = frozenset(name for name, one in self._heard.items() if not one.left)
+        return self._joined
 
 
 class _Complaints:

@@ -7,14 +7,17 @@ beat.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
 
 from scaler.bus import FleetView
 from scaler.latency_sketch import Latencies
-from scaler.report import Metered, ReplicaState, Report
-from scaler.signal_memory import Differences
+from scaler.pages import STATE_CODE
+from scaler.report import ReplicaState
+from scaler.signal_memory import Differences, Said
 from scaler.signal_memory import SignalMemory as SignalMemory
 
 SILENT_AFTER_S = 3.5  # a replica that said nothing for three reports
@@ -89,34 +92,36 @@ def observe(
 ) -> tuple[SignalMemory, Signals | Missing]:
     """Takes in the new reports and reads the fleet at `now_s`."""
     memory = memory.after(view, now_s, rules.latency_window_s)
-    newest = memory.newest
     since_s = now_s - rules.latency_window_s
-    ready = [slot for slot, report in enumerate(newest) if report.state is ReplicaState.READY]
-    fresh = [slot for slot in ready if now_s - newest[slot].received_s <= rules.fresh_s]
-    silent = frozenset(one.replica_id for one in newest if now_s - one.received_s > rules.fresh_s)
-    has_rate = memory.reports_since(since_s) > 1
-    known = [slot for slot in fresh if has_rate[slot]]
-    if not known or len(fresh) < rules.fresh_share * len(ready):
+    received_s = memory.column("received_s")
+    is_ready = _are(memory, ReplicaState.READY)
+    is_fresh = now_s - received_s <= rules.fresh_s
+    names = np.array(tuple(memory.slots), dtype=np.object_)
+    silent = frozenset(names[~is_fresh].tolist())
+    history = memory.history(since_s)
+    has_rate = history.counts() > 1
+    ready, fresh = int(is_ready.sum()), int((is_ready & is_fresh).sum())
+    is_known = is_ready & is_fresh & has_rate
+    known = int(is_known.sum())
+    if not known or fresh < rules.fresh_share * ready:
         return memory, Missing(
             at_s=now_s,
-            reason=view.problem or _why_missing(newest, ready, fresh),
-            ready=len(ready),
-            starting=_count(newest, ReplicaState.STARTING),
-            draining=_count(newest, ReplicaState.DRAINING),
-            in_flight={report.replica_id: report.in_flight for report in newest},
+            reason=view.problem or _why_missing(len(names), ready, fresh),
+            ready=ready,
+            starting=int(_are(memory, ReplicaState.STARTING).sum()),
+            draining=int(_are(memory, ReplicaState.DRAINING).sum()),
+            in_flight=_in_flight(memory),
             silent=silent,
         )
-    leaving = [
-        slot for slot, report in enumerate(newest) if report.state is ReplicaState.DRAINING and has_rate[slot]
-    ]
-    reporting = [*known, *leaving]
-    happened = memory.differences(reporting, rules.rate_window_s, since_s)
-    lately = memory.differences(reporting, _LAST_INTERVAL_S, since_s)
+    is_leaving = _are(memory, ReplicaState.DRAINING) & has_rate
+    reporting = np.flatnonzero(is_known | is_leaving)
+    happened = history.differences(reporting, rules.rate_window_s)
+    lately = history.differences(reporting, _LAST_INTERVAL_S)
     # Silent replicas are taken to do as the rest.
-    unseen_factor = len(ready) / len(known)
-    latest_s = max(newest[slot].received_s for slot in reporting)
+    unseen_factor = ready / known
+    latest_s = float(received_s[reporting].max())
     return memory, replace(
-        _signals(now_s, newest, happened, unseen_factor, view.told_version),
+        _signals(now_s, memory, happened, unseen_factor, view.told_version),
         last_rps=unseen_factor * _arrivals_rps(lately),
         latencies=memory.latencies(since_s),
         recent_latencies=memory.latencies(latest_s - rules.rate_window_s),
@@ -124,22 +129,28 @@ def observe(
     )
 
 
-def _count(newest: Sequence[Report], state: ReplicaState) -> int:
-    return sum(report.state is state for report in newest)
+def _are(memory: SignalMemory, state: ReplicaState) -> NDArray[np.bool_]:
+    """By slot."""
+    are: NDArray[np.bool_] = memory.column("state") == STATE_CODE[state]
+    return are
 
 
-def _why_missing(newest: Sequence[Report], ready: list[int], fresh: list[int]) -> str:
-    if not newest:
+def _in_flight(memory: SignalMemory) -> Mapping[str, int]:
+    return dict(zip(memory.slots, memory.column("in_flight").astype(np.int64).tolist(), strict=True))
+
+
+def _why_missing(joined: int, ready: int, fresh: int) -> str:
+    if not joined:
         return "no replica has joined"
     if not ready:
-        return f"none of {len(newest)} joined replicas is ready"
-    if len(fresh) < len(ready):
-        return f"{len(ready) - len(fresh)} of {len(ready)} ready replicas are silent"
+        return f"none of {joined} joined replicas is ready"
+    if fresh < ready:
+        return f"{ready - fresh} of {ready} ready replicas are silent"
     return "a first report of each replica, no rate yet"
 
 
 def _signals(
-    now_s: float, newest: Sequence[Report], happened: Differences, unseen_factor: float, told_version: int
+    now_s: float, memory: SignalMemory, happened: Differences, unseen_factor: float, told_version: int
 ) -> Signals:
     """`unseen_factor`: ready replicas over those with a rate."""
 
@@ -151,19 +162,20 @@ def _signals(
     padded, tokens = total("padded_tokens_total"), total("tokens_total")
     batches, batched = total("batches_total"), total("batched_texts_total")
     busy_s = total("busy_s_total")
-    start_ups = [report.start_up_s for report in newest if report.start_up_s is not None]
+    is_ready, start_up_s = _are(memory, ReplicaState.READY), memory.column("start_up_s")
+    start_ups = start_up_s[~np.isnan(start_up_s)]
     return Signals(
         at_s=now_s,
-        ready=_count(newest, ReplicaState.READY),
-        starting=_count(newest, ReplicaState.STARTING),
-        draining=_count(newest, ReplicaState.DRAINING),
+        ready=int(is_ready.sum()),
+        starting=int(_are(memory, ReplicaState.STARTING).sum()),
+        draining=int(_are(memory, ReplicaState.DRAINING).sum()),
         arrivals_rps=unseen_factor * _arrivals_rps(happened),
         completions_rps=rate("completions_total"),
         refusals_rps=rate("refused_total"),
         overload_refusals_rps=rate("overload_refusals_total"),
-        queue_depth=sum(report.queue_depth for report in newest),
-        in_flight={report.replica_id: report.in_flight for report in newest},
-        power=fleet_power(newest),
+        queue_depth=int(memory.column("queue_depth").sum()),
+        in_flight=_in_flight(memory),
+        power=fleet_power(memory.column("watts"), memory.said),
         latencies=None,
         recent_latencies=None,
         texts_per_request=texts / completions if completions and texts else None,
@@ -173,11 +185,13 @@ def _signals(
         compute_s_per_batch=busy_s / batches if batches and busy_s else None,
         batches=batches,
         padding_fraction=1 - tokens / padded if padded else None,
-        start_up_s=max(start_ups, default=None),
-        variants=Counter(one.variant for one in newest if one.state is ReplicaState.READY and one.variant),
-        highest_point_version=max(told_version, *(report.operating_point_version for report in newest)),
+        start_up_s=float(start_ups.max()) if len(start_ups) else None,
+        variants={
+            variant: count for variant, count in memory.said.variants.counts(is_ready).items() if variant
+        },
+        highest_point_version=max(told_version, int(memory.versions.max())),
         reflex_fraction=happened.total("reflex_s_total") / float(happened.seconds.sum()),
-        sm_clock_refused=next((r.sm_clock_refused for r in newest if r.sm_clock_refused), ""),
+        sm_clock_refused=memory.said.sm_clock_refused,
     )
 
 
@@ -186,19 +200,13 @@ def _arrivals_rps(happened: Differences) -> float:
     return happened.per_second("arrivals_total") - happened.per_second("turned_away_total")
 
 
-def fleet_power(reports: Iterable[Report]) -> FleetPower:
-    """Watts of the fleet; two replicas on one device read the same watts, which count once."""
-    watts: defaultdict[str, dict[str, float]] = defaultdict(dict)  # by host and device
-    sources: set[str] = set()
-    complete = True
-    for report in reports:
-        power = report.power
-        if isinstance(power, Metered) and power.watts is not None:
-            watts[report.host][power.device] = power.watts
-            sources.add(power.source)
-        else:
-            complete = False
-    if not watts:
+def fleet_power(watts: NDArray[np.float64], said: Said) -> FleetPower:
+    """Watts of the fleet, from each replica's (NaN: unknown). Two replicas on one device read the same watts,
+    which count once."""
+    known = ~np.isnan(watts)
+    if not known.any():
         return FleetPower(None, "unknown")
-    total_w = sum(sum(devices.values()) for devices in watts.values())
-    return FleetPower(total_w if complete else None, "+".join(sorted(sources)))
+    of_device = np.zeros(len(said.devices.values))
+    of_device[said.devices.places[known]] = watts[known]
+    source = "+".join(sorted(said.sources.counts(known)))
+    return FleetPower(float(of_device.sum()) if known.all() else None, source)

@@ -37,7 +37,7 @@ class CardBus:
         if self._point.sm_clock_mhz and self._clocks_mhz:
             wanted_mhz = self._point.sm_clock_mhz
             self._clock_mhz = min(self._clocks_mhz, key=lambda mhz: abs(mhz - wanted_mhz))
-        return FleetView(frozenset({"r"}), (report,))
+        return FleetView.of(frozenset({"r"}), (report,))
 
     async def close(self) -> None: ...
 

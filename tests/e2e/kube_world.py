@@ -63,7 +63,7 @@ class Bus:
 
     async def collect(self) -> FleetView:
         reports, self.reports = tuple(self.reports), []
-        return FleetView(self._fleet.members, reports, told_version=self._fleet.model.point.version)
+        return FleetView.of(self._fleet.members, reports, told_version=self._fleet.model.point.version)
 
     async def close(self) -> None:
         if self in self._fleet.ears:

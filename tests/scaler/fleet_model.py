@@ -108,7 +108,7 @@ class FleetModel:
             *(self._starting_report(replica) for replica in starting),
         ]
         members = frozenset(one.name for one in self.replicas)
-        return FleetView(members, () if self.silent else tuple(reports))
+        return FleetView.of(members, () if self.silent else tuple(reports))
 
     def _starting_report(self, replica: ModelReplica) -> Report:
         start_up = self.settings.profile.start_up

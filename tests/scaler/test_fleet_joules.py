@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scaler.fleet_joules import FleetJoules
+from scaler.pages import Page
 from scaler.report import Metered, ReplicaState, Report, Unmetered
 
 
@@ -27,7 +28,7 @@ def test_process_meters_add_up_over_replicas_restarts_and_resets(
         counters[name] = (0.0 if restarted else counters.get(name, 0.0)) + joules
         spent += joules
         before = account.total_j or 0.0
-        account = account.after([report(name, f"process:{name}", counters[name])])
+        account = account.after([Page.of([report(name, f"process:{name}", counters[name])])])
         assert account.total_j is not None
         assert account.total_j >= before
         # A restart shows only where the new count is below the old one: less is charged then, never more.
@@ -49,24 +50,24 @@ def test_replicas_on_one_card_count_its_joules_once(rows: list[tuple[str, float,
         last[name] = told
         first = told if first is None else first
         highest = max(highest, told) if account.total_j is not None else told
-        account = account.after([report(name, "GPU-1", told)])
+        account = account.after([Page.of([report(name, "GPU-1", told)])])
     assert account.total_j is not None
     assert abs(account.total_j - (highest - (first or 0.0))) < 1e-6
 
 
 def test_no_joules_known_is_not_no_joules() -> None:
     silent = Report("a", 0.0, ReplicaState.READY, Unmetered("no permission"))
-    account = FleetJoules(owns_processes=True).after([silent, report("a", "process:1", None)])
+    account = FleetJoules(owns_processes=True).after([Page.of([silent, report("a", "process:1", None)])])
     assert (account.total_j, account.source) == (None, "unknown")
 
 
 def test_a_cards_reset_goes_on_from_its_new_zero() -> None:
     account = FleetJoules(owns_processes=False)
     for joules in (1000.0, 1010.0, 4.0, 6.0):
-        account = account.after([report("a", "GPU-1", joules)])
+        account = account.after([Page.of([report("a", "GPU-1", joules)])])
     assert account.total_j == 16.0
 
 
 def test_a_fleet_that_ran_before_is_counted_from_the_first_look() -> None:
-    account = FleetJoules(owns_processes=False).after([report("a", "process:1", 500.0)])
-    assert account.after([report("a", "process:1", 503.0)]).total_j == 3.0
+    account = FleetJoules(owns_processes=False).after([Page.of([report("a", "process:1", 500.0)])])
+    assert account.after([Page.of([report("a", "process:1", 503.0)])]).total_j == 3.0

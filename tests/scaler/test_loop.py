@@ -38,7 +38,7 @@ class RememberingBus:
         self.published.append(point)
 
     async def collect(self) -> FleetView:
-        return self.views.pop(0) if self.views else FleetView(frozenset(), ())
+        return self.views.pop(0) if self.views else FleetView.of(frozenset(), ())
 
     async def close(self) -> None: ...
 
@@ -90,7 +90,7 @@ def views(seconds: int, rate: int) -> list[FleetView]:
             )
             for name in "ab"
         )
-        made.append(FleetView(frozenset("ab"), reports))
+        made.append(FleetView.of(frozenset("ab"), reports))
     return made
 
 
@@ -135,7 +135,7 @@ async def test_a_joined_fleet_is_read_held_and_never_started() -> None:
 
 async def test_a_joined_fleet_that_falls_silent_is_wished_for_as_it_was() -> None:
     """All gone from the bus at once: it was restarted empty, or nobody can reach it."""
-    silence = [FleetView(frozenset(), ())] * 30
+    silence = [FleetView.of(frozenset(), ())] * 30
     bus, watcher = RememberingBus([*views(5, 30), *silence]), RememberingWatcher()
     around = Surroundings(bus, JoinedFleet(), [watcher], lambda: 1e9)
     settings = Settings(policy(replicas={"min": 1, "max": 4}), profile())
@@ -162,7 +162,7 @@ async def ticks_from(first: int, count: int) -> AsyncIterator[float]:
 
 async def test_records_are_json_lines_with_null_for_what_is_not_known(tmp_path: Path) -> None:
     record = Record.into(tmp_path / "run", print)
-    bus = RememberingBus([FleetView(frozenset(), ()), *views(5, 30)])
+    bus = RememberingBus([FleetView.of(frozenset(), ()), *views(5, 30)])
     await loop(bus, RememberingFleet(), record).run(ticks(6))
     record.close()
     rows = [json.loads(line) for line in (tmp_path / "run/fleet.jsonl").read_text().splitlines()]

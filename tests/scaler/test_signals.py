@@ -33,7 +33,7 @@ def seen(*reports: Report, now_s: float, members: set[str] | None = None) -> Sig
     for at_s in [*sorted({one.received_s for one in reports if one.received_s < now_s}), now_s]:
         due = tuple(one for one in reports if one.received_s == at_s)
         joined = names if at_s < now_s or members is None else members
-        memory, result = observe(memory, FleetView(frozenset(joined), due), at_s, RULES)
+        memory, result = observe(memory, FleetView.of(frozenset(joined), due), at_s, RULES)
     assert result is not None
     return result
 
@@ -135,8 +135,8 @@ def test_a_bus_that_can_not_tell_says_why_and_nobody_is_gone() -> None:
     names = frozenset("ab")
     for second in range(3):
         said = tuple(report(name, float(second), arrivals_total=10 * second) for name in names)
-        memory, _ = observe(memory, FleetView(names, said), float(second), RULES)
-    blind = FleetView(names, (), problem="Redis is away")
+        memory, _ = observe(memory, FleetView.of(names, said), float(second), RULES)
+    blind = FleetView.of(names, (), problem="Redis is away")
     memory, soon = observe(memory, blind, 3.0, RULES)
     assert isinstance(soon, Signals), "a blink is none: what was said a second ago is still known"
     memory, later = observe(memory, blind, 9.0, RULES)
@@ -144,9 +144,9 @@ def test_a_bus_that_can_not_tell_says_why_and_nobody_is_gone() -> None:
 
 
 def test_a_point_that_the_bus_keeps_counts_though_no_replica_follows_it() -> None:
-    memory, view = SignalMemory(), FleetView(frozenset("a"), (report("a", 0.0),), told_version=57)
+    memory, view = SignalMemory(), FleetView.of(frozenset("a"), (report("a", 0.0),), told_version=57)
     memory, _ = observe(memory, view, 0.0, RULES)
-    _, now = observe(memory, replace(view, reports=(report("a", 1.0),)), 1.0, RULES)
+    _, now = observe(memory, FleetView.of(view.members, (report("a", 1.0),), told_version=57), 1.0, RULES)
     assert isinstance(now, Signals)
     assert now.highest_point_version == 57
 
@@ -260,8 +260,8 @@ def test_rates_of_a_fleet_that_comes_and_goes_are_those_of_each_replica(steps: l
             said.append(report(name, second + phase_s, arrivals_total=totals[name]))
         now_s = second + 1.0
         before = memory
-        memory, now = observe(before, FleetView(members, tuple(said)), now_s, RULES)
-        assert repr(observe(before, FleetView(members, tuple(said)), now_s, RULES)[1]) == repr(now)
+        memory, now = observe(before, FleetView.of(members, tuple(said)), now_s, RULES)
+        assert repr(observe(before, FleetView.of(members, tuple(said)), now_s, RULES)[1]) == repr(now)
         histories = {name: history for name, history in histories.items() if name in members}
         for one in said:
             if one.replica_id in members:

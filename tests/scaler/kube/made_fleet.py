@@ -28,7 +28,7 @@ class Traffic:
         if self.fails is not None:
             raise self.fails
         if self.silent:
-            return FleetView(frozenset(self._since_s), ())
+            return FleetView.of(frozenset(self._since_s), ())
         now_s, names = self.clock(), self.ready()
         passed_s = 0.0 if self._last_s is None else now_s - self._last_s
         self._last_s = now_s
@@ -36,7 +36,7 @@ class Traffic:
             self._since_s.setdefault(name, now_s)
             self._done[name] = self._done.get(name, 0.0) + passed_s * self.rate_rps / len(names)
         self._since_s = {name: at_s for name, at_s in self._since_s.items() if name in names}
-        return FleetView(frozenset(names), tuple(self._report(name, now_s) for name in names))
+        return FleetView.of(frozenset(names), tuple(self._report(name, now_s) for name in names))
 
     def _report(self, name: str, now_s: float) -> Report:
         done = int(self._done[name])

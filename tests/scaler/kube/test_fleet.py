@@ -409,7 +409,7 @@ class HeardBus:
         self.published.append(point.version)
 
     async def collect(self) -> FleetView:
-        return FleetView(frozenset(), ())
+        return FleetView.of(frozenset(), ())
 
     async def close(self) -> None: ...
 
