@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from statistics import NormalDist
 
 import numpy as np
@@ -246,6 +246,7 @@ def most_within_slo(lever: Lever, limits: Limits, rules: PlanRules, slower: floa
     return max(own, min(fast, steepest))
 
 
+@lru_cache(maxsize=1024)  # one engine at its full clock stands behind the levers of all slower ones
 def _first_slow(server: BatchServer, within_s: float, miss: float, max_load: float) -> float:
     """The highest rate up to which every rate has its tail within `within_s`."""
     rates = max_load * server.capacity_tps * (1 - (1 - np.arange(1, _CAP_STEPS + 1) / _CAP_STEPS) ** 2)
