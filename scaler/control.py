@@ -9,6 +9,7 @@ what holds a decision back. What is carried between ticks is `control_state`, le
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from scaler import forecast as forecasting
@@ -55,8 +56,28 @@ def decide(
     state: ControlState, seen: Signals | Missing, current: int, settings: Settings
 ) -> tuple[ControlState, Decision]:
     """One tick. `current`: replicas that run or start now, read from the fleet."""
+    state, ruling = rule(state, seen, current, settings)
+    return state, ruling.explained()
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """What a tick comes to. What it predicts and why is a third of the work, and done when it is asked for:
+    simulations of weeks never do.
+    """
+
+    desired_replicas: int
+    operating_point: OperatingPoint | None
+    explained: Callable[[], Decision]
+
+
+def rule(
+    state: ControlState, seen: Signals | Missing, current: int, settings: Settings
+) -> tuple[ControlState, Ruling]:
+    """One tick, as `decide`, without the words."""
     if isinstance(seen, Missing):
-        return _blind(state, seen, current, settings)
+        state, blind = _blind(state, seen, current, settings)
+        return state, Ruling(blind.desired_replicas, blind.operating_point, lambda: blind)
     state = replace(state, missing_since_s=None, devices=max(state.devices, current))
     if state.found is None:
         state = replace(state, found=current)
@@ -74,21 +95,26 @@ def decide(
     retuned = not first_window and point != state.point
     if retuned:
         state = replace(state, point=point)
-    planner, demand, replicas = planned.planner, planned.demand, max(1, desired)
-    running = replace(point, variant=planned.variant.running)
-    p99_s = planner.tail_s(replicas, running, demand, 99.0)
-    return state, Decision(
-        at_s=seen.at_s,
-        action=_action(current, desired, retuned, held=first_window),
-        current_replicas=current,
-        desired_replicas=desired,
-        operating_point=state.point,
-        forecast_rps=ahead.upper_rps,
-        predicted_p99_s=p99_s if math.isfinite(p99_s) else None,
-        predicted_watts=planner.predict(replicas, running, demand, planned.present).watts,
-        watts_basis="profile" if seen.power.watts is None else "measured",
-        reasons=explain(outlook, current, desired),
-    )
+    action = _action(current, desired, retuned, held=first_window)
+
+    def explained() -> Decision:
+        planner, demand, replicas = planned.planner, planned.demand, max(1, desired)
+        running = replace(point, variant=planned.variant.running)
+        p99_s = planner.tail_s(replicas, running, demand, 99.0)
+        return Decision(
+            at_s=seen.at_s,
+            action=action,
+            current_replicas=current,
+            desired_replicas=desired,
+            operating_point=state.point,
+            forecast_rps=ahead.upper_rps,
+            predicted_p99_s=p99_s if math.isfinite(p99_s) else None,
+            predicted_watts=planner.predict(replicas, running, demand, planned.present).watts,
+            watts_basis="profile" if seen.power.watts is None else "measured",
+            reasons=explain(outlook, current, desired),
+        )
+
+    return state, Ruling(desired, state.point, explained)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ clock by itself then. Called by `plan`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -46,18 +46,22 @@ def climb(levers: Sequence[Lever], default: str, limits: Limits, load: Load, fle
     is within it. `default` is the variant before the rung of a cheaper one.
     """
     ladder = limits.when_over_budget
-    choices = [
-        _most_within(lever, limits, load, fleet_w) for lever in levers if _allowed(lever, default, ladder)
-    ]
-    within = [one for one in choices if one.within_budget]
+    found: dict[int, Choice] = {}  # by lever: worked out for the first rung that allows it
+
+    def allowed(rungs: tuple[str, ...]) -> Iterator[Choice]:
+        for k, lever in enumerate(levers):
+            if _allowed(lever, default, rungs):
+                found[k] = found.get(k) or _most_within(lever, limits, load, fleet_w)
+                yield found[k]
+
     for rungs in (ladder[:count] for count in range(len(ladder) + 1)):
         carrying = [
-            one
-            for one in within
-            if one.carried_tps > 0.999 * load.upper_tps and _allowed(one.lever, default, rungs)
+            one for one in allowed(rungs) if one.within_budget and one.carried_tps > 0.999 * load.upper_tps
         ]
         if carrying:
             return _on_rung(min(carrying, key=lambda one: one.watts), rungs)
+    choices = list(allowed(ladder))
+    within = [one for one in choices if one.within_budget]
     if within:
         return _on_rung(max(within, key=lambda one: (one.carried_tps, -one.watts)), ladder)
     return _on_rung(min(choices, key=lambda one: one.watts), ladder)

@@ -59,20 +59,23 @@ class BatchServer:
 
     def longest_delay_s(self, arrivals_tps: Floats) -> Floats:
         """D, or less where what gathers in it would not be computed by `due_s`."""
+        if not self.max_delay_s:
+            return np.zeros_like(arrivals_tps)
         engine = self.engine
         in_time_s = (self.due_s - engine.service_s(1)) / (1 + arrivals_tps * engine.beta_s_per_text)
-        return np.clip(in_time_s, 0.0, self.max_delay_s)
+        return np.minimum(np.maximum(in_time_s, 0.0), self.max_delay_s)
 
 
 def mean_batch(server: BatchServer, arrivals_tps: Floats) -> Floats:
     """Texts of a mean batch at each rate; full ones at a load of 1 or more."""
     engine = server.engine
     rates = np.minimum(arrivals_tps, server.capacity_tps)
+    computed = rates * engine.beta_s_per_text
     batch = np.ones_like(arrivals_tps)
     for _ in range(_FIXED_POINT_STEPS):
         arrived = rates * (engine.alpha_s + engine.beta_s_per_text * batch)
         alone = np.exp(-arrived)
-        batch = batch + (arrived + alone - batch) / (1 - rates * engine.beta_s_per_text * (1 - alone))
+        batch = batch + (arrived + alone - batch) / (1 - computed * (1 - alone))
     batch = np.minimum(server.max_batch_texts, np.maximum(batch, 1 + rates * server.longest_delay_s(rates)))
     return np.where(arrivals_tps < server.capacity_tps, batch, float(server.max_batch_texts))
 
@@ -84,7 +87,8 @@ def tail_s(server: BatchServer, arrivals_tps: Floats, miss: float) -> Floats:
     """
     load = np.minimum(arrivals_tps / server.capacity_tps, 1.0)
     sigmas = max(0.0, _NORMAL.inv_cdf(1 - miss))
-    delay_s, own_s = _delay_s(server, arrivals_tps, sigmas), large_batch_s(server, arrivals_tps, sigmas)
+    delay_s = _delay_s(server, arrivals_tps, sigmas)
+    own_s = _large_batch_s(server, arrivals_tps, sigmas, delay_s)
     before_s = np.where(arrivals_tps > 0, own_s, 0.0)
     congested_s = congestion_wait_s(server, arrivals_tps, miss)
     waited_s = np.maximum(np.maximum(delay_s, before_s), congested_s)
@@ -93,7 +97,13 @@ def tail_s(server: BatchServer, arrivals_tps: Floats, miss: float) -> Floats:
 
 def large_batch_s(server: BatchServer, arrivals_tps: Floats, sigmas: Floats | float) -> Floats:
     """Compute of a batch so many standard deviations larger than the mean."""
-    engine, delay_s = server.engine, _delay_s(server, arrivals_tps, sigmas)
+    return _large_batch_s(server, arrivals_tps, sigmas, _delay_s(server, arrivals_tps, sigmas))
+
+
+def _large_batch_s(
+    server: BatchServer, arrivals_tps: Floats, sigmas: Floats | float, delay_s: Floats
+) -> Floats:
+    engine = server.engine
     mean_s = engine.alpha_s + engine.beta_s_per_text * mean_batch(server, arrivals_tps)
     gathered = arrivals_tps * np.maximum(mean_s, delay_s)
     feedback = np.minimum(_MAX_FEEDBACK, arrivals_tps * engine.beta_s_per_text)
@@ -105,7 +115,7 @@ def large_batch_s(server: BatchServer, arrivals_tps: Floats, sigmas: Floats | fl
 def _delay_s(server: BatchServer, arrivals_tps: Floats, sigmas: Floats | float) -> Floats:
     """The longest a text waits for company: D, or until a batch is full, be it slow to fill."""
     others = server.max_batch_texts - 1
-    if others == 0:
+    if others == 0 or not server.max_delay_s:
         return np.zeros_like(arrivals_tps)
     fill_s = (others + sigmas * (server.arrival_c2 * others) ** 0.5) / np.maximum(arrivals_tps, 1e-9)
     return np.asarray(np.minimum(server.longest_delay_s(arrivals_tps), fill_s))
@@ -117,7 +127,7 @@ def congestion_wait_s(server: BatchServer, arrivals_tps: Floats, miss: Floats | 
     Newton from 2·ln(1/ρ), right of the root of a convex function: it falls to it monotonically.
     """
     load = np.minimum(arrivals_tps / server.capacity_tps, 1.0)
-    rho = np.clip(load, 1e-12, 1 - 1e-12)
+    rho = np.minimum(np.maximum(load, 1e-12), 1 - 1e-12)
     exponent = 2 * np.log(1 / rho)
     for _ in range(_NEWTON_STEPS):
         slope = np.maximum(rho * np.exp(exponent) - 1, 1e-12)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 from statistics import NormalDist
 
 import numpy as np
@@ -36,6 +37,7 @@ _DUE_SHARE = 0.8  # of the SLO: when the server has a text computed that waits f
 _RAISED_SHARE = 0.1  # of the time: below it the watts are those of the set clock
 _SET_CLOCK_LOAD = 0.95  # of the set clock's capacity: above it the reflex begins to raise the clock
 _NORMAL = NormalDist()
+_MOST_ASKED = 16  # keys whose tables are found without rounding them
 _BUCKET = 0.02  # corrections and text lengths this close share a table
 
 
@@ -121,7 +123,7 @@ def _watts(server: BatchServer, arrivals_tps: Floats) -> Floats:
     return np.asarray(engine.idle_w * (1 - busy) + batches_per_s * batch_j)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class LeverTable:
     """The levers, those that carry most first, for texts of one length.
 
@@ -136,16 +138,37 @@ class LeverTable:
     best_w: Floats  # [levers + 1, rates]
     best: NDArray[np.intp]  # [levers + 1, rates]
 
-    @property
+    def enough(self, fullest_tps: Floats | float) -> NDArray[np.intp]:
+        """How many of the levers, from the first, hold the SLO at each rate."""
+        return self._spent_tps.searchsorted(np.negative(fullest_tps), side="right")
+
+    def index_of(self, point: OperatingPoint) -> int | None:
+        """Of the lever that is that point."""
+        return self._index_by_setting.get(_setting(point))
+
+    @cached_property
+    def _spent_tps(self) -> Floats:
+        return -self.cap_tps  # rising
+
+    @cached_property
+    def _index_by_setting(self) -> dict[tuple[int, float, str, int], int]:
+        places = range(len(self.levers) - 1, -1, -1)  # of equals the first
+        return {_setting(self.levers[k].point): k for k in places}
+
+    @cached_property
     def top_capacity_tps(self) -> float:
         return max(lever.capacity_tps for lever in self.levers)
 
-    @property
+    @cached_property
     def strongest(self) -> int:
         """Which carries most at the full clock, with the least delay."""
         full = [k for k, one in enumerate(self.levers) if one.engine == one.raised]
         strength = [(one.capacity_tps, -one.point.max_delay_s) for one in self.levers]
         return max(full or range(len(strength)), key=lambda k: strength[k])
+
+
+def _setting(point: OperatingPoint) -> tuple[int, float, str, int]:
+    return (point.max_batch_texts, point.max_delay_s, point.variant, point.sm_clock_mhz)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,12 +195,18 @@ class LeverTables:
     rules: PlanRules
     clock_set: str = ""
     _made: dict[TableKey, LeverTable] = field(default_factory=dict, repr=False, compare=False)
+    # The last keys as they were asked for: a tick asks many times for the same.
+    _asked: dict[TableKey, LeverTable] = field(default_factory=dict, repr=False, compare=False)
 
     def at(self, key: TableKey) -> LeverTable:
-        near = key.rounded()
-        if near not in self._made:
-            self._made[near] = make_table(self, near)
-        return self._made[near]
+        if key not in self._asked:
+            near = key.rounded()
+            if near not in self._made:
+                self._made[near] = make_table(self, near)
+            if len(self._asked) >= _MOST_ASKED:
+                self._asked.clear()
+            self._asked[key] = self._made[near]
+        return self._asked[key]
 
 
 def make_table(source: LeverTables, key: TableKey) -> LeverTable:
@@ -217,6 +246,7 @@ def most_within_slo(lever: Lever, limits: Limits, rules: PlanRules, slower: floa
     return max(own, min(fast, steepest))
 
 
+@lru_cache(maxsize=1024)  # one engine at its full clock stands behind the levers of all slower ones
 def _first_slow(server: BatchServer, within_s: float, miss: float, max_load: float) -> float:
     """The highest rate up to which every rate has its tail within `within_s`."""
     rates = max_load * server.capacity_tps * (1 - (1 - np.arange(1, _CAP_STEPS + 1) / _CAP_STEPS) ** 2)

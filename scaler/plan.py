@@ -110,10 +110,12 @@ class Planner:
         """Every fleet size at its best lever."""
         limits, table = self.limits, self._table(demand)
         sizes = np.arange(1, limits.max_replicas + 1, dtype=np.float64)
-        watts, upper_w = self._watts_by_size(table, demand, present, sizes)
-        holds = np.isfinite(watts) & (sizes >= limits.min_replicas)
-        affordable = np.full(sizes.shape, True) if limits.budget_w is None else upper_w <= limits.budget_w
-        fine = holds & affordable
+        enough = table.enough(demand.upper_tps / sizes * np.where(sizes > 1, self.rules.imbalance, 1.0))
+        watts = self._fleets_w(sizes, _interpolate(table, enough, demand.expected_tps / sizes), present)
+        fine = holds = np.isfinite(watts) & (sizes >= limits.min_replicas)
+        if limits.budget_w is not None:
+            upper_w = self._upper_w(table, demand, present, sizes, enough)
+            fine = holds & (upper_w <= limits.budget_w)
         costs = np.concatenate(([np.inf], np.where(fine, watts, np.inf)))
         if fine.any():
             return FleetCosts(costs, self.at(int(np.argmax(fine)) + 1, demand, present))
@@ -154,7 +156,7 @@ class Planner:
     ) -> Candidate:
         """What that many replicas at that point will do; the corrections are in it."""
         table = self._table(demand)
-        index = _index_of(table, point)
+        index = table.index_of(point) or 0  # a point that is no lever is taken as what carries most
         lever, rates = table.levers[index], table.grid_tps
         rated_w, cap_tps = table.watts[index], float(table.cap_tps[index])
         if point.sm_clock_mhz == point.reflex_sm_clock_mhz and lever.engine != lever.raised:
@@ -166,7 +168,6 @@ class Planner:
         def replica_w(answering: Floats) -> Floats:
             return np.asarray(np.interp(demand.upper_tps / answering, rates, rated_w))
 
-        upper_w = float(self._most_w(size, replica_w, present)[0])
         expected_w = np.interp(demand.expected_tps / size, rates, rated_w)
         return Candidate(
             replicas=replicas,
@@ -174,7 +175,7 @@ class Planner:
             load=fullest_tps / lever.capacity_tps,
             watts=float(self._fleets_w(size, expected_w, present)[0]),
             holds_slo=bool(fullest_tps <= cap_tps),
-            within_budget=budget_w is None or upper_w <= budget_w,
+            within_budget=budget_w is None or bool(self._most_w(size, replica_w, present)[0] <= budget_w),
         )
 
     def tail_s(self, replicas: int, point: OperatingPoint, demand: Demand, percentile: float) -> float:
@@ -183,12 +184,14 @@ class Planner:
         With the reflex none takes longer than until the clock has moved, or than at the full clock.
         """
         table, slo_s = self._table(demand), self.limits.slo_latency_s
-        lever = table.levers[_index_of(table, point)]
+        lever = table.levers[table.index_of(point) or 0]
         rates, miss = np.array([self._fullest_tps(replicas, demand)]), 1 - percentile / 100
         tail = float(tail_s(lever.server(slo_s), rates, miss)[0])
         if lever.engine != lever.raised and point.sm_clock_mhz != point.reflex_sm_clock_mhz:
-            raised = float(tail_s(BatchServer(lever.raised, lever.fits, 0.0), rates, miss)[0])
-            tail = min(tail, max(raised, lever.until_raised_s(float(rates[0]), slo_s, self.rules)))
+            until_raised_s = lever.until_raised_s(float(rates[0]), slo_s, self.rules)
+            if tail > until_raised_s:
+                raised_s = float(tail_s(BatchServer(lever.raised, lever.fits, 0.0), rates, miss)[0])
+                tail = min(tail, max(raised_s, until_raised_s))
         return tail * self.corrections.latency
 
     def _fullest_tps(self, replicas: int, demand: Demand) -> float:
@@ -216,25 +219,21 @@ class Planner:
         starting_w = start_up.joules / start_up.seconds * (sizes - answering)
         return np.maximum(watts, self._fleets_w(sizes, replica_w(answering), present, answering) + starting_w)
 
-    def _watts_by_size(
-        self, table: LeverTable, demand: Demand, present: Present, sizes: Floats
-    ) -> tuple[Floats, Floats]:
-        """By size: watts at the expected rate, infinite where the SLO is missed; and at the upper rate."""
-
-        def enough(counts: Floats) -> NDArray[np.intp]:
-            fullest_tps = demand.upper_tps / counts * np.where(counts > 1, self.rules.imbalance, 1.0)
-            return np.searchsorted(-table.cap_tps, -fullest_tps, side="right")
-
-        def replica_w(answering: Floats) -> Floats:
-            shares_tps, holding = demand.upper_tps / answering, enough(answering)
-            watts = _interpolate(table, holding, shares_tps)
-            if holding.all():
-                return watts
+    def _upper_w(
+        self,
+        table: LeverTable,
+        demand: Demand,
+        present: Present,
+        sizes: Floats,
+        enough: NDArray[np.intp],
+    ) -> Floats:
+        """By size, from 1 on: the most watts at the upper rate."""
+        shares_tps = demand.upper_tps / sizes
+        watts = _interpolate(table, enough, shares_tps)
+        if not enough.all():
             overloaded_w = np.interp(shares_tps, table.grid_tps, table.watts[table.strongest])
-            return np.where(holding > 0, watts, overloaded_w)
-
-        expected_w = _interpolate(table, enough(sizes), demand.expected_tps / sizes)
-        return self._fleets_w(sizes, expected_w, present), self._most_w(sizes, replica_w, present)
+            watts = np.where(enough > 0, watts, overloaded_w)
+        return self._most_w(sizes, lambda answering: watts[answering.astype(np.intp) - 1], present)
 
     def _lever(
         self,
@@ -248,7 +247,7 @@ class Planner:
         would be over the budget there.
         """
         fullest_tps = self._fullest_tps(replicas, demand)
-        enough = int(np.searchsorted(-table.cap_tps, -fullest_tps, side="right"))
+        enough = int(table.enough(fullest_tps))
         if enough == 0:
             return self._least_harm(table, fullest_tps)
         rates = np.array([demand.expected_tps, demand.upper_tps]) / replicas
@@ -256,16 +255,9 @@ class Planner:
         best = int(table.best[enough, cell])
         if not self._affords(table, best, replicas, demand, present):
             best = int(table.best[enough, upper])
-        kept = next(
-            (
-                k
-                for k in range(enough)
-                if current is not None and _setting(table.levers[k].point) == _setting(current)
-            ),
-            None,
-        )
+        kept = None if current is None else table.index_of(current)
         limit_w = table.watts[best, cell] * (1 + self.rules.keep_within)
-        if kept is None or table.watts[kept, cell] > limit_w:
+        if kept is None or kept >= enough or table.watts[kept, cell] > limit_w:
             return table.levers[best]
         return table.levers[kept if self._affords(table, kept, replicas, demand, present) else best]
 
@@ -320,19 +312,9 @@ class Planner:
 def _interpolate(table: LeverTable, enough: np.ndarray, rates_tps: Floats) -> Floats:
     """The fewest watts of a replica at each rate with one of the first `enough` levers."""
     grid = table.grid_tps
-    high = np.clip(np.searchsorted(grid, rates_tps), 1, len(grid) - 1)
+    high = np.minimum(np.maximum(grid.searchsorted(rates_tps), 1), len(grid) - 1)
     low = high - 1
-    share = np.clip((rates_tps - grid[low]) / (grid[high] - grid[low]), 0.0, 1.0)
+    share = np.minimum(np.maximum((rates_tps - grid[low]) / (grid[high] - grid[low]), 0.0), 1.0)
     with np.errstate(invalid="ignore"):
         result: Floats = table.best_w[enough, low] * (1 - share) + table.best_w[enough, high] * share
     return np.where(enough > 0, result, np.inf)
-
-
-def _index_of(table: LeverTable, point: OperatingPoint) -> int:
-    """Of the lever that is that point; of the one that carries most for a point that is none."""
-    settings = (k for k, lever in enumerate(table.levers) if _setting(lever.point) == _setting(point))
-    return next(settings, 0)
-
-
-def _setting(point: OperatingPoint) -> tuple[int, float, str, int]:
-    return (point.max_batch_texts, point.max_delay_s, point.variant, point.sm_clock_mhz)

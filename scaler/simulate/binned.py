@@ -171,9 +171,10 @@ class BinnedServing:
         passing_s = rules.passing_s
         from_s, to_s = (passing_s + texts / rules.overload_rps for texts in backlog)
         served.answered += requests
-        # What is late by chance near the capacity is late beyond it, too.
-        by_chance = self._steady_table().over_at_most
-        served.over += requests * max(by_chance, _beyond(rules.slo_latency_s, from_s, to_s))
+        late = _beyond(rules.slo_latency_s, from_s, to_s)
+        if late < 1:  # what is late by chance near the capacity is late beyond it, too
+            late = max(late, self._steady_table().over_at_most)
+        served.over += requests * late
         served.in_flight_s += span.replicas * span.seconds * (sum(backlog) / 2 + rules.overload_batch_texts)
         served.latencies.append((ramp(from_s, to_s), requests))
         self._full(served, span.replicas, span.seconds)

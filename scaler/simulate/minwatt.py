@@ -1,4 +1,4 @@
-"""minwatt itself among the contenders: the live loop's own `control.decide`, on what the simulation shows.
+"""minwatt itself among the contenders: the live loop's own `control.rule`, on what the simulation shows.
 
 Owns the translation of `Seen` into the `Signals` that replicas' reports would have given, and nothing else:
 no decision is made here.
@@ -9,9 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import cast
 
-from scaler.control import decide, first_point
+from scaler.control import first_point, rule
 from scaler.control_state import ControlState, start_fresh
-from scaler.decision import Decision
 from scaler.latency_sketch import Latencies
 from scaler.levers import PlanRules
 from scaler.operating_point import OperatingPoint
@@ -43,7 +42,6 @@ class Minwatt:
     def __init__(self, world: World, plan_rules: PlanRules = _PLAN_RULES) -> None:
         self.settings = Settings(world.policy, _as_parked(world), plan_rules, world.clock_set)
         self.period_s = self.settings.tick_s
-        self.last: Decision | None = None
         self._state: ControlState | None = None
         self._wish: Wish | None = None
 
@@ -60,8 +58,8 @@ class Minwatt:
         point = self._wish.point
         state = replace(self._state, beats_rps=seen.rates_1s)
         heard = self._signals(seen, point) if seen.data else _missing(seen)
-        self._state, self.last = decide(state, heard, seen.ready + seen.starting, self.settings)
-        self._wish = Wish(self.last.desired_replicas, self.last.operating_point or point)
+        self._state, ruling = rule(state, heard, seen.ready + seen.starting, self.settings)
+        self._wish = Wish(ruling.desired_replicas, ruling.operating_point or point)
         return self._wish
 
     def _signals(self, seen: Seen, point: OperatingPoint) -> Signals:

@@ -11,12 +11,14 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import cycle
 
 import numpy as np
 from numpy.typing import NDArray
 
 from minwatt.v1.reflex import Reflex
+from scaler.engine import Engine
 from scaler.simulate.rules import FULL_LOAD, OFFERED_OVER_S, SPARE_LOAD, Rules
 
 _NOISE_FACTORS = 1 << 15
@@ -87,39 +89,52 @@ class Replica:
     def advance(self, arrivals_s: list[float], until_s: float) -> None:
         """Takes the sorted arrivals before `until_s` and starts every batch that leaves before it.
 
-        What the reflex hears is written out where it mostly says nothing: this loop is what a simulation's
-        time goes to.
+        What the reflex hears is written out where it mostly says nothing, and what does not change from batch
+        to batch is looked up by its size: this loop is what a simulation's time goes to.
         """
         waiting, rules, reflex, totals = self._waiting, self._rules, self._reflex, self.totals
         waiting += arrivals_s
-        most, full = rules.batch_texts, rules.full_texts
-        short_s, text_s = rules.short_s, rules.backlog_s_per_text
+        known, most, full, overload = len(waiting), rules.batch_texts, rules.full_texts, rules.overload_texts
+        short_s, text_s, delay_s = rules.short_s, rules.backlog_s_per_text, rules.delay_s
         gather, loose_s = min(full, rules.raising_texts) - 1, rules.loose_s
-        head = self._head
-        while head < len(waiting):
-            oldest_s = waiting[head]
-            now_s = max(self._free_s, oldest_s, self._heard_s)
+        head, heard_s, free_s, left_s = self._head, self._heard_s, self._free_s, self._left_s
+        engine = self._engine
+        service_by_size, joules_by_size, work_by_size = _by_size(engine, most)
+        noise, exp, sized, ended = self._noise, math.exp, self._sizes.append, self._ends_s.append
+        while head < known:
+            now_s = oldest_s = waiting[head]
+            if free_s > now_s:
+                now_s = free_s
+            if heard_s > now_s:
+                now_s = heard_s
             if now_s >= until_s:
                 break
-            here = bisect_right(waiting, now_s, head) - head
-            if here > rules.overload_texts:
+            if head + 1 < known and waiting[head + 1] <= now_s:
+                here = bisect_right(waiting, now_s, head) - head
+            else:
+                here = 1
+            if here > overload:
                 bound = self._bound(now_s)
                 if here > bound:
                     self._offered_s += (here - bound) / self._engine.capacity_tps(most)
                     totals.refused += here - bound
                     del waiting[head + bound : head + here]
+                    known -= here - bound
                     here = bound
             if reflex.raised:
-                self._rest(oldest_s)
-                self._hear(now_s, here * text_s)
-            elif self._free_s - self._left_s + here * text_s > short_s:
+                if free_s < oldest_s and reflex.back_from_s < oldest_s:
+                    self._rest(oldest_s)
+                if here * text_s > short_s or now_s >= reflex.back_from_s:
+                    self._hear(now_s, here * text_s)
+            elif free_s - left_s + here * text_s > short_s:
                 self._hear_arrivals(head, here)
             start_s, ride = now_s, most
             if here < full and not reflex.raised:
-                start_s = oldest_s + rules.delay_s
-                if head + gather < len(waiting):
-                    start_s = min(start_s, waiting[head + gather])
-                start_s = max(start_s, now_s)
+                start_s = oldest_s + delay_s
+                if head + gather < known and waiting[head + gather] < start_s:
+                    start_s = waiting[head + gather]
+                if start_s < now_s:
+                    start_s = now_s
             if start_s > oldest_s + loose_s:
                 start_s, ride = self._by_slack(head, here, now_s, start_s)
             if start_s >= until_s:
@@ -130,25 +145,27 @@ class Replica:
                     self._hear(start_s, here * text_s)
             if start_s >= self._turns_s:
                 self._engine = self._asked
-            engine, size = self._engine, min(here, ride)
-            expected_s = engine.alpha_s + size * engine.beta_s_per_text
-            factor = next(self._noise)
+            if engine is not self._engine:
+                engine = self._engine
+                service_by_size, joules_by_size, work_by_size = _by_size(engine, most)
+            size = here if here < ride else ride
+            expected_s = service_by_size[size]
+            factor = next(noise)
             service_s = expected_s * factor
             backlog_s = expected_s + (here - size) * text_s
             if backlog_s > short_s:
                 self._hear(start_s, backlog_s)
-            faded = math.exp((self._left_s - start_s) / OFFERED_OVER_S)
-            self._offered_s = self._offered_s * faded + size / engine.capacity_tps(most)
-            self._left_s = start_s
+            self._offered_s = self._offered_s * exp((left_s - start_s) / OFFERED_OVER_S) + work_by_size[size]
+            self._left_s = left_s = start_s
             totals.batches += 1
             totals.computed += size
             totals.busy_s += service_s
             totals.ridden_s += size * service_s
-            totals.busy_j += factor * engine.batch_j(size)
-            self._free_s = end_s = start_s + service_s
+            totals.busy_j += factor * joules_by_size[size]
+            self._free_s = free_s = start_s + service_s
             self._riding = size
-            self._sizes.append(size)
-            self._ends_s.append(end_s)
+            sized(size)
+            ended(free_s)
             head += size
         self._head = head
         if until_s < math.inf:
@@ -233,6 +250,17 @@ class Replica:
                 self._engine = self._asked
             self._asked = wanted
             self._turns_s = now_s + self._rules.clock_delay_s
+
+
+@lru_cache(maxsize=256)
+def _by_size(engine: Engine, most: int) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
+    """Of batches of 0 to `most` texts: seconds, joules, and the seconds of work if all were full."""
+    sizes, full_tps = range(most + 1), engine.capacity_tps(most)
+    return (
+        tuple(engine.service_s(size) for size in sizes),
+        tuple(engine.batch_j(size) for size in sizes),
+        tuple(size / full_tps for size in sizes),
+    )
 
 
 def gamma_gaps(count: int, c2: float, rng: np.random.Generator) -> _Floats:

@@ -294,3 +294,20 @@ def test_a_rounded_key_is_within_two_percent_and_stays_as_it_is(tokens: float, f
     assert near.service == near.latency == pytest.approx(factor, rel=0.02)
     again = near.rounded()
     assert (again.text_tokens, again.service) == pytest.approx((near.text_tokens, near.service), rel=1e-9)
+
+
+@settings(max_examples=20)
+@given(cards(), st.floats(0, 2))
+def test_a_table_is_looked_up_as_it_is_listed(device: Profile, share: float) -> None:
+    table = made(profile=device)
+    fullest_tps = share * float(table.cap_tps[0])
+    assert table.enough(fullest_tps) == sum(cap_tps >= fullest_tps for cap_tps in table.cap_tps.tolist())
+    assert [table.index_of(one.point) for one in table.levers] == list(range(len(table.levers)))
+    assert table.index_of(replace(table.levers[0].point, max_batch_texts=999)) is None
+
+
+def test_keys_that_are_near_share_one_table_however_many_are_asked_for() -> None:
+    tables = LeverTables(CARD, LIMITS, RULES)
+    keys = [TableKey(TEXT_TOKENS, 1 + n * 1e-5, 1.0) for n in range(40)]
+    assert len({id(tables.at(key)) for key in keys}) == 1
+    assert tables.at(TableKey(TEXT_TOKENS, 1.5, 1.0)) is not tables.at(keys[0])

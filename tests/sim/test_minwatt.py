@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from scaler.control import decide
+from scaler.control import decide, rule
 from scaler.settings import Settings
 from scaler.simulate.contender import Contender
 from scaler.simulate.minwatt import Minwatt
@@ -40,7 +40,7 @@ def test_without_telemetry_it_holds_and_then_runs_the_fallback() -> None:
 
 
 def test_it_decides_as_control_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every look goes through `decide`, once, with what runs and starts."""
+    """Every look goes through `rule`, once, with what runs and starts: `decide` comes to the same."""
     in_world = world([3_000.0] * 2)
     calls: list[int] = []
 
@@ -48,9 +48,13 @@ def test_it_decides_as_control_does(monkeypatch: pytest.MonkeyPatch) -> None:
         assert isinstance(settings, Settings)
         assert heard.text_tokens == in_world.profile.text_tokens
         calls.append(current)
-        return decide(state, heard, current, settings)
+        after, ruling = rule(state, heard, current, settings)
+        decision = decide(state, heard, current, settings)[1]
+        assert decision.desired_replicas == ruling.desired_replicas
+        assert decision.operating_point == ruling.operating_point
+        return after, ruling
 
-    monkeypatch.setattr("scaler.simulate.minwatt.decide", spy)
+    monkeypatch.setattr("scaler.simulate.minwatt.rule", spy)
     contender = Minwatt(in_world)
     simulate(in_world, contender, 2)
     assert len(calls) == 8
