@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from scaler.control import decide, first_point
-from scaler.control_state import ControlState, start_fresh
+from scaler.control_state import ControlState, expecting, start_fresh
 from scaler.decision import Decision
 from scaler.latency_sketch import Latencies
 from scaler.levers import PlanRules
@@ -49,7 +49,7 @@ class Minwatt:
 
     def start(self, replicas: int) -> Wish:
         point = first_point(self.settings)
-        self._state = replace(start_fresh(0.0, point), was_ready=True)
+        self._state = expecting(start_fresh(0.0, point), 0.0, expected=True)
         self._wish = Wish(replicas, point)
         return self._wish
 

@@ -90,6 +90,48 @@ def test_it_scales_a_deployment_with_the_rights_of_the_table_alone_and_says_why(
     assert {one.scope for one in PERMISSIONS} == set(Scope)
 
 
+def test_pods_that_were_never_ready_are_waited_for_and_silent_ones_are_missed(stage: Play) -> None:
+    async def story(case: Scenario) -> None:
+        case.api.cluster.ready_s = 120
+        case.api.apply(workload(replicas=1), policy(telemetry={"staleAfter": "15s"}))
+        async with case.control():
+            await case.until(lambda: case.condition("Stale") == ("False", "Starting"), "said")
+            assert case.condition("Ready") == ("False", "NoReplicaReady")
+            for _ in range(100):
+                await asyncio.sleep(1)
+                assert case.replicas() == 1
+            await case.until(lambda: ready(case), "ready")
+            assert case.replicas() == 1
+            case.api.apply(workload(replicas=0))
+            await case.until(refused(case, "ScaledToZero"), "switched off by hand")
+            await asyncio.sleep(60)
+            case.api.apply(workload(replicas=1))
+            await asyncio.sleep(100)
+            assert case.replicas() == 1
+            await case.until(lambda: ready(case), "ready again")
+            case.hub.fleets[FLEET].silent = True
+            silent_s = asyncio.get_running_loop().time()
+            await case.until(lambda: case.replicas() == 6, "after staleAfter: replicas.max")
+            assert asyncio.get_running_loop().time() - silent_s > 15
+            assert case.condition("Stale")[0] == "True"
+
+    stage(story)
+
+
+def test_pods_that_are_ready_and_never_heard_are_missed(stage: Play) -> None:
+    """Of an unjoined fleet the kubelet alone knows that it answers: its load may be any."""
+
+    async def story(case: Scenario) -> None:
+        case.api.apply(workload(replicas=1), policy(telemetry={"staleAfter": "15s", "fallbackReplicas": 4}))
+        case.hub.fleet(FLEET)
+        case.hub.fleets[FLEET].silent = True
+        async with case.control():
+            await case.until(lambda: case.replicas() == 4, "the fallback")
+            await case.until(lambda: case.condition("Stale") == ("True", "FallbackReplicas"), "said")
+
+    stage(story)
+
+
 def test_an_api_outage_of_minutes_moves_nothing_and_loses_nothing(stage: Play) -> None:
     async def story(case: Scenario) -> None:
         case.api.apply(workload(replicas=2), policy(replicas={"min": 2, "max": 6}))
