@@ -88,8 +88,6 @@ async def run_kube(
     """Until SIGTERM or SIGINT; replicas go on at their last operating point. Raises UsageError."""
     clock, unix_s = clocks.monotonic_s, clocks.unix_s
     library, lease_namespace, external = _library(options.profiles), _checked(options), options.external
-    if external is not None:
-        external.check()
     for line in library.lines:
         say(line)
     stopped = stopped or stop_on_signals(lambda: None)
@@ -166,7 +164,11 @@ def _library(directory: Path | None) -> Library:
 
 
 def _checked(options: KubeOptions) -> str:
-    """The lease's namespace. Raises UsageError."""
+    """The lease's namespace. Raises UsageError, also of what is needed only once this copy leads: that may be
+    days after its start."""
+    options.bus.check()
+    if options.external is not None:
+        options.external.check()
     for name in options.namespaces:
         _named("--namespace", name, _DNS_LABEL)
     _named("--lease-name", options.lease_name, _DNS_NAME)
