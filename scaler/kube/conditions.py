@@ -92,6 +92,7 @@ OBSTACLES: Mapping[str, str] = {
     "AccessDenied": "the controller lacks a right",
     "ScaleRefused": "the API server refuses the new number",
     "ScaleUnavailable": "the API server has failed to write the new number for half a minute",
+    "ProfileUnreadable": "the profile's file was changed to what is no profile: the last good one is used",
     "LoopFailed": "the policy's loop failed and is started anew",
 }
 

@@ -155,7 +155,7 @@ class PolicyRun:
         if self._failure is not None:
             return self._failure
         own = None if self._fleet is None else self._fleet.obstacle
-        return own or (None if self._sight is None else self._sight.complaint)
+        return own or (None if self._sight is None else self._sight.complaint) or self.wanted.complaint
 
     def _counts(self) -> ReplicaCounts | None:
         facts = None if self._sight is None else self._sight.facts()

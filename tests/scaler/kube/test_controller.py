@@ -191,6 +191,28 @@ def test_a_policy_that_nothing_can_meet_leaves_the_last_good_one_in_force(stage:
     stage(story)
 
 
+def test_a_profile_is_followed_and_one_that_can_not_be_read_leaves_the_last_good_one(stage: Play) -> None:
+    async def story(case: Scenario) -> None:
+        file = case.directory / "profiles" / "tiny.yaml"
+        good = file.read_text()
+        case.api.apply(workload(replicas=2), policy(power={"budget": "60W"}))
+        async with case.control():
+            await case.until(lambda: ready(case), "ready")
+            file.write_text("kind: Profile\n")
+            await case.until(refused(case, "ProfileUnreadable"), "said")
+            await case.until(lambda: "ProfileUnreadable" in case.events(), "told")
+            case.hub.fleets[FLEET].rate_rps = BUSY_RPS
+            await case.until(lambda: case.replicas() > 3, "by the last good one")
+            file.write_text(good.replace("model: tiny", "model: another"))
+            await case.until(refused(case, "NoProfile"), "a good one, of another model")
+            assert case.status()["generationInForce"] == 1
+            file.write_text(good)
+            await case.until(lambda: ready(case), "mended")
+        assert sum("profile tiny.yaml: " in line for line in case.said) == 3
+
+    stage(story)
+
+
 def test_what_keeps_it_from_a_target_is_said_and_over_when_it_is_over(stage: Play) -> None:
     async def story(case: Scenario) -> None:
         case.api.apply(policy(replicas={"min": 3, "max": 6}))
