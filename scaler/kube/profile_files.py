@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from minwatt.v1.errors import UsageError
-from scaler.kube.profiles import Library, profile_files, read_again
+from scaler.kube.profiles import Library, files_in, read_again
 
 LOOK_EVERY_S = 5.0
 
@@ -46,7 +46,7 @@ class ProfileFiles:
 def _stamps(directory: Path | None) -> _Stamps:
     """Change when a file does, or what a link leads to."""
     try:
-        return {} if directory is None else {file.name: _stamp(file) for file in profile_files(directory)}
+        return {} if directory is None else {file.name: _stamp(file) for file in files_in(directory)}
     except UsageError as error:
         return str(error)
 

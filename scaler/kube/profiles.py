@@ -1,8 +1,8 @@
 """The profiles that the controller has, and which of them a policy gets.
 
 Owns the choice and its wording; `read_library` and `read_again` alone touch the disk, when `profile_files`
-says. Whether a policy can be met with its profile is `scaler.feasible`. Called by the controller for each policy
-it accepts.
+says. Whether a policy can be met with its profile is `scaler.feasible`. Called by the controller for each
+policy it accepts.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Library:
         return None
 
 
-def profile_files(directory: Path) -> list[Path]:
+def files_in(directory: Path) -> list[Path]:
     """Raises UsageError.
 
     A mounted ConfigMap holds its files behind links that begin with a dot; they are passed over.
@@ -95,7 +95,7 @@ def read_again(directory: Path, before: Library) -> Library:
     the directory can't be read."""
     profiles: dict[str, Profile] = {}
     unreadable: dict[str, str] = {}
-    for file in profile_files(directory):
+    for file in files_in(directory):
         try:
             profiles[file.name] = load_profile(file)
         except UsageError as error:
