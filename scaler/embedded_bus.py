@@ -34,6 +34,7 @@ _STRAY_REPORTS_KEPT = 100  # of a fleet that nobody asks for, should its policy 
 _CLOSE_GRACE_S = 1.0
 _TOLD_EVERY_S = 60.0
 _OPTIONS = (
+    ("grpc.max_receive_message_length", 65_536),  # a report is some hundred bytes, with its sketch a few KiB
     ("grpc.so_reuseport", 0),  # two buses on one port would each hear half of the fleet
     ("grpc.keepalive_time_ms", 10_000),  # a replica's host may vanish without closing the stream
     ("grpc.keepalive_timeout_ms", 5_000),

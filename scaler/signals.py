@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import median_low
 
 from scaler.bus import FleetView
 from scaler.latency_sketch import Latencies
@@ -21,6 +22,8 @@ SILENT_AFTER_S = 3.5  # a replica that said nothing for three reports
 # Replicas report each second, and out of turn when something changes: a rate over the milliseconds between
 # two such reports says nothing.
 _LAST_INTERVAL_S = 0.5
+_MOST_AHEAD = 2**32  # one a second for 136 years
+_MOST_VERSION = 2**62  # beyond it there is still room for all that are to come
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,10 +178,20 @@ def _signals(
         padding_fraction=1 - tokens / padded if padded else None,
         start_up_s=max(start_ups, default=None),
         variants=Counter(one.variant for one in newest if one.state is ReplicaState.READY and one.variant),
-        highest_point_version=max(told_version, *(report.operating_point_version for report in newest)),
+        highest_point_version=max(told_version, _believed_version(newest)),
         reflex_fraction=happened.total("reflex_s_total") / float(happened.seconds.sum()),
         sm_clock_refused=next((r.sm_clock_refused for r in newest if r.sm_clock_refused), ""),
     )
+
+
+def _believed_version(reports: Sequence[Report]) -> int:
+    """The highest in force, as far as it can be meant: a new point is numbered beyond it, and a number that
+    the message does not hold could never be told. Who is further ahead of half of the fleet than any scaler
+    can have decided has made it up.
+    """
+    versions = [report.operating_point_version for report in reports]
+    most = min(median_low(versions) + _MOST_AHEAD, _MOST_VERSION)
+    return max(version if version <= most else 0 for version in versions)
 
 
 def _arrivals_rps(happened: Differences) -> float:

@@ -186,6 +186,14 @@ async def test_a_report_that_can_not_be_meant_is_not_handed_out(
             await say_and_wait(link_to(hub, DEFAULT_FLEET), message)
 
 
+async def test_a_report_as_long_as_none_is_not_read(hub: Hub, bus: FleetBus, join: Join) -> None:
+    bad, good = await join(), await join()
+    await bad.say(report("bad", address="x" * 70_000))
+    await good.say(report("good"))
+    heard = await until(bus, lambda members, reports: "good" in members)
+    assert [one.replica_id for one in heard] == ["good"]
+
+
 async def say_and_wait(link: Link, message: fleet_pb2.ReplicaReport) -> None:
     async with link.open() as session, asyncio.timeout(WAIT_S):
         await session.send(message, last=False)
