@@ -111,8 +111,8 @@ class RedisSession:
 
 @contextlib.contextmanager
 def _answering() -> Iterator[None]:
-    """Raises AwayError for whatever the library raises: where a cluster's slot moves to a node that it has not
-    heard of, that is no error of its own but AttributeError."""
+    """Raises AwayError for whatever the library raises: where a cluster's slot moves to a node that it has
+    not heard of, that is no error of its own but AttributeError."""
     try:
         yield
     except Exception as error:

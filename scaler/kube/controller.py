@@ -26,7 +26,7 @@ from scaler.kube.policy_run import Shared
 from scaler.kube.profile_files import LOOK_EVERY_S, ProfileFiles
 from scaler.kube.profiles import settings_for
 from scaler.kube.reconcile import Wanted, unread, wanted_of, with_claims
-from scaler.kube.status import Fence, StatusMoment
+from scaler.kube.status_moment import Fence, StatusMoment
 from scaler.kube.status_writes import StatusWrites
 from scaler.kube.store import Key, Object
 from scaler.kube.watches import Watches

@@ -27,7 +27,7 @@ from scaler.kube.gated_bus import GatedBus
 from scaler.kube.policy_object import Accepted
 from scaler.kube.reconcile import Wanted, identity_of
 from scaler.kube.sight import Sight
-from scaler.kube.status import ReplicaCounts, StatusMoment
+from scaler.kube.status_moment import ReplicaCounts, StatusMoment
 from scaler.kube.target import Kinds
 from scaler.kube.watches import Watches
 from scaler.loop import ControlLoop, Surroundings, Watcher, beats

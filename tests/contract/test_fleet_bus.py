@@ -149,8 +149,11 @@ async def test_a_name_that_is_used_again_is_a_member_again(bus: FleetBus, join: 
     await until(bus, lambda members, reports: len(reports) == 1 and not members)
     await first.leave()
     second = await join()
-    await second.say(report("a", sequence=1))
-    await until(bus, lambda members, reports: members == {"a"} and len(reports) == 1)
+    await second.say(report("a", sequence=1, arrivals_total=3))
+    (heard,) = await until(bus, lambda members, reports: members == {"a"} and len(reports) == 1)
+    assert heard.arrivals_total == 3
+    await bus.publish(point(2))
+    assert await second.hear() == 2
 
 
 MALFORMED = [

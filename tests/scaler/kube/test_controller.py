@@ -329,9 +329,12 @@ def test_one_policy_s_broken_loop_is_another_s_nothing(stage: Play) -> None:
             broken.fails = RuntimeError("a mistake in the program")
             await case.until(refused(case, "LoopFailed", "other"), "said")
             case.hub.fleets[FLEET].rate_rps = BUSY_RPS
-            await case.until(lambda: case.replicas() > 3, "the first goes on")
+            await case.until(lambda: case.replicas() > 3 and ready(case), "the first goes on")
+            assert case.condition("Ready", "other") == ("False", "LoopFailed")
+            assert case.replicas("other") == 2
             broken.fails = None
             await case.until(lambda: case.condition("Ready", "other")[0] == "True", "begun anew")
+            assert sum("leading as" in line for line in case.said) == 1
 
     stage(story)
 

@@ -22,7 +22,8 @@ from scaler.kube.desired_replicas import BELIEVED_S, DesiredReplicas
 from scaler.kube.external_scaler import ExternalScaler, ListenOptions, listen_options
 from scaler.kube.keda import externalscaler_pb2 as pb
 from scaler.kube.keda import externalscaler_pb2_grpc as pb_grpc
-from scaler.policy import Policy, Replicas
+from scaler.policy import Policy
+from scaler.policy_sections import Replicas
 from scaler.simulate.baselines.hpa_law import (
     DEFAULT_BEHAVIOR,
     SYNC_S,
