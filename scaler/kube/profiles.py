@@ -49,7 +49,7 @@ class Library:
         found = {
             name: f"profile {name}: {one.model} on {one.device}"
             for name, one in sorted(self.profiles.items())
-            if name not in self.unreadable and one != before.profiles.get(name)
+            if name not in self.unreadable and (one != before.profiles.get(name) or name in before.unreadable)
         }
         gone = [name for name in sorted(before.profiles) if name not in self.profiles]
         bad = {

@@ -94,7 +94,7 @@ async def test_a_file_that_became_no_profile_leaves_the_one_it_was(tmp_path: Pat
     assert len(await looked(files)) == 1
     assert files.library.profiles == {"text.yaml": T4}
     mounted.swap(text=T4)
-    assert await looked(files) == []
+    assert await looked(files) == ["profile text.yaml: support-text on T4"], "well again"
     assert files.library.complaint(settings) is None
 
 
