@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
+from urllib.parse import unquote
 
 import grpc
 
@@ -175,7 +176,7 @@ class _Door:
         if value and bus_token.admits(self._tokens, value):
             return True
         shows = "another token than --bus-token-file holds" if value else "no token"
-        self._tell("joining", f"a replica at {context.peer()} may not join: it shows {shows}")
+        self._tell("joining", f"a replica at {unquote(context.peer())} may not join: it shows {shows}")
         return False
 
     def _read(self) -> Sequence[str]:
