@@ -24,7 +24,7 @@ from scaler.inputs import read_inputs
 from scaler.joined import JoinedFleet
 from scaler.loop import ControlLoop, Surroundings
 from scaler.operating_point import OperatingPoint
-from scaler.policy import Replicas
+from scaler.policy_sections import Replicas
 from scaler.record import FleetRow
 from scaler.redis_bus import RedisHub
 from scaler.settings import Settings

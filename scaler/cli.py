@@ -14,6 +14,7 @@ from minwatt.v1.errors import UsageError
 from minwatt.v1.fleet_keys import DEFAULT_FLEET, FLEET_ALLOWED, checked_fleet
 from minwatt.v1.redis_address import ALLOWED as REDIS_ALLOWED
 from scaler.bus_opening import DEFAULT_LISTEN, BusOptions
+from scaler.grpc_tls import tls_files
 from scaler.inputs import read_inputs
 from scaler.kube.external_scaler import listen_options
 from scaler.kube.policy_object import annotation_problem, on_kubernetes
@@ -80,6 +81,12 @@ def scale(
     bus_redis_password_file: Annotated[
         Path | None, typer.Option(help="Its password; read at each connection.")
     ] = None,
+    bus_token_file: Annotated[
+        Path | None,
+        typer.Option(help="Tokens, one a line: replicas must show one of them. [default: anybody may join]"),
+    ] = None,
+    bus_tls_cert: Annotated[Path | None, typer.Option(help="Of --listen: PEM. [default: plaintext]")] = None,
+    bus_tls_key: Annotated[Path | None, typer.Option(help="PEM key of the certificate.")] = None,
     fleet: Annotated[str, typer.Option(help=f"The replicas' --fleet: {FLEET_ALLOWED}.")] = DEFAULT_FLEET,
     host: Annotated[
         str | None, typer.Option(help="Address of the metrics and health ports. [default: that of --listen]")
@@ -123,7 +130,8 @@ def scale(
     minwatt serve --scaler SCALER-HOST:8600. In a cluster, where it scales too:
     minwatt scale --kubernetes --profiles /etc/minwatt/profiles --listen 0.0.0.0:8600
     """
-    bus = BusOptions(listen, bus_redis, bus_redis_password_file, host)
+    tls = tls_files("--bus-tls", bus_tls_cert, bus_tls_key)
+    bus = BusOptions(listen, bus_redis, bus_redis_password_file, host, bus_token_file, tls)
     external = listen_options(
         external_scaler,
         external_scaler_tls_cert,

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from scaler import forecast as forecasting
 from scaler.bus import FleetView
-from scaler.control_state import ControlState, in_first_window, least_known
+from scaler.control_state import ControlState, expecting, in_first_window, least_known
 from scaler.decision import Action, Decision, Reason, ReasonCode
 from scaler.explain import Outlook, explain, not_acted_on
 from scaler.forecast import Forecast
@@ -49,7 +49,9 @@ def observe_fleet(
     beats = state.beats_rps
     if isinstance(seen, Signals) and len(beats) < _MOST_BEATS:
         beats = (*beats, seen.last_rps)
-    return replace(state, memory=memory, beats_rps=beats, was_ready=state.was_ready or seen.ready > 0), seen
+    if seen.ready:
+        state = expecting(state, now_s, expected=True)
+    return replace(state, memory=memory, beats_rps=beats), seen
 
 
 def decide(
@@ -233,10 +235,13 @@ def _blind(
     held = in_first_window(state, missing.at_s, settings)
     reasons = [Reason(ReasonCode.MISSING_REPORTS, missing.reason, {"ready": missing.ready})]
     desired = current if held else max(current, spec.replicas.min)
-    expected = state.was_ready or state.found_running  # before a first replica is ready, silence is no fault
-    if expected and not held and missing.at_s - since_s >= spec.telemetry.stale_after_s:
+    expected_s = state.expected_since_s
+    blind_s = 0.0 if expected_s is None else missing.at_s - max(since_s, expected_s)
+    if expected_s is None:
+        reasons.append(Reason(ReasonCode.STARTING, "no replica has been ready yet: they are waited for"))
+    elif not held and blind_s >= spec.telemetry.stale_after_s:
         desired = max(desired, spec.fallback_replicas)
-        message = f"blind for {missing.at_s - since_s:.0f} s: at least {spec.fallback_replicas} replicas"
+        message = f"blind for {blind_s:.0f} s: at least {spec.fallback_replicas} replicas"
         reasons.append(Reason(ReasonCode.FALLBACK, message, {"fallback_replicas": spec.fallback_replicas}))
     return state, Decision(
         at_s=missing.at_s,

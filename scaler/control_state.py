@@ -38,20 +38,29 @@ class ControlState:
     corrections: Corrections = field(default_factory=Corrections)
     point: OperatingPoint | None = None
     missing_since_s: float | None = None
-    was_ready: bool = False
+    expected_since_s: float | None = None  # reports; None: no replica was ever ready, silence is no fault
     variants: VariantState = field(default_factory=VariantState)
     steady: tuple[float, int, int] = (-math.inf, 0, 0)  # since when: ready replicas, point's version
 
 
 def start_beside(now_s: float) -> ControlState:
     """For replicas that run already: none of them is moved in the first window."""
-    return ControlState(started_s=now_s, found_running=True)
+    return ControlState(started_s=now_s, found_running=True, expected_since_s=now_s)
 
 
 def start_fresh(now_s: float, point: OperatingPoint) -> ControlState:
     """For a fleet that is yet to start, at `point`."""
     variants = VariantState(asked=point.variant)
     return ControlState(started_s=now_s, found_running=False, point=point, variants=variants)
+
+
+def expecting(state: ControlState, now_s: float, expected: bool) -> ControlState:
+    """Whether replicas must be heard from now on: a fleet that none of whose replicas was ever ready starts,
+    however long that takes, and is no larger sooner for more that start.
+    """
+    if expected == (state.expected_since_s is not None):
+        return state
+    return replace(state, expected_since_s=now_s if expected else None)
 
 
 def carried(state: ControlState, before: Settings, after: Settings) -> ControlState:

@@ -35,6 +35,7 @@ class ReasonCode(Enum):
     OUT_OF_BOUNDS = "out_of_bounds"
     MISSING_REPORTS = "missing_reports"
     FALLBACK = "fallback"
+    STARTING = "starting"  # no replica has been ready yet
     RESTARTED = "restarted"
     WATTS_UNKNOWN = "watts_unknown"
     NOT_ACTED_ON = "not_acted_on"

@@ -1,32 +1,41 @@
 """The bus inside the scaler's own process: the `minwatt.v1.Fleet` service on a port of its own.
 
-Owns the streams of the joined replicas; a stream belongs to the fleet that its first report names, and its
-end means the replica is gone. Called by the control loops and by `minwatt profile`.
+Owns the streams of the joined replicas, and who may join; a stream belongs to the fleet that its first report
+names, and its end means the replica is gone. Called by the control loops and by `minwatt profile`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import math
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
+from urllib.parse import unquote
 
 import grpc
 
-from minwatt.v1 import fleet_pb2, fleet_pb2_grpc
+from minwatt.v1 import bus_token, fleet_pb2, fleet_pb2_grpc
 from minwatt.v1.errors import UsageError
 from minwatt.v1.fleet_keys import DEFAULT_FLEET, checked_fleet
 from scaler.bus import FleetView
+from scaler.grpc_tls import TlsFiles, credentials
 from scaler.operating_point import OperatingPoint
 from scaler.pages import Unread
 from scaler.report import Report
 from scaler.wire import point_to_proto, report_from_proto
 
+log = logging.getLogger(__name__)
+
 # If nobody collects: some seconds of the largest fleets. Counters are cumulative: only samples would be lost.
 _REPORTS_KEPT = 50_000
 _STRAY_REPORTS_KEPT = 100  # of a fleet that nobody asks for, should its policy come later
 _CLOSE_GRACE_S = 1.0
+_TOLD_EVERY_S = 60.0
 _OPTIONS = (
+    ("grpc.max_receive_message_length", 65_536),  # a report is some hundred bytes, with its sketch a few KiB
     ("grpc.so_reuseport", 0),  # two buses on one port would each hear half of the fleet
     ("grpc.keepalive_time_ms", 10_000),  # a replica's host may vanish without closing the stream
     ("grpc.keepalive_timeout_ms", 5_000),
@@ -51,18 +60,27 @@ class EmbeddedHub:
 
     @classmethod
     async def listen(
-        cls, address: str = "127.0.0.1:0", *, clock: Callable[[], float] = time.monotonic
+        cls,
+        address: str = "127.0.0.1:0",
+        *,
+        token_file: Path | None = None,
+        tls: TlsFiles | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> EmbeddedHub:
-        """Starts to serve; port 0 is chosen by the OS. Raises UsageError when the address can't be had."""
-        # gRPC takes a port over 65535, and listens on some other.
-        named = re.fullmatch(r".+:(\d{1,5})", address, re.ASCII)
-        if named is None or int(named[1]) > 65535:
-            raise UsageError(f"--listen = {address!r}: allowed: HOST:PORT, ports 0 to 65535")
+        """Starts to serve; port 0 is chosen by the OS. Without `token_file` anybody may join.
+
+        Raises UsageError: of the address or the files.
+        """
+        check_address(address)
         server = grpc.aio.server(options=_OPTIONS)
-        fleets = _Fleets(clock)
+        fleets = _Fleets(clock, None if token_file is None else _Door(token_file, clock))
         fleet_pb2_grpc.add_FleetServicer_to_server(fleets, server)
         try:
-            port = server.add_insecure_port(address)
+            port = (
+                server.add_insecure_port(address)
+                if tls is None
+                else server.add_secure_port(address, credentials(tls))
+            )
         except RuntimeError as error:
             raise UsageError(f"--listen = {address!r}: can't listen there; is the port taken?") from error
         await server.start()
@@ -80,6 +98,14 @@ class EmbeddedHub:
         """Ends the streams; replicas go on at their last operating point."""
         self._fleets.end()
         await self._server.stop(grace=_CLOSE_GRACE_S)
+
+
+def check_address(address: str) -> None:
+    """Raises UsageError."""
+    # gRPC takes a port over 65535, and listens on some other.
+    named = re.fullmatch(r".+:(\d{1,5})", address, re.ASCII)
+    if named is None or int(named[1]) > 65535:
+        raise UsageError(f"--listen = {address!r}: allowed: HOST:PORT, ports 0 to 65535")
 
 
 class EmbeddedBus:
@@ -128,9 +154,42 @@ class _Stream:
             del self.fleet.members[self.replica_id]
 
 
-class _Fleets(fleet_pb2_grpc.FleetServicer):
-    def __init__(self, clock: Callable[[], float]) -> None:
+class _Door:
+    """Of a port that asks for a token. Its file is read at each joining; an unusable one leaves the last."""
+
+    def __init__(self, file: Path, clock: Callable[[], float]) -> None:
+        self._file = file
         self._clock = clock
+        self._tokens = self._read()
+        self._told_s: dict[str, float] = {}
+
+    def lets_in(self, context: _Context) -> bool:
+        try:
+            self._tokens = self._read()
+        except UsageError as error:
+            self._tell("file", f"{error}: the last tokens stay in force")
+        said = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+        value = said.get(bus_token.METADATA_KEY, "")
+        if value and bus_token.admits(self._tokens, value):
+            return True
+        shows = "another token than --bus-token-file holds" if value else "no token"
+        self._tell("joining", f"a replica at {unquote(context.peer())} may not join: it shows {shows}")
+        return False
+
+    def _read(self) -> Sequence[str]:
+        return bus_token.read_tokens(self._file, "--bus-token-file")
+
+    def _tell(self, what: str, line: str) -> None:
+        """Replicas try again and again: once a minute is enough."""
+        if self._clock() - self._told_s.get(what, -math.inf) >= _TOLD_EVERY_S:
+            self._told_s[what] = self._clock()
+            log.warning("%s", line)
+
+
+class _Fleets(fleet_pb2_grpc.FleetServicer):
+    def __init__(self, clock: Callable[[], float], door: _Door | None) -> None:
+        self._clock = clock
+        self._door = door
         self._fleets: dict[str, EmbeddedBus] = {}
         self._closing = asyncio.Event()
 
@@ -150,6 +209,9 @@ class _Fleets(fleet_pb2_grpc.FleetServicer):
     async def Join(  # type: ignore[override]  # noqa: N802 - the stubs know only the blocking form
         self, request_iterator: AsyncIterator[fleet_pb2.ReplicaReport], context: _Context
     ) -> None:
+        if self._door is not None and not self._door.lets_in(context):
+            words = "the scaler asks for a token (--scaler-token-file), and this is none of its own"
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, words)
         stream = _Stream()
         hearing = asyncio.create_task(self._hear(stream, request_iterator, context))
         telling = asyncio.create_task(self._tell(stream, context))

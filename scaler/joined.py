@@ -21,5 +21,9 @@ class JoinedFleet:
         self._last_seen = running
         return running
 
+    def awaited(self, seen: Signals | Missing) -> bool:  # noqa: ARG002 - nobody knows but they
+        """Of replicas that only reports tell of, each silence may be a fault."""
+        return True
+
     async def scale_to(self, desired: int, seen: Signals | Missing) -> None:
         """Starts and stops nothing: the decision itself is the wish."""

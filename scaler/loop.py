@@ -13,7 +13,7 @@ from typing import Protocol
 
 from scaler.bus import FleetBus
 from scaler.control import decide, observe_fleet
-from scaler.control_state import ControlState, carried
+from scaler.control_state import ControlState, carried, expecting
 from scaler.decision import Decision
 from scaler.fleet_joules import FleetJoules
 from scaler.operating_point import OperatingPoint
@@ -29,6 +29,9 @@ class Fleet(Protocol):
 
     def running(self, seen: Signals | Missing) -> int:
         """Replicas that run or start now, those that leave left out."""
+
+    def awaited(self, seen: Signals | Missing) -> bool:
+        """Whether replicas must be heard: their silence is a fault, and no start that takes its time."""
 
     async def scale_to(self, desired: int, seen: Signals | Missing) -> None:
         """Starts or stops as many as it takes, and returns before they are done. Called each beat."""
@@ -113,8 +116,9 @@ class ControlLoop:
         return seen
 
     async def _tick(self, seen: Signals | Missing) -> None:
-        current = self._around.fleet.running(seen)
-        self._state, self._decision = decide(self._state, seen, current, self._settings)
+        fleet = self._around.fleet
+        self._state = expecting(self._state, seen.at_s, fleet.awaited(seen))
+        self._state, self._decision = decide(self._state, seen, fleet.running(seen), self._settings)
         point = self._decision.operating_point
         if point is not None and point != self._published:
             await self._around.bus.publish(point)

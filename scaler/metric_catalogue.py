@@ -74,7 +74,7 @@ FAMILIES = (
     _gauge("budget_used_ratio", "Watts of the fleet over the budget; absent while either is unknown."),
     _gauge("over_budget", "1 while the fleet draws more than the budget: by meters, else by the plan."),
     _gauge("meter_unknown", "1 while replicas report and the watts of one are unknown."),
-    _gauge("telemetry_age_seconds", "Since enough replicas last reported to decide by."),
+    _gauge("telemetry_age_seconds", "Since enough replicas reported to decide by, or none was awaited yet."),
     _gauge("telemetry_stale", "1 while that is longer than the policy's staleAfter."),
     _gauge("telemetry_stale_after_seconds", "The policy's staleAfter."),
     _gauge("max_batch_texts", "Operating point: texts a batch."),

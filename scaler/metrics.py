@@ -107,7 +107,10 @@ class PolicyMetrics:
 
     def decided(self, decision: Decision, at_s: float) -> None:
         self._actions[decision.action] += 1
-        self._reasons.update({reason.code for reason in decision.reasons})
+        codes = {reason.code for reason in decision.reasons}
+        self._reasons.update(codes)
+        if ReasonCode.STARTING in codes:  # no report is missed yet
+            self._enough_known_s = self._clock()
         self._decision = (decision, at_s)
 
     def samples(self) -> Iterator[Sample]:

@@ -24,6 +24,8 @@ SILENT_AFTER_S = 3.5  # a replica that said nothing for three reports
 # Replicas report each second, and out of turn when something changes: a rate over the milliseconds between
 # two such reports says nothing.
 _LAST_INTERVAL_S = 0.5
+_MOST_AHEAD = 2**32  # one a second for 136 years
+_MOST_VERSION = 2**62  # beyond it there is still room for all that are to come
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,10 +191,20 @@ def _signals(
         variants={
             variant: count for variant, count in memory.said.variants.counts(is_ready).items() if variant
         },
-        highest_point_version=max(told_version, int(memory.versions.max())),
+        highest_point_version=max(told_version, _believed_version(memory.versions)),
         reflex_fraction=happened.total("reflex_s_total") / float(happened.seconds.sum()),
         sm_clock_refused=memory.said.sm_clock_refused,
     )
+
+
+def _believed_version(versions: NDArray[np.uint64]) -> int:
+    """The highest in force, as far as it can be meant: a new point is numbered beyond it, and a number that
+    the message does not hold could never be told. Who is further ahead of half of the fleet than any scaler
+    can have decided has made it up.
+    """
+    median_low = int(np.sort(versions)[(len(versions) - 1) // 2])
+    most = min(median_low + _MOST_AHEAD, _MOST_VERSION)
+    return int(versions[versions <= np.uint64(most)].max(initial=0))
 
 
 def _arrivals_rps(happened: Differences) -> float:

@@ -59,6 +59,10 @@ def serve(
     ] = None,
     metrics_port: Annotated[int | None, _flag("Prometheus port; 0 takes a free one.", "9100")] = None,
     scaler: Annotated[str | None, _flag("HOST:PORT of a scaler to join.")] = None,
+    scaler_token_file: Annotated[Path | None, _flag("Its token; read at each joining.")] = None,
+    scaler_ca: Annotated[
+        Path | None, _flag("PEM: the scaler must have a certificate of this authority.", "plaintext")
+    ] = None,
     bus_redis: Annotated[
         str | None, _flag("redis://HOST:PORT/DB where the scaler is met instead; see `minwatt scale`.")
     ] = None,

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from minwatt.v1.redis_address import parse_redis_url
 from service.fleet import Link
-from service.fleet_grpc import GrpcLink
+from service.fleet_grpc import GrpcLink, JoinFiles
 from service.settings import ServeSettings
 
 
 def open_link(settings: ServeSettings) -> Link | None:
     """None: a replica on its own. Raises UsageError."""
     if settings.scaler is not None:
-        return GrpcLink(settings.scaler)
+        files = JoinFiles(settings.scaler_token_file, settings.scaler_ca)
+        files.check()
+        return GrpcLink(settings.scaler, files)
     if settings.bus_redis is None:
         return None
     address = parse_redis_url(settings.bus_redis, "bus-redis", settings.bus_redis_password_file)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -41,10 +41,12 @@ class RedisLink:
     async def open(self) -> AsyncIterator[RedisSession]:
         try:
             async with connected(self._address, PATIENCE_S) as redis:
-                await redis.initialize()  # or a cluster does not know yet where to listen
+                with _answering():
+                    await redis.initialize()  # or a cluster does not know yet where to listen
                 told = redis.pubsub(ignore_subscribe_messages=True)
                 try:
-                    await told.subscribe(self._keys.told)
+                    with _answering():
+                        await told.subscribe(self._keys.told)
                     yield RedisSession(redis, told, self._keys, self)
                 finally:
                     await told.aclose()
@@ -76,15 +78,20 @@ class RedisSession:
         oldest_ms = None if known_ms is None else max(0, known_ms - round(RETAINED_S * 1e3))
         entry = {LAST_REPORT if last else REPORT: message.SerializeToString()}
         async with self._one_at_a_time:
-            number = await self._redis.xadd(self._keys.reports, entry, minid=oldest_ms)
-            self._link.server_ms = int(number.partition(b"-")[0])
-            if not self._expires or message.sequence % EXPIRY_EVERY == 0:
-                await self._redis.pexpire(self._keys.reports, round(ABANDONED_S * 1e3))
-                self._expires = True
+            with _answering():
+                await self._put(entry, oldest_ms, message.sequence)
+
+    async def _put(self, entry: dict[bytes, bytes], oldest_ms: int | None, sequence: int) -> None:
+        number = await self._redis.xadd(self._keys.reports, entry, minid=oldest_ms)
+        self._link.server_ms = int(number.partition(b"-")[0])
+        if not self._expires or sequence % EXPIRY_EVERY == 0:
+            await self._redis.pexpire(self._keys.reports, round(ABANDONED_S * 1e3))
+            self._expires = True
 
     async def points(self) -> AsyncIterator[OperatingPoint]:
         while True:
-            told = await self._told.get_message(timeout=CATCH_UP_S)
+            with _answering():
+                told = await self._told.get_message(timeout=CATCH_UP_S)
             # Nothing: it is subscribed now, or has heard nothing for a while. The key then has the newest.
             payload = await self._kept_point() if told is None else told["data"]
             if payload:
@@ -97,5 +104,16 @@ class RedisSession:
 
     async def _kept_point(self) -> bytes | None:
         async with self._one_at_a_time:
-            kept: bytes | None = await self._redis.hget(self._keys.point, "point")
+            with _answering():
+                kept: bytes | None = await self._redis.hget(self._keys.point, "point")
             return kept
+
+
+@contextlib.contextmanager
+def _answering() -> Iterator[None]:
+    """Raises AwayError for whatever the library raises: where a cluster's slot moves to a node that it has
+    not heard of, that is no error of its own but AttributeError."""
+    try:
+        yield
+    except Exception as error:
+        raise AwayError(in_words(error)) from error

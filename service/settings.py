@@ -102,6 +102,8 @@ class ServeSettings(BaseModel):
     front_ends: Annotated[int, Field(ge=0, le=64)] = 0  # processes; 0: the engine's own
     metrics_port: Port = 9100
     scaler: Address | None = None
+    scaler_token_file: Path | None = None
+    scaler_ca: Path | None = None  # None: plaintext
     bus_redis: str | None = None
     bus_redis_password_file: Path | None = None
     fleet: Fleet = DEFAULT_FLEET
@@ -162,6 +164,8 @@ class ServeSettings(BaseModel):
             )
         if self.scaler is not None and self.bus_redis is not None:
             raise ValueError("scaler and bus-redis: the scaler is met in one place: give one of them")
+        if self.scaler is None and (self.scaler_token_file or self.scaler_ca):
+            raise ValueError("scaler-token-file, scaler-ca: need scaler")
         if self.bus_redis is not None:
             try:
                 parse_redis_url(self.bus_redis, "bus-redis", self.bus_redis_password_file)

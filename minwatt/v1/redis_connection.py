@@ -48,6 +48,8 @@ def in_words(error: BaseException) -> str:
         return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
     if isinstance(error, TimeoutError | ClientTimeoutError):
         return "no answer in time"
+    if isinstance(error, AttributeError):  # the library's, where it looks up a slot's node and finds None
+        return "a slot of the cluster has moved to a node that the client has not heard of"
     cause = error.__cause__ or error.__context__
     return type(error).__name__ + ("" if cause is None else f" ({type(cause).__name__})")
 

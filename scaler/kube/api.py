@@ -10,8 +10,9 @@ cancelled where a thread can't.
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,17 @@ class Listed:
     version: str  # of the whole list: where a watch goes on
 
 
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """`content`: the body's type."""
+
+    verb: str
+    where: str
+    query: Mapping[str, str] | None = None
+    body: Object | None = None
+    content: str = ""
+
+
 class KubeApi:
     """Made by `connect`; everything runs on the event loop it was made on."""
 
@@ -105,7 +117,7 @@ class KubeApi:
 
     async def get(self, resource: Resource, namespace: str, name: str, *, target: bool = False) -> Object:
         check("get", resource, target=target)
-        return await self._call("get", path(resource, namespace, name), limit_s=_GET_LIMIT_S)
+        return await self._answer(_Call("get", path(resource, namespace, name)), _GET_LIMIT_S)
 
     async def list_all(self, selection: Selection) -> Listed:
         """Page by page. Raises GoneError when the pages took too long: list anew."""
@@ -114,7 +126,7 @@ class KubeApi:
         query = {**selection.query, "limit": str(_PAGE)}
         items: list[Object] = []
         while True:
-            page = await self._call("list", where, query)
+            page = await self._answer(_Call("list", where, query))
             items += page.get("items") or ()
             metadata = page.get("metadata") or {}
             if not metadata.get("continue"):
@@ -134,18 +146,16 @@ class KubeApi:
         }
         where = path(selection.resource, selection.namespace)
         limit = aiohttp.ClientTimeout(total=limit_s + _CALL_LIMIT_S, sock_connect=_CALL_LIMIT_S)
-        response = await self._send("watch", where, query, None, "", limit)
-        try:
-            yield {}
-            async for event in _events(response):
-                if event.get("type") == "ERROR":
-                    raise from_event(event.get("object") or {})
-                yield event
-        except ApiError as error:
-            self._failed("watch", error)
-            raise
-        finally:
-            response.close()
+        with self._failures("watch"):
+            response = await self._send(_Call("watch", where, query), limit)
+            try:
+                yield {}
+                async for event in _events(response):
+                    if event.get("type") == "ERROR":
+                        raise from_event(event.get("object") or {})
+                    yield event
+            finally:
+                response.close()
 
     async def create(self, resource: Resource, namespace: str, body: Object) -> Object:
         check("create", resource)
@@ -168,63 +178,38 @@ class KubeApi:
 
     async def discover(self, group: str, version: str) -> Object:
         """The kinds of an API group: readable by every account that is authenticated."""
-        return await self._call("get", f"/apis/{group}/{version}" if group else f"/api/{version}")
+        where = f"/apis/{group}/{version}" if group else f"/api/{version}"
+        return await self._answer(_Call("get", where))
 
     async def _write(self, verb: str, where: str, body: Object, content: str = "application/json") -> Object:
-        return await self._call(verb, where, None, body, content, _WRITE_LIMIT_S)
+        return await self._answer(_Call(verb, where, body=body, content=content), _WRITE_LIMIT_S)
 
-    async def _call(
-        self,
-        verb: str,
-        where: str,
-        query: Mapping[str, str] | None = None,
-        body: Object | None = None,
-        content: str = "",
-        limit_s: float = _CALL_LIMIT_S,
-    ) -> Object:
-        limit = aiohttp.ClientTimeout(total=limit_s)
-        response = await self._send(verb, where, query, body, content, limit)
-        try:
-            return await _document(response, f"{verb} {where}")
-        except ApiError as error:
-            self._failed(verb, error)
-            raise
+    async def _answer(self, call: _Call, limit_s: float = _CALL_LIMIT_S) -> Object:
+        with self._failures(call.verb):
+            response = await self._send(call, aiohttp.ClientTimeout(total=limit_s))
+            return await _document(response, f"{call.verb} {call.where}")
 
-    async def _send(
-        self,
-        verb: str,
-        where: str,
-        query: Mapping[str, str] | None,
-        body: Object | None,
-        content: str,
-        limit: aiohttp.ClientTimeout,
-    ) -> aiohttp.ClientResponse:
+    @contextlib.contextmanager
+    def _failures(self, verb: str) -> Iterator[None]:
+        """Tells of them."""
         try:
-            return await self._exchange(verb, where, query, body, content, limit)
+            yield
         except DeposedError:
             raise  # nothing was sent
         except ApiError as error:
             self._failed(verb, error)
             raise
 
-    async def _exchange(
-        self,
-        verb: str,
-        where: str,
-        query: Mapping[str, str] | None,
-        body: Object | None,
-        content: str,
-        limit: aiohttp.ClientTimeout,
-    ) -> aiohttp.ClientResponse:
-        headers = {"Accept": "application/json", **({"Content-Type": content} if content else {})}
-        client, method = self._client, _METHODS[verb]
+    async def _send(self, call: _Call, limit: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
+        content = {"Content-Type": call.content} if call.content else {}
+        client, method = self._client, _METHODS[call.verb]
         try:
             request = await client.param_serialize(
                 method,
-                where,
-                query_params=list((query or {}).items()),
-                header_params=headers,
-                body=body,
+                call.where,
+                query_params=list((call.query or {}).items()),
+                header_params={"Accept": "application/json", **content},
+                body=call.body,
                 auth_settings=["BearerToken"],
             )
             if method != "GET" and self._may_write is not None:
@@ -234,7 +219,7 @@ class KubeApi:
                 words = await response.read()
                 raise from_answer(response.status, words, response.headers.get("Retry-After"))
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            raise UnavailableError(f"{method} {where}: {_words(error)}") from error
+            raise UnavailableError(f"{method} {call.where}: {_words(error)}") from error
         return response  # type: ignore[no-any-return]
 
 

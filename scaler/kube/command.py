@@ -28,6 +28,7 @@ from scaler.kube.errors import ApiError, NotFoundError
 from scaler.kube.external_scaler import ExternalScaler, ListenOptions
 from scaler.kube.health import Health
 from scaler.kube.policy_run import Shared
+from scaler.kube.profile_files import ProfileFiles
 from scaler.kube.profiles import Library, read_library
 from scaler.kube.target import Kinds
 from scaler.kube.watches import Watches
@@ -87,10 +88,8 @@ async def run_kube(
 ) -> None:
     """Until SIGTERM or SIGINT; replicas go on at their last operating point. Raises UsageError."""
     clock, unix_s = clocks.monotonic_s, clocks.unix_s
-    library, lease_namespace, external = _library(options.profiles), _checked(options), options.external
-    if external is not None:
-        external.check()
-    for line in library.lines:
+    profiles, lease_namespace, external = _profiles(options.profiles), _checked(options), options.external
+    for line in profiles.library.lines:
         say(line)
     stopped = stopped or stop_on_signals(lambda: None)
     rng = random.Random()
@@ -132,7 +131,7 @@ async def run_kube(
             api=api,
             election=election,
             watches=watches,
-            library=library,
+            profiles=profiles,
             metrics=metrics,
             open_hub=lambda: open_hub(options.bus),
             open_external=None if external is None else lambda: ExternalScaler.listen(external, desired),
@@ -157,16 +156,20 @@ def _counted(metrics: Metrics) -> Callable[[str, ApiError], None]:
     return failed
 
 
-def _library(directory: Path | None) -> Library:
+def _profiles(directory: Path | None) -> ProfileFiles:
     """The shipped profile where no directory is named. Raises UsageError."""
     if directory is not None:
-        return read_library(directory)
+        return ProfileFiles(read_library(directory), directory)
     shipped = default_profile()
-    return Library({shipped.name: load_profile(shipped)})
+    return ProfileFiles(Library({shipped.name: load_profile(shipped)}), None)
 
 
 def _checked(options: KubeOptions) -> str:
-    """The lease's namespace. Raises UsageError."""
+    """The lease's namespace. Raises UsageError, also of what is needed only once this copy leads: that may be
+    days after its start."""
+    options.bus.check()
+    if options.external is not None:
+        options.external.check()
     for name in options.namespaces:
         _named("--namespace", name, _DNS_LABEL)
     _named("--lease-name", options.lease_name, _DNS_NAME)

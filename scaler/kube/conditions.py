@@ -52,6 +52,7 @@ REASONS: Mapping[str, Mapping[str, str]] = {
     },
     "Stale": {
         "ReportsFresh": "replicas report",
+        "Starting": "no replica has been ready yet, so none is missed",
         "ReportsMissing": "too few replicas report",
         "FallbackReplicas": "and have not for `telemetry.staleAfter`",
         "NotDecidedYet": "the controller has just begun to look at this fleet",
@@ -91,6 +92,7 @@ OBSTACLES: Mapping[str, str] = {
     "AccessDenied": "the controller lacks a right",
     "ScaleRefused": "the API server refuses the new number",
     "ScaleUnavailable": "the API server has failed to write the new number for half a minute",
+    "ProfileUnreadable": "the profile's file was changed to what is no profile: the last good one is used",
     "LoopFailed": "the policy's loop failed and is started anew",
 }
 
@@ -229,6 +231,8 @@ def _stale(now: Circumstances) -> _Finding:
     if decision is None:
         return _Finding("Unknown", "NotDecidedYet", _NOT_YET)
     codes = {reason.code for reason in decision.reasons}
+    if ReasonCode.STARTING in codes:
+        return _Finding("False", "Starting", _why(decision, *_BLIND))
     if ReasonCode.FALLBACK in codes:
         return _Finding("True", "FallbackReplicas", _why(decision, *_BLIND))
     if ReasonCode.MISSING_REPORTS in codes:
@@ -285,7 +289,7 @@ def _why(decision: Decision, *codes: ReasonCode) -> str:
 
 
 _NOT_YET = "the controller has just begun to look at this fleet"
-_BLIND = (ReasonCode.MISSING_REPORTS, ReasonCode.FALLBACK)
+_BLIND = (ReasonCode.MISSING_REPORTS, ReasonCode.FALLBACK, ReasonCode.STARTING)
 _PROMISES = {
     ReasonCode.OVER_BUDGET: "OverBudget",
     ReasonCode.SLO_UNREACHABLE: "SloUnreachable",

@@ -23,9 +23,10 @@ from scaler.kube.leading import Leading
 from scaler.kube.permissions import POLICIES
 from scaler.kube.policy_object import parse
 from scaler.kube.policy_run import Shared
-from scaler.kube.profiles import Library, settings_for
+from scaler.kube.profile_files import LOOK_EVERY_S, ProfileFiles
+from scaler.kube.profiles import settings_for
 from scaler.kube.reconcile import Wanted, unread, wanted_of, with_claims
-from scaler.kube.status import Fence, StatusMoment
+from scaler.kube.status_moment import Fence, StatusMoment
 from scaler.kube.status_writes import StatusWrites
 from scaler.kube.store import Key, Object
 from scaler.kube.watches import Watches
@@ -47,7 +48,7 @@ class Surroundings:
     api: KubeApi
     election: Election
     watches: Watches
-    library: Library
+    profiles: ProfileFiles
     metrics: Metrics
     open_hub: Callable[[], Awaitable[Hub]]
     open_external: Callable[[], Awaitable[ExternalScaler]] | None  # None: KEDA asks nothing here
@@ -78,7 +79,7 @@ class Controller:
     async def run(self, stopped: asyncio.Event) -> None:
         """Raises UsageError where the bus's address can't be had."""
         election = self._around.election
-        standing = asyncio.create_task(_standing(election))
+        standing = [asyncio.create_task(_standing(one)) for one in (election.run, self._follow_profiles)]
         try:
             while not stopped.is_set():
                 self._look()
@@ -87,8 +88,7 @@ class Controller:
                     await self._lead(stopped)
                 await self._pause(stopped)
         finally:
-            standing.cancel()
-            await asyncio.gather(standing, return_exceptions=True)
+            await _cancelled(standing)
             await election.release()
 
     async def _lead(self, stopped: asyncio.Event) -> None:
@@ -130,6 +130,13 @@ class Controller:
     def _stray(self, fleet: str, replicas: int) -> None:
         self._around.say(f"fleet {fleet}: {replicas} replicas, and no PowerPolicy of that namespace and name")
 
+    async def _follow_profiles(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            for line in await self._around.profiles.look():
+                self._around.say(line)
+                self._wake.set()
+
     def _look(self) -> None:
         self._wake.clear()
         self._tell_of_troubles()
@@ -140,21 +147,21 @@ class Controller:
             self._take(key, obj)
 
     def _take(self, key: Key, obj: Object) -> None:
-        """Read anew where what a person writes has changed: the spec's generation, or the annotations."""
-        metadata = obj.get("metadata") or {}
-        version = tuple(
-            metadata.get(name) for name in ("uid", "generation", "annotations", "deletionTimestamp")
-        )
+        """Read anew where what a person writes has changed: the spec's generation, the annotations, or a
+        profile."""
+        metadata, profiles = obj.get("metadata") or {}, self._around.profiles
+        written = ("uid", "generation", "annotations", "deletionTimestamp")
+        version = (profiles.revision, *(metadata.get(name) for name in written))
         if self._read_as.get(key) == version:
             self._wanted[key] = replace(self._wanted[key], obj=obj)
             return
         before = self._wanted.get(key)
         try:
-            wanted = wanted_of(obj, before, parse, lambda one: settings_for(one, self._around.library))
+            wanted = wanted_of(obj, before, parse, lambda one: settings_for(one, profiles.library))
         except Exception as error:  # a mistake in this program, on one policy: the others go on
             log.exception("PowerPolicy %s/%s can't be read", *key)
             wanted = unread(obj, before, error)
-        self._wanted[key] = wanted
+        self._wanted[key] = replace(wanted, complaint=profiles.library.complaint(wanted.settings))
         self._read_as[key] = version
         problem = self._wanted[key].problem
         if problem is not None:
@@ -196,13 +203,13 @@ class _Told:
         self.controller.wrote(obj)
 
 
-async def _standing(election: Election) -> None:
-    """A mistake in this program must not end the election without a word."""
+async def _standing(run: Callable[[], Awaitable[None]]) -> None:
+    """A mistake in this program must not end the election, or the look at profiles, without a word."""
     while True:
         try:
-            await election.run()
+            await run()
         except Exception:
-            log.exception("the election failed; begun anew")
+            log.exception("%s failed; begun anew", run.__qualname__)
             await asyncio.sleep(_LOOK_EVERY_S)
 
 

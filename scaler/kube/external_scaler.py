@@ -1,16 +1,14 @@
 """KEDA's external scaler: a cluster that must scale through KEDA scales by minwatt's desired replicas.
 
-Owns the gRPC service, its port and its certificates; the numbers are `desired_replicas`'. KEDA makes a
-HorizontalPodAutoscaler with an AverageValue target of 1, so that the HPA wants ceil(metric / 1) replicas: the
-number itself (docs/keda.md has what the HPA then does to it). Run by the controller while it leads.
+Owns the gRPC service and its port; the numbers are `desired_replicas`'. KEDA makes a HorizontalPodAutoscaler
+with an AverageValue target of 1, so that the HPA wants ceil(metric / 1) replicas: the number itself
+(docs/keda.md has what the HPA then does to it). Run by the controller while it leads.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-import ssl
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from typing import Any
 import grpc
 
 from minwatt.v1.errors import UsageError
+from scaler.grpc_tls import TlsFiles, credentials, tls_files, usable
 from scaler.kube.desired_replicas import DesiredReplicas, NoSuchPolicyError, Undecided
 from scaler.kube.keda import externalscaler_pb2 as pb
 from scaler.kube.keda import externalscaler_pb2_grpc as pb_grpc
@@ -39,15 +38,6 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class TlsFiles:
-    """PEM. `client_ca`: only clients with a certificate of this authority may ask."""
-
-    certificate: Path
-    key: Path
-    client_ca: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class ListenOptions:
     """Of the command."""
 
@@ -61,7 +51,7 @@ class ListenOptions:
         if named is None or int(named[1]) > 65535:
             raise UsageError(f"--external-scaler = {self.address!r}: allowed: HOST:PORT, ports 0 to 65535")
         if self.tls is not None:
-            _read(self.tls)
+            usable(self.tls)
 
 
 def listen_options(
@@ -72,14 +62,7 @@ def listen_options(
         if certificate or key or client_ca:
             raise UsageError("--external-scaler-tls-*: need --external-scaler")
         return None
-    if certificate is None and key is None and client_ca is None:
-        return ListenOptions(address)
-    if certificate is None or key is None:
-        missing = "cert" if certificate is None else "key"
-        raise UsageError(
-            f"--external-scaler-tls-{missing}: is missing; a certificate and its key go together"
-        )
-    return ListenOptions(address, TlsFiles(certificate, key, client_ca))
+    return ListenOptions(address, tls_files("--external-scaler-tls", certificate, key, client_ca))
 
 
 class ExternalScaler:
@@ -97,12 +80,11 @@ class ExternalScaler:
         address = options.address
         server, service = grpc.aio.server(options=_OPTIONS), _Service(desired)
         pb_grpc.add_ExternalScalerServicer_to_server(service, server)
-        credentials = None if options.tls is None else _credentials(options.tls)
         try:
             port = (
                 server.add_insecure_port(address)
-                if credentials is None
-                else server.add_secure_port(address, credentials)
+                if options.tls is None
+                else server.add_secure_port(address, credentials(options.tls))
             )
         except RuntimeError as error:
             message = f"--external-scaler = {address!r}: can't listen there; is the port taken?"
@@ -193,40 +175,3 @@ class _Service(pb_grpc.ExternalScalerServicer):
                 f"no PowerPolicy {name!r} with the annotation {ANNOTATION} in namespace {of.namespace!r}; "
                 f"{there}",
             )
-
-
-def _credentials(files: TlsFiles) -> grpc.ServerCredentials:
-    """Files are read at each handshake: renewed ones serve at once, unusable ones leave the last in force."""
-    last = _read(files)
-
-    def renewed() -> grpc.ServerCertificateConfiguration:
-        nonlocal last
-        with suppress(UsageError):
-            last = _read(files)
-        return last
-
-    return grpc.dynamic_ssl_server_credentials(
-        last, renewed, require_client_authentication=files.client_ca is not None
-    )
-
-
-def _read(files: TlsFiles) -> grpc.ServerCertificateConfiguration:
-    """Raises UsageError that names option and file."""
-    options = {
-        "--external-scaler-tls-cert": files.certificate,
-        "--external-scaler-tls-key": files.key,
-        "--external-scaler-tls-client-ca": files.client_ca,
-    }
-    named = ", ".join(f"{option} = {path}" for option, path in options.items() if path is not None)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        certificate, key = files.certificate.read_bytes(), files.key.read_bytes()
-        client_ca = None if files.client_ca is None else files.client_ca.read_bytes()
-        context.load_cert_chain(files.certificate, files.key, lambda: b"")
-        if files.client_ca is not None:
-            context.load_verify_locations(files.client_ca)
-    except ssl.SSLError as error:  # is an OSError too
-        raise UsageError(f"{named}: not PEM, or not the key of the certificate") from error
-    except OSError as error:
-        raise UsageError(f"{named}: {error.filename} can't be read ({error.strerror})") from error
-    return grpc.ssl_server_certificate_configuration([(key, certificate)], client_ca)

@@ -21,7 +21,7 @@ _LEAST_REPORTING = 0.9
 @dataclass(frozen=True, slots=True)
 class Facts:
     """`unseen`: why the pods, or the budgets over them, are not known now; empty: they are. `rival`: who else
-    scales the target; `rival_unseen`: why that can't be told."""
+    scales the target; `rival_unseen`: why that can't be told. `uncounted`: pods may not be seen."""
 
     scale: Scale
     counts: PodCounts
@@ -31,6 +31,7 @@ class Facts:
     rival: str = ""
     rival_unseen: str = ""
     not_ready_first: bool = False
+    uncounted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,6 +115,7 @@ class KubeFleet:
         self._refused_until_s = 0.0
         self._not_before_s = 0.0
         self._told: dict[str, tuple[str, float]] = {}
+        self._ever_ready = False
 
     @property
     def obstacle(self) -> Obstacle | None:
@@ -143,6 +144,16 @@ class KubeFleet:
     def running(self, seen: Signals | Missing) -> int:
         scale = self._sight.scale
         return seen.ready + seen.starting if scale is None else scale.replicas
+
+    def awaited(self, seen: Signals | Missing) -> bool:
+        """Once a pod was ready, by its own report or by its kubelet's, and until the target has none by hand:
+        the first pods of an install may take minutes for their image and model, and more of them as long."""
+        facts = self._sight.facts()
+        if seen.ready or (facts is not None and (facts.counts.ready or facts.uncounted)):
+            self._ever_ready = True
+        elif facts is not None and facts.scale.replicas == 0:
+            self._ever_ready = False
+        return self._ever_ready
 
     def observed(self, row: FleetRow) -> None:
         """Rows are for the status."""

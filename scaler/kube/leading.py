@@ -15,7 +15,7 @@ from scaler.kube.decision_events import EventNote
 from scaler.kube.events import Events
 from scaler.kube.policy_run import PolicyRun, Shared
 from scaler.kube.reconcile import Wanted, reconcile
-from scaler.kube.status import Fence, StatusMoment
+from scaler.kube.status_moment import Fence, StatusMoment
 from scaler.kube.store import Key, Object
 
 log = logging.getLogger(__name__)

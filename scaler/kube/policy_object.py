@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 from minwatt.v1.errors import UsageError
 from scaler.documents import validate_document
-from scaler.policy import Policy, TargetRef
+from scaler.policy import Policy
+from scaler.policy_sections import TargetRef
 
 PAUSED = "minwatt.dev/paused"
 REPLICAS = "minwatt.dev/replicas"

@@ -27,7 +27,7 @@ from scaler.kube.gated_bus import GatedBus
 from scaler.kube.policy_object import Accepted
 from scaler.kube.reconcile import Wanted, identity_of
 from scaler.kube.sight import Sight
-from scaler.kube.status import ReplicaCounts, StatusMoment
+from scaler.kube.status_moment import ReplicaCounts, StatusMoment
 from scaler.kube.target import Kinds
 from scaler.kube.watches import Watches
 from scaler.loop import ControlLoop, Surroundings, Watcher, beats
@@ -155,7 +155,7 @@ class PolicyRun:
         if self._failure is not None:
             return self._failure
         own = None if self._fleet is None else self._fleet.obstacle
-        return own or (None if self._sight is None else self._sight.complaint)
+        return own or (None if self._sight is None else self._sight.complaint) or self.wanted.complaint
 
     def _counts(self) -> ReplicaCounts | None:
         facts = None if self._sight is None else self._sight.facts()

@@ -1,7 +1,8 @@
 """The profiles that the controller has, and which of them a policy gets.
 
-Owns the choice and its wording; `read_library` alone touches the disk. Whether a policy can be met with its
-profile is `scaler.feasible`. Called by the controller at its start and for each policy it accepts.
+Owns the choice and its wording; `read_library` and `read_again` alone touch the disk, when `profile_files`
+says. Whether a policy can be met with its profile is `scaler.feasible`. Called by the controller for each
+policy it accepts.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from minwatt.v1.errors import UsageError
 from scaler.feasible import check_feasible
 from scaler.inputs import planned_with
+from scaler.kube.conditions import Obstacle
 from scaler.kube.policy_object import PROFILE, Accepted, Problem, ProblemReason
 from scaler.profile import Profile, load_profile
 from scaler.settings import Settings
@@ -23,7 +25,8 @@ _POLICY = "policy"  # in the lines of `feasible`: whoever reads a condition know
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """By file name. `unreadable`: why a file is no profile, one line each."""
+    """By file name. `unreadable`: why a file is no profile, one line each; one that was a profile before is
+    still among the `profiles`, as it was then."""
 
     profiles: Mapping[str, Profile]
     unreadable: Mapping[str, str] = field(default_factory=dict)
@@ -39,31 +42,66 @@ class Library:
     @property
     def lines(self) -> tuple[str, ...]:
         """What to say of it before anything starts."""
-        good = (f"profile {name}: {one.model} on {one.device}" for name, one in sorted(self.profiles.items()))
-        return (*good, *(f"not used: {line}" for _, line in sorted(self.unreadable.items())))
+        return self.news(Library({}))
+
+    def news(self, before: Library) -> tuple[str, ...]:
+        """What to say of it to who knows the one before."""
+        found = {
+            name: f"profile {name}: {one.model} on {one.device}"
+            for name, one in sorted(self.profiles.items())
+            if name not in self.unreadable and (one != before.profiles.get(name) or name in before.unreadable)
+        }
+        gone = [name for name in sorted(before.profiles) if name not in self.profiles]
+        bad = {
+            name: f"not used: {line}"
+            + ("; as it was before it stays in use" if name in self.profiles else "")
+            for name, line in sorted(self.unreadable.items())
+            if line != before.unreadable.get(name)
+        }
+        return (*found.values(), *(f"profile {name}: gone" for name in gone), *bad.values())
+
+    def complaint(self, settings: Settings | None) -> Obstacle | None:
+        """Of a loop whose profile was changed to what can't be read."""
+        for name, line in sorted(self.unreadable.items()):
+            if settings is not None and name in self.profiles and self.profiles[name] == settings.profile:
+                return Obstacle("ProfileUnreadable", f"{line}: as it was before it stays in force")
+        return None
 
 
-def read_library(directory: Path) -> Library:
-    """Every YAML file of the directory. Raises UsageError where none is a profile.
+def files_in(directory: Path) -> list[Path]:
+    """Raises UsageError.
 
     A mounted ConfigMap holds its files behind links that begin with a dot; they are passed over.
     """
     try:
-        files = sorted(
+        return sorted(
             one for one in directory.iterdir() if one.suffix in _SUFFIXES and not one.name.startswith(".")
         )
     except OSError as error:
         raise UsageError(f"--profiles = {str(directory)!r}: can't be read ({error.strerror})") from error
+
+
+def read_library(directory: Path) -> Library:
+    """Every YAML file of the directory. Raises UsageError where none is a profile."""
+    library = read_again(directory, Library({}))
+    if not library.profiles:
+        why = next(iter(library.unreadable.values()), "there is no .yaml file")
+        raise UsageError(f"--profiles = {str(directory)!r}: holds no profile: {why}")
+    return library
+
+
+def read_again(directory: Path, before: Library) -> Library:
+    """As it is now; a file that was a profile and is none now leaves the one it was. Raises UsageError where
+    the directory can't be read."""
     profiles: dict[str, Profile] = {}
     unreadable: dict[str, str] = {}
-    for file in files:
+    for file in files_in(directory):
         try:
             profiles[file.name] = load_profile(file)
         except UsageError as error:
             unreadable[file.name] = str(error)
-    if not profiles:
-        why = next(iter(unreadable.values()), "there is no .yaml file")
-        raise UsageError(f"--profiles = {str(directory)!r}: holds no profile: {why}")
+            if file.name in before.profiles:
+                profiles[file.name] = before.profiles[file.name]
     return Library(profiles, unreadable)
 
 

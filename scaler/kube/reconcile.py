@@ -19,7 +19,7 @@ from scaler.settings import Settings
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """One policy as it stands. `accepted` is in force, maybe of an earlier generation than the object's,
-    which has a `problem` then; None: nothing can be run by."""
+    which has a `problem` then; None: nothing can be run by. `complaint`: what is wrong while it runs."""
 
     obj: Object
     generation: int
@@ -27,6 +27,7 @@ class Wanted:
     settings: Settings | None = None
     problem: Problem | None = None
     obstacle: Obstacle | None = None
+    complaint: Obstacle | None = None
 
     @property
     def key(self) -> Key:
@@ -146,6 +147,7 @@ def reconcile(wanted: Mapping[Key, Wanted], running: Mapping[Key, Wanted]) -> Ch
 
 def _edited(running: Wanted, wanted: Wanted) -> bool:
     """A status that was written changes the object, and nothing that a loop runs by."""
-    return (running.accepted, running.problem) != (wanted.accepted, wanted.problem) or (
+    shown = (running.accepted, running.problem, running.complaint)
+    return shown != (wanted.accepted, wanted.problem, wanted.complaint) or (
         running.settings is not wanted.settings
     )

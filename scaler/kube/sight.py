@@ -99,7 +99,11 @@ class Sight:
         if self._picture is None:
             self._picture = self._seen(self.scale, self.kind)
         return replace(
-            self._picture, scale=self.scale, unseen=self._unseen(), rival_unseen=self._rival_unseen()
+            self._picture,
+            scale=self.scale,
+            unseen=self._unseen(),
+            uncounted=isinstance(self._store("pods").failure, DeniedError),
+            rival_unseen=self._rival_unseen(),
         )
 
     def _seen(self, scale: Scale, kind: TargetKind) -> Facts:
@@ -118,7 +122,7 @@ class Sight:
     def complaint(self) -> Obstacle | None:
         """What can't be seen for want of a right: replicas are moved all the same, though never down."""
         for name in ("pods", "budgets"):
-            failure = self._held[name].store.failure if name in self._held else None
+            failure = self._store(name).failure
             if isinstance(failure, DeniedError):
                 return Obstacle("AccessDenied", f"{failure}: replicas are added, and none taken")
         return None
@@ -204,6 +208,9 @@ class Sight:
         held = self._held.get(name)
         return () if held is None else tuple(held.store.items.values())
 
+    def _store(self, name: str) -> Store:
+        return self._held[name].store if name in self._held else Store()
+
     def _rival_unseen(self) -> str:
         """What was listed once is believed through an outage: a rival comes by a person's hand. A right that
         is denied comes no sooner, so then nothing is believed. A kind that the server does not have has no
@@ -212,7 +219,7 @@ class Sight:
             ("autoscalers", "HorizontalPodAutoscalers"),
             ("scaled objects", "KEDA ScaledObjects"),
         ):
-            store = self._held[name].store if name in self._held else Store()
+            store = self._store(name)
             failure = store.failure
             if failure is None or isinstance(failure, NotFoundError):
                 continue
@@ -223,14 +230,14 @@ class Sight:
     def _unseen(self) -> str:
         now_s = self._clock()
         for name, words in (("pods", "pods"), ("budgets", "PodDisruptionBudgets")):
-            store = self._held[name].store if name in self._held else Store()
+            store = self._store(name)
             if isinstance(store.failure, DeniedError):
                 return f"{words} can't be read: {store.failure}"
             if store.deaf_for_s(now_s) == math.inf:
                 return f"{words} not seen yet"
             if store.deaf_for_s(now_s) > SEEN_WITHIN_S:
                 return f"{words} last seen {store.deaf_for_s(now_s):.0f} s ago"
-        target = self._held["target"].store if "target" in self._held else Store()
+        target = self._store("target")
         # A kind that the controller may scale and not list shows its rollouts by its pods alone.
         if target.synced and target.deaf_for_s(now_s) > SEEN_WITHIN_S:
             return f"{self.key} last seen {target.deaf_for_s(now_s):.0f} s ago"

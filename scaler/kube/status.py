@@ -1,13 +1,13 @@
 """A policy's `status`: why the fleet has the size it has, as `kubectl describe` shows it.
 
-Pure: the time is in the moment. Owns what is told, how it is rounded, and when it is worth a write; the
-conditions are `conditions`, the schema `status_fields`. Called by the controller of each policy it leads.
+Pure: the time is in the moment. Owns what is told, and how it is rounded; what it is made of is
+`status_moment`, when it is worth a write `status_changes`, the conditions are `conditions`, the schema
+`status_fields`. Called by the controller of each policy it leads.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
@@ -16,57 +16,11 @@ from minwatt.v1.quantities import format_duration, format_power
 from scaler.decision import Decision, Reason
 from scaler.kube import spelling
 from scaler.kube import status_fields as fields
-from scaler.kube.conditions import Circumstances, Obstacle, conditions_of
-from scaler.kube.policy_object import Accepted, Problem
-from scaler.kube.spelling import rfc3339, shortened, unix_s
+from scaler.kube.conditions import Circumstances, conditions_of
+from scaler.kube.spelling import rfc3339, shortened
+from scaler.kube.status_moment import Fence, ReplicaCounts, StatusMoment
 from scaler.operating_point import OperatingPoint
 from scaler.record import FleetRow
-
-NOISE_EVERY_S = 15.0  # numbers that moved alone
-STILL_THERE_EVERY_S = 300.0  # nothing moved: that somebody looks is worth a write now and then
-
-
-@dataclass(frozen=True, slots=True)
-class ReplicaCounts:
-    """Of the target. `current` is its scale's spec.replicas, the rest counts its pods. `unschedulable` are
-    among the `pending`.
-    """
-
-    current: int
-    ready: int
-    starting: int
-    pending: int
-    unschedulable: int
-    terminating: int
-
-
-@dataclass(frozen=True, slots=True)
-class Fence:
-    """The Lease that the writer holds."""
-
-    holder: str
-    transitions: int
-
-
-@dataclass(frozen=True, slots=True)
-class StatusMoment:
-    """All that a status is made of.
-
-    at_s, decided_at_s: unix time. generation: of the newest object. in_force: what the fleet is run by, of an
-    earlier generation while `problem` keeps the newest from use (see `policy_object.in_force`). The decision
-    and the row are the last ones of the loop that runs `in_force`; None before the first.
-    """
-
-    at_s: float
-    generation: int
-    in_force: Accepted | None
-    problem: Problem | None = None
-    obstacle: Obstacle | None = None
-    replicas: ReplicaCounts | None = None
-    decision: Decision | None = None
-    decided_at_s: float | None = None
-    row: FleetRow | None = None
-    fence: Fence | None = None
 
 
 def status_of(before: Mapping[str, Any] | None, moment: StatusMoment) -> dict[str, Any]:
@@ -101,47 +55,6 @@ def status_of(before: Mapping[str, Any] | None, moment: StatusMoment) -> dict[st
         conditions=conditions_of(() if known is None else known.conditions, now),
     )
     return status.model_dump(mode="json", by_alias=True, exclude_none=True)
-
-
-def worth_writing(before: Mapping[str, Any] | None, after: Mapping[str, Any], now_s: float) -> bool:
-    """At once where a decision, a condition or the policy in force changed; else as seldom as numbers need.
-
-    `now_s`: unix time.
-    """
-    if not before or _telling(before) != _telling(after):
-        return True
-    written_s = unix_s(str(before.get("updated", "")))
-    if written_s is None or written_s > now_s + STILL_THERE_EVERY_S:  # a clock was put back
-        return True
-    same = {**before, "updated": None} == {**after, "updated": None}
-    return now_s - written_s >= (STILL_THERE_EVERY_S if same else NOISE_EVERY_S)
-
-
-def _telling(status: Mapping[str, Any]) -> tuple[Any, ...]:
-    decision, point = _part(status, "decision"), _part(status, "operatingPoint")
-    conditions = status.get("conditions")
-    return (
-        status.get("observedGeneration"),
-        status.get("generationInForce"),
-        status.get("fence"),
-        status.get("lastScaling"),
-        (decision.get("action"), decision.get("desired"), point.get("version")),
-        [
-            (one.get("type"), one.get("status"), _ever(one.get("reason")), one.get("observedGeneration"))
-            for one in (conditions if isinstance(conditions, list) else ())
-            if isinstance(one, Mapping)
-        ],
-    )
-
-
-def _ever(reason: Any) -> Any:
-    """Where requests are few there is a p99 in one second and none in the next."""
-    return "SloMet" if reason == "NoTraffic" else reason
-
-
-def _part(status: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    part = status.get(name)
-    return part if isinstance(part, Mapping) else {}
 
 
 def _known(before: Mapping[str, Any] | None) -> fields.Status | None:

@@ -21,7 +21,9 @@ from scaler.kube.errors import (
     UnavailableError,
 )
 from scaler.kube.permissions import POLICY_STATUS, Resource
-from scaler.kube.status import StatusMoment, status_of, worth_writing
+from scaler.kube.status import status_of
+from scaler.kube.status_changes import worth_writing
+from scaler.kube.status_moment import StatusMoment
 from scaler.kube.store import Key, Object
 
 log = logging.getLogger(__name__)

@@ -89,6 +89,9 @@ class LocalFleet:
     def running(self, seen: Signals | Missing) -> int:  # noqa: ARG002 - processes are counted, not reports
         return len(self._staying())
 
+    def awaited(self, seen: Signals | Missing) -> bool:  # noqa: ARG002 - each says itself that it is ready
+        return self._ever_ready
+
     async def scale_to(self, desired: int, seen: Signals | Missing) -> None:
         """Raises UsageError when replicas can't start for a mistake in how they were asked to."""
         if self._mistake is not None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from scaler.control import first_point, rule
-from scaler.control_state import ControlState, start_fresh
+from scaler.control_state import ControlState, expecting, start_fresh
 from scaler.latency_sketch import Latencies
 from scaler.levers import PlanRules
 from scaler.operating_point import OperatingPoint
@@ -47,7 +47,7 @@ class Minwatt:
 
     def start(self, replicas: int) -> Wish:
         point = first_point(self.settings)
-        self._state = replace(start_fresh(0.0, point), was_ready=True)
+        self._state = expecting(start_fresh(0.0, point), 0.0, expected=True)
         self._wish = Wish(replicas, point)
         return self._wish
 

@@ -149,8 +149,11 @@ async def test_a_name_that_is_used_again_is_a_member_again(bus: FleetBus, join: 
     await until(bus, lambda members, reports: len(reports) == 1 and not members)
     await first.leave()
     second = await join()
-    await second.say(report("a", sequence=1))
-    await until(bus, lambda members, reports: members == {"a"} and len(reports) == 1)
+    await second.say(report("a", sequence=1, arrivals_total=3))
+    (heard,) = await until(bus, lambda members, reports: members == {"a"} and len(reports) == 1)
+    assert heard.arrivals_total == 3
+    await bus.publish(point(2))
+    assert await second.hear() == 2
 
 
 MALFORMED = [
@@ -184,6 +187,14 @@ async def test_a_report_that_can_not_be_meant_is_not_handed_out(
     else:
         with pytest.raises(AwayError, match=f"INVALID_ARGUMENT: .*{re.escape(named)}"):
             await say_and_wait(link_to(hub, DEFAULT_FLEET), message)
+
+
+async def test_a_report_as_long_as_none_is_not_read(hub: Hub, bus: FleetBus, join: Join) -> None:
+    bad, good = await join(), await join()
+    await bad.say(report("bad", address="x" * 70_000))
+    await good.say(report("good"))
+    heard = await until(bus, lambda members, reports: "good" in members)
+    assert [one.replica_id for one in heard] == ["good"]
 
 
 async def say_and_wait(link: Link, message: fleet_pb2.ReplicaReport) -> None:

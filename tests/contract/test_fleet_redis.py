@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import trustme
+from redis.asyncio import Redis
 
 from minwatt.v1.fleet_keys import DEFAULT_FLEET, FleetKeys
 from minwatt.v1.redis_address import parse_redis_url
@@ -496,13 +497,35 @@ async def test_whatever_the_library_raises_redis_is_away(shared: Place) -> None:
     async def asks_a_node_it_has_not_heard_of(redis: object) -> None:
         raise AttributeError("'NoneType' object has no attribute 'execute_command'")
 
-    with pytest.raises(redis_line.AwayError, match="AttributeError"):
+    with pytest.raises(redis_line.AwayError, match="a slot of the cluster has moved"):
         await line.ask(asks_a_node_it_has_not_heard_of)
-    with pytest.raises(redis_line.AwayError, match="AttributeError"):  # and is not asked at once
+    with pytest.raises(
+        redis_line.AwayError, match="a slot of the cluster has moved"
+    ):  # and is not asked at once
         await line.command("PING")
     shared.clock.now_s += 10.0
     assert await line.command("PING")
     await line.close()
+
+
+@pytest.mark.parametrize("refused", ["xadd", "hget"])
+async def test_a_slot_that_moves_is_one_line_to_a_replica_too_and_tried_again(
+    shared: Place, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    bus = shared.scaler()
+    await bus.publish(point(5))
+
+    async def of_no_node(*_: object, **__: object) -> None:
+        raise AttributeError("'NoneType' object has no attribute 'execute_command'")
+
+    with monkeypatch.context() as moving:
+        moving.setattr(Redis, refused, of_no_node)
+        replica = await shared.replica()
+        with pytest.raises(AwayError, match=r"^a slot of the cluster has moved to a node .*not heard of$"):
+            await (replica.say(report()) if refused == "xadd" else replica.hear())
+    again = await shared.replica()
+    await again.say(report())
+    assert await again.hear() == 5
 
 
 async def test_sentinels_tell_where_the_master_is_and_who_is_it_next(tmp_path: Path) -> None:

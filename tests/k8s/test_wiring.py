@@ -17,6 +17,7 @@ from scaler.bus_opening import BusOptions
 from service.settings import ServeSettings
 from tests.k8s.rendered import (
     APPLIED,
+    ROOT,
     Object,
     containers,
     name_of,
@@ -29,6 +30,7 @@ from tests.k8s.rendered import (
     workloads,
 )
 
+GUIDE = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
 LEAST_MARGIN_S = 5.0  # of the grace period over the drain, for the last report and the exit
 
 
@@ -94,7 +96,7 @@ def test_claims_and_maps_that_are_mounted_are_made(root: str) -> None:
                 claim = volume["persistentVolumeClaim"]["claimName"]
                 assert ("PersistentVolumeClaim", namespace, claim) in made
             if "secret" in volume:
-                assert volume["secret"]["secretName"] == "minwatt-redis"
+                assert volume["secret"]["secretName"] in {"minwatt-redis", "minwatt-bus"}
         names = {volume["name"] for volume in spec.get("volumes", ())}
         for container in spec["containers"]:
             assert {mount["name"] for mount in container["volumeMounts"]} == names, name_of(workload)
@@ -190,3 +192,21 @@ def test_the_controller_listens_where_its_service_leads(root: str) -> None:
         assert int(bus.listen.rpartition(":")[2]) == known["bus"]
     mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
     assert str(params["profiles"]) in mounts
+
+
+@pytest.mark.parametrize("root", APPLIED)
+def test_replicas_show_what_the_controller_asks_for(root: str) -> None:
+    ((_, replica),) = settings_of_replicas(root)
+    (params,) = (
+        parsed(container["args"])
+        for _, container in containers(root)
+        if container.get("args", [""])[0] == "scale"
+    )
+    assert (replica.scaler_token_file is None) is (params["bus_token_file"] is None)
+    assert (replica.scaler_ca is None) is (params["bus_tls_cert"] is None)
+    bus = next(one for one in of_kind(root, "Service") if one["metadata"]["name"] == "minwatt-controller")
+    plaintext = bus["spec"]["ports"][0].get("appProtocol") == "kubernetes.io/h2c"
+    assert plaintext is (params["bus_tls_cert"] is None)
+    if replica.scaler is not None and params["bus_tls_cert"] is not None:
+        host = replica.scaler.partition(":")[0]
+        assert f"subjectAltName=DNS:{host}\n" in GUIDE, "the name that the certificate is made for"

@@ -12,7 +12,7 @@ from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
 from scaler.control import decide, first_point
-from scaler.control_state import start_fresh
+from scaler.control_state import expecting, start_beside, start_fresh
 from scaler.decision import Action, Decision, ReasonCode
 from scaler.profile import StartUp
 from scaler.settings import Settings
@@ -147,7 +147,7 @@ def test_missing_reports_hold_and_then_fall_back_and_never_shrink() -> None:
 def test_a_fallback_is_no_fewer_than_what_runs(current: int) -> None:
     telemetry = {"staleAfter": "5s", "fallbackReplicas": 3}
     fallback = Settings(policy(telemetry=telemetry), profile())
-    state = replace(start_fresh(0.0, first_point(fallback)), was_ready=True)
+    state = expecting(start_fresh(0.0, first_point(fallback)), 0.0, expected=True)
     for at_s, least in ((0.0, 1), (4.9, 1), (5.0, 3), (500.0, 3)):
         state, decision = decide(state, Missing(at_s, "silent"), current, fallback)
         assert decision.desired_replicas == max(current, least)
@@ -159,6 +159,21 @@ def test_before_a_first_replica_is_ready_silence_is_no_fault() -> None:
     slow = profile(start_up=StartUp(basis="assumed", seconds=60, joules=5))
     run = new_run(Settings(policy(telemetry={"staleAfter": "5s"}), slow)).seconds(50, 0)
     assert set(run.replicas) == {1}
+
+
+def test_silence_counts_from_when_a_replica_was_ready_and_not_from_its_start() -> None:
+    slow = Settings(policy(telemetry={"staleAfter": "15s", "fallbackReplicas": 6}), profile())
+    state = expecting(start_beside(0.0), 0.0, expected=False)
+    for at_s in (0.0, 60.0, 600.0):
+        state, starting = decide(state, Missing(at_s, "no replica has joined"), 2, slow)
+        assert (starting.action, starting.desired_replicas) == (Action.HOLD, 2)
+        assert codes(starting) >= {ReasonCode.MISSING_REPORTS, ReasonCode.STARTING}
+    state = expecting(state, 601.0, expected=True)
+    for at_s, desired in ((601.0, 2), (615.0, 2), (616.0, 6)):
+        state = expecting(state, at_s, expected=True)
+        state, blind = decide(state, Missing(at_s, "no rate yet"), 2, slow)
+        assert blind.desired_replicas == desired
+        assert ReasonCode.STARTING not in codes(blind)
 
 
 def test_a_restarted_scaler_moves_nothing_in_its_first_window() -> None:

@@ -51,6 +51,9 @@ class RememberingFleet:
     def running(self, seen: Signals | Missing) -> int:
         return self.count
 
+    def awaited(self, seen: Signals | Missing) -> bool:
+        return seen.ready > 0
+
     async def scale_to(self, desired: int, seen: Signals | Missing) -> None:
         self.asked.append(desired)
         self.count = desired

@@ -169,6 +169,20 @@ def test_telemetry_grows_stale_with_a_loop_that_hears_too_little_and_with_one_th
     assert (value(metrics, "telemetry_age_seconds"), value(metrics, "telemetry_stale")) == (60, 1)
 
 
+def test_telemetry_of_a_fleet_that_was_never_ready_is_not_stale() -> None:
+    clock = Clock()
+    metrics = Metrics(clock)
+    watcher = metrics.of("ns", named("a", telemetry={"staleAfter": "15s"}))
+    for _ in range(20):
+        clock.now_s += 5
+        watcher.decided(decision(Action.HOLD, None, ReasonCode.STARTING), 1e9)
+        watcher.observed(row(arrivals_rps=None))
+        assert value(metrics, "telemetry_stale") == 0
+    clock.now_s += 16
+    watcher.decided(decision(Action.HOLD, None, ReasonCode.MISSING_REPORTS), 1e9)
+    assert value(metrics, "telemetry_stale") == 1
+
+
 def test_an_edited_policy_shows_its_new_promises_and_goes_on_counting() -> None:
     metrics = Metrics()
     metrics.of("ns", named("a")).decided(decision(Action.UP, 6.0, ReasonCode.LOAD, ReasonCode.BACKLOG), 1e9)

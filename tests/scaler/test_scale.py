@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from minwatt import cli
 
+OF_KUBERNETES = ["--kubernetes", "--lease-namespace", "minwatt-system", "--kubeconfig", "none"]
 
+
+@pytest.mark.parametrize("beside", [[], OF_KUBERNETES], ids=["alone", "kubernetes"])
 @pytest.mark.parametrize(
     ("flags", "line"),
     [
-        (["--fleet", "a/b/c"], "--fleet = 'a/b/c': allowed: NAME or NAMESPACE/NAME of letters"),
         (
             ["--listen", "127.0.0.1:0", "--bus-redis", "redis://h"],
             "--listen and --bus-redis: replicas join by",
@@ -24,15 +24,28 @@ from minwatt import cli
             "password: 'none': No such",
         ),
         (["--listen", "nonsense"], "--listen = 'nonsense': allowed: HOST:PORT"),
+        (["--bus-token-file", "none"], "--bus-token-file = 'none': No such file"),
+        (["--bus-tls-cert", "cert.pem"], "--bus-tls-key: is missing"),
+        (["--bus-tls-cert", "no.pem", "--bus-tls-key", "no.pem"], "--bus-tls-cert = no.pem, --bus-tls-key"),
+        (["--bus-redis", "redis://h", "--bus-token-file", "f"], "--bus-token-file, --bus-tls-*: of --listen"),
     ],
 )
 def test_a_mistake_is_one_line(
-    flags: list[str], line: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    flags: list[str], beside: list[str], line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """In a cluster too at once, and not when the copy first leads."""
     with pytest.raises(SystemExit) as exit_:
-        cli.main(["scale", *flags])
+        cli.main(["scale", *beside, *flags])
     assert exit_.value.code == 2
     said = capsys.readouterr().err
     assert line in said
     assert said.count("\n") == 1
     assert "secret" not in said
+
+
+def test_a_fleet_has_a_name(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["scale", "--fleet", "a/b/c"])
+    assert exit_.value.code == 2
+    line = "--fleet = 'a/b/c': allowed: NAME or NAMESPACE/NAME of letters"
+    assert line in capsys.readouterr().err

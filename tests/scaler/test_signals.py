@@ -151,6 +151,37 @@ def test_a_point_that_the_bus_keeps_counts_though_no_replica_follows_it() -> Non
     assert now.highest_point_version == 57
 
 
+_MOST_TOLD = 2**63  # that a report may name
+
+
+@given(
+    told=st.integers(1, 10**7),
+    behind=st.lists(st.integers(0, 10), min_size=2, max_size=5),
+    made_up=st.lists(st.integers(0, _MOST_TOLD), max_size=2),
+)
+def test_a_version_that_a_minority_made_up_carries_no_fleet_away(
+    told: int, behind: list[int], made_up: list[int]
+) -> None:
+    versions = [*(max(0, told - one) for one in behind), *made_up[: len(behind) - 1]]
+    reports = [
+        report(f"r{number}", at_s, operating_point_version=version)
+        for number, version in enumerate(versions)
+        for at_s in (0.0, 1.0)
+    ]
+    now = signals(*reports, now_s=1.0)
+    assert max(versions[: len(behind)]) <= now.highest_point_version <= told + 2**32
+
+
+@given(st.lists(st.integers(0, _MOST_TOLD), min_size=1, max_size=5))
+def test_whatever_replicas_say_the_next_points_can_be_told_and_reported(versions: list[int]) -> None:
+    reports = [
+        report(f"r{number}", at_s, operating_point_version=version)
+        for number, version in enumerate(versions)
+        for at_s in (0.0, 1.0)
+    ]
+    assert signals(*reports, now_s=1.0).highest_point_version + 2**61 < _MOST_TOLD
+
+
 def test_a_silent_minority_is_taken_to_do_as_the_others() -> None:
     chatty = [report(n, float(s), arrivals_total=10 * s) for n in "ab" for s in range(9)]
     now = signals(*chatty, report("c", 0.0), now_s=8.0)

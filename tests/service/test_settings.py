@@ -64,6 +64,7 @@ def test_durations_are_seconds() -> None:
             "redis+cluster://HOST:PORT,HOST:PORT; rediss… for TLS",
         ),
         ({"bus_redis_password_file": "f"}, "options: bus-redis-password-file: needs bus-redis"),
+        ({"scaler_token_file": "f"}, "options: scaler-token-file, scaler-ca: need scaler"),
         ({"scaler": "nowhere"}, "options: scaler = 'nowhere': allowed: HOST:PORT, e.g. 127.0.0.1:9000"),
     ],
 )

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scaler.operating_point import OperatingPoint
-from scaler.policy import Replicas
+from scaler.policy_sections import Replicas
 from scaler.simulate.baselines.hpa import Hpa
 from scaler.simulate.baselines.keda_rate import KedaRate
 from scaler.simulate.baselines.kpa import Kpa

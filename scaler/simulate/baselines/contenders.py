@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from minwatt.v1.errors import UsageError
 from scaler.operating_point import OperatingPoint
-from scaler.policy import Replicas
+from scaler.policy_sections import Replicas
 from scaler.simulate.baselines.hpa import Hpa
 from scaler.simulate.baselines.hpa_tuned import tuned_hpa
 from scaler.simulate.baselines.keda_rate import TARGET_SHARE, KedaRate

@@ -9,7 +9,7 @@ A GPU that computes batches of one all the time shows 100%, so this law mistakes
 from __future__ import annotations
 
 from scaler.operating_point import OperatingPoint
-from scaler.policy import Replicas
+from scaler.policy_sections import Replicas
 from scaler.simulate.baselines.hpa_law import DEFAULT_BEHAVIOR, SYNC_S, Behavior, Steadied, pods_for_average
 from scaler.simulate.contender import Seen, Wish
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 
 from scaler.operating_point import OperatingPoint
-from scaler.policy import Replicas
+from scaler.policy_sections import Replicas
 from scaler.simulate.baselines.hpa_law import DEFAULT_BEHAVIOR, SYNC_S, Steadied, pods_for_total
 from scaler.simulate.contender import Seen, Wish
 

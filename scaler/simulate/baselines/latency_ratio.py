@@ -19,7 +19,7 @@ import math
 from collections import deque
 
 from scaler.operating_point import OperatingPoint
-from scaler.policy import Replicas
+from scaler.policy_sections import Replicas
 from scaler.simulate.baselines.hpa_law import SYNC_S, Behavior, ScalingPolicy, Steadied, pods_for_total
 from scaler.simulate.contender import Seen, Wish
 

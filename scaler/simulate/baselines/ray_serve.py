@@ -14,7 +14,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from scaler.operating_point import OperatingPoint
-from scaler.policy import Replicas
+from scaler.policy_sections import Replicas
 from scaler.simulate.contender import Seen, Wish
 
 

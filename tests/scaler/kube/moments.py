@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scaler.decision import Action, Decision, Reason, ReasonCode
 from scaler.kube.conditions import Obstacle
 from scaler.kube.policy_object import Accepted, Problem, parse
-from scaler.kube.status import Fence, ReplicaCounts, StatusMoment
+from scaler.kube.status_moment import Fence, ReplicaCounts, StatusMoment
 from scaler.operating_point import OperatingPoint
 from scaler.record import FleetRow
 

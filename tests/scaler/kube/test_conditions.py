@@ -107,6 +107,18 @@ def test_no_replica_yet_is_not_silence() -> None:
     assert found["Ready"][2] == f"no replica has joined; {coming}"
 
 
+def test_a_fleet_that_was_never_ready_starts_and_is_not_stale() -> None:
+    starting = decision(
+        reason(ReasonCode.MISSING_REPORTS, "no replica has joined"),
+        reason(ReasonCode.STARTING, "no replica has been ready yet: they are waited for"),
+        action=Action.HOLD,
+    )
+    found = said(now(decision=starting, row=row(replicas_ready=0, p99_s=None, watts=None)))
+    message = "no replica has joined; no replica has been ready yet: they are waited for"
+    assert found["Stale"] == ("False", "Starting", message)
+    assert found["Ready"] == ("False", "NoReplicaReady", message)
+
+
 def test_unknown_watts_are_not_within_the_budget() -> None:
     found = said(now(row=row(watts=None, watts_source="unknown"), decision=decision(watts_basis="profile")))
     assert found["OverBudget"][:2] == ("Unknown", "WattsUnknown")

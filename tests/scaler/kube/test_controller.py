@@ -90,6 +90,48 @@ def test_it_scales_a_deployment_with_the_rights_of_the_table_alone_and_says_why(
     assert {one.scope for one in PERMISSIONS} == set(Scope)
 
 
+def test_pods_that_were_never_ready_are_waited_for_and_silent_ones_are_missed(stage: Play) -> None:
+    async def story(case: Scenario) -> None:
+        case.api.cluster.ready_s = 120
+        case.api.apply(workload(replicas=1), policy(telemetry={"staleAfter": "15s"}))
+        async with case.control():
+            await case.until(lambda: case.condition("Stale") == ("False", "Starting"), "said")
+            assert case.condition("Ready") == ("False", "NoReplicaReady")
+            for _ in range(100):
+                await asyncio.sleep(1)
+                assert case.replicas() == 1
+            await case.until(lambda: ready(case), "ready")
+            assert case.replicas() == 1
+            case.api.apply(workload(replicas=0))
+            await case.until(refused(case, "ScaledToZero"), "switched off by hand")
+            await asyncio.sleep(60)
+            case.api.apply(workload(replicas=1))
+            await asyncio.sleep(100)
+            assert case.replicas() == 1
+            await case.until(lambda: ready(case), "ready again")
+            case.hub.fleets[FLEET].silent = True
+            silent_s = asyncio.get_running_loop().time()
+            await case.until(lambda: case.replicas() == 6, "after staleAfter: replicas.max")
+            assert asyncio.get_running_loop().time() - silent_s > 15
+            assert case.condition("Stale")[0] == "True"
+
+    stage(story)
+
+
+def test_pods_that_are_ready_and_never_heard_are_missed(stage: Play) -> None:
+    """Of an unjoined fleet the kubelet alone knows that it answers: its load may be any."""
+
+    async def story(case: Scenario) -> None:
+        case.api.apply(workload(replicas=1), policy(telemetry={"staleAfter": "15s", "fallbackReplicas": 4}))
+        case.hub.fleet(FLEET)
+        case.hub.fleets[FLEET].silent = True
+        async with case.control():
+            await case.until(lambda: case.replicas() == 4, "the fallback")
+            await case.until(lambda: case.condition("Stale") == ("True", "FallbackReplicas"), "said")
+
+    stage(story)
+
+
 def test_an_api_outage_of_minutes_moves_nothing_and_loses_nothing(stage: Play) -> None:
     async def story(case: Scenario) -> None:
         case.api.apply(workload(replicas=2), policy(replicas={"min": 2, "max": 6}))
@@ -145,6 +187,28 @@ def test_a_policy_that_nothing_can_meet_leaves_the_last_good_one_in_force(stage:
             await case.until(lambda: ready(case) and case.replicas() == 6, "mended")
             assert case.status()["generationInForce"] == 3
             assert sum("leading as" in line for line in case.said) == 1
+
+    stage(story)
+
+
+def test_a_profile_is_followed_and_one_that_can_not_be_read_leaves_the_last_good_one(stage: Play) -> None:
+    async def story(case: Scenario) -> None:
+        file = case.directory / "profiles" / "tiny.yaml"
+        good = file.read_text()
+        case.api.apply(workload(replicas=2), policy(power={"budget": "60W"}))
+        async with case.control():
+            await case.until(lambda: ready(case), "ready")
+            file.write_text("kind: Profile\n")
+            await case.until(refused(case, "ProfileUnreadable"), "said")
+            await case.until(lambda: "ProfileUnreadable" in case.events(), "told")
+            case.hub.fleets[FLEET].rate_rps = BUSY_RPS
+            await case.until(lambda: case.replicas() > 3, "by the last good one")
+            file.write_text(good.replace("model: tiny", "model: another"))
+            await case.until(refused(case, "NoProfile"), "a good one, of another model")
+            assert case.status()["generationInForce"] == 1
+            file.write_text(good)
+            await case.until(lambda: ready(case), "mended")
+        assert sum("profile tiny.yaml: " in line for line in case.said) == 3
 
     stage(story)
 
@@ -265,9 +329,12 @@ def test_one_policy_s_broken_loop_is_another_s_nothing(stage: Play) -> None:
             broken.fails = RuntimeError("a mistake in the program")
             await case.until(refused(case, "LoopFailed", "other"), "said")
             case.hub.fleets[FLEET].rate_rps = BUSY_RPS
-            await case.until(lambda: case.replicas() > 3, "the first goes on")
+            await case.until(lambda: case.replicas() > 3 and ready(case), "the first goes on")
+            assert case.condition("Ready", "other") == ("False", "LoopFailed")
+            assert case.replicas("other") == 2
             broken.fails = None
             await case.until(lambda: case.condition("Ready", "other")[0] == "True", "begun anew")
+            assert sum("leading as" in line for line in case.said) == 1
 
     stage(story)
 

@@ -88,8 +88,11 @@ def test_a_scale_that_can_not_be_written_for_long_is_said_and_over_when_it_is_ov
             case.hub.fleets[FLEET].rate_rps = BUSY_RPS
             await case.until(refused(case, "ScaleUnavailable"), "said")
             await case.until(lambda: "ScaleUnavailable" in case.events(), "told")
+            assert case.replicas() == 2
+            assert case.status()["decision"]["desired"] > 2
             case.api.faults.clear()
             await case.until(lambda: ready(case) and case.replicas() > 3, "over")
+            assert "ScaledUp" in case.events()
 
     stage(story)
 

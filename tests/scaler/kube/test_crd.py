@@ -69,7 +69,11 @@ def test_the_file_reads_back_as_it_was_meant_also_by_yaml_1_1() -> None:
 
 @pytest.mark.parametrize("version", ["1.31", "1.34", "1.36"])
 def test_the_published_schema_of_a_crd_accepts_it(version: str) -> None:
-    kubernetes_validate.validate(json.loads(json.dumps(DEFINITION)), version, strict=True)
+    written = json.loads(json.dumps(DEFINITION))
+    kubernetes_validate.validate(written, version, strict=True)
+    written["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["typo"] = True
+    with pytest.raises(kubernetes_validate.ValidationError, match="typo"):
+        kubernetes_validate.validate(written, version, strict=True)
 
 
 def test_structural() -> None:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from scaler.decision import Action, ReasonCode
 from scaler.kube.decision_events import condition_events, decision_events
-from scaler.kube.status import StatusMoment, status_of
+from scaler.kube.status import status_of
+from scaler.kube.status_moment import StatusMoment
 from tests.scaler.kube.moments import AT_S, LOAD, MOMENTS, POINT, accepted, decision, moment, problem, reason
 
 

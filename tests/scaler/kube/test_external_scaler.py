@@ -17,11 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minwatt.v1.errors import UsageError
+from scaler.grpc_tls import TlsFiles
 from scaler.kube.desired_replicas import BELIEVED_S, DesiredReplicas
-from scaler.kube.external_scaler import ExternalScaler, ListenOptions, TlsFiles, listen_options
+from scaler.kube.external_scaler import ExternalScaler, ListenOptions, listen_options
 from scaler.kube.keda import externalscaler_pb2 as pb
 from scaler.kube.keda import externalscaler_pb2_grpc as pb_grpc
-from scaler.policy import Policy, Replicas
+from scaler.policy import Policy
+from scaler.policy_sections import Replicas
 from scaler.simulate.baselines.hpa_law import (
     DEFAULT_BEHAVIOR,
     SYNC_S,
@@ -224,14 +226,17 @@ def test_what_is_known_is_what_was_said_last(steps: list[tuple[tuple[str, str], 
 # --- certificates -----------------------------------------------------------------------------------------
 
 
+OPTION = "--external-scaler-tls"
+
+
 def files(folder: Path, authority: trustme.CA, clients: trustme.CA | None = None) -> TlsFiles:
     made = authority.issue_cert("localhost")
     made.private_key_pem.write_to_path(folder / "key.pem")
     made.cert_chain_pems[0].write_to_path(folder / "cert.pem")
     if clients is None:
-        return TlsFiles(folder / "cert.pem", folder / "key.pem")
+        return TlsFiles(OPTION, folder / "cert.pem", folder / "key.pem")
     clients.cert_pem.write_to_path(folder / "clients.pem")
-    return TlsFiles(folder / "cert.pem", folder / "key.pem", folder / "clients.pem")
+    return TlsFiles(OPTION, folder / "cert.pem", folder / "key.pem", folder / "clients.pem")
 
 
 def trusting(authority: trustme.CA, mine: trustme.LeafCert | None = None) -> grpc.ChannelCredentials:
@@ -297,7 +302,7 @@ async def test_a_taken_port_is_one_line() -> None:
 def test_files_that_can_not_be_used_are_one_line_with_option_and_file(tmp_path: Path) -> None:
     made = files(tmp_path, trustme.CA())
     with pytest.raises(UsageError, match=r"--external-scaler-tls-key = .*none\.pem can't be read"):
-        ListenOptions("here:0", TlsFiles(made.certificate, tmp_path / "none.pem")).check()
+        ListenOptions("here:0", TlsFiles(OPTION, made.certificate, tmp_path / "none.pem")).check()
     trustme.CA().issue_cert("localhost").private_key_pem.write_to_path(tmp_path / "key.pem")
     with pytest.raises(UsageError, match="not the key of the certificate"):
         ListenOptions("here:0", made).check()
@@ -307,7 +312,7 @@ def test_options_that_need_one_another_say_so(tmp_path: Path) -> None:
     cert, key, ca = (tmp_path / name for name in ("cert", "key", "ca"))
     assert listen_options(None, None, None, None) is None
     assert listen_options("here:1", None, None, None) == ListenOptions("here:1")
-    assert listen_options("here:1", cert, key, ca) == ListenOptions("here:1", TlsFiles(cert, key, ca))
+    assert listen_options("here:1", cert, key, ca) == ListenOptions("here:1", TlsFiles(OPTION, cert, key, ca))
     for alone in ((cert, key, None), (None, None, ca)):
         with pytest.raises(UsageError, match="need --external-scaler"):
             listen_options(None, *alone)

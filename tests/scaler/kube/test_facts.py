@@ -91,6 +91,20 @@ def test_a_budget_counts_where_its_selector_finds_a_pod_that_stays() -> None:
     assert budgets_over([pod("a", "terminating")], [mine], 1) == ()
 
 
+def test_a_budget_is_matched_by_pods_and_not_by_their_template_as_the_api_server_does() -> None:
+    """A StatefulSet's pods carry labels that its template has not, and an older revision's may be others."""
+    stateful = [pod(f"set-{number}", **{"apps.kubernetes.io/pod-index": str(number)}) for number in range(3)]
+    of_one = budget("of-one", minAvailable=1)
+    of_one["spec"]["selector"] = {"matchLabels": {"apps.kubernetes.io/pod-index": "2"}}
+    of_none = budget("of-none", minAvailable=1)
+    of_none["spec"]["selector"] = {"matchLabels": {"apps.kubernetes.io/pod-index": "7"}}
+    assert [one.name for one in budgets_over(stateful, [of_one, of_none], 3)] == ["of-one"]
+    of_the_old = budget("of-the-old", minAvailable=1)
+    of_the_old["spec"]["selector"] = {"matchLabels": {"pod-template-hash": "r0"}}
+    found = budgets_over([pod("a", revision="r0"), pod("b")], [of_the_old], 2)
+    assert [one.name for one in found] == ["of-the-old"]
+
+
 def test_pods_that_protect_nobody_may_go_whatever_a_budget_asks_for() -> None:
     """Ten were asked for and four find no node: the budget is broken already, and no eviction mends it."""
     budgets = (Budget("b", max_unavailable=1),)

@@ -16,7 +16,8 @@ from scaler.forecast import ForecastState
 from scaler.kube.policy_object import Accepted, Problem, parse
 from scaler.kube.profiles import Library, settings_for
 from scaler.kube.reconcile import Changes, Wanted, reconcile, unread, wanted_of, with_claims
-from scaler.kube.status import StatusMoment, status_of
+from scaler.kube.status import status_of
+from scaler.kube.status_moment import StatusMoment
 from scaler.kube.store import Key
 from scaler.plan import Corrections
 from scaler.settings import Settings

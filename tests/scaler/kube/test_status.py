@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from scaler.decision import Action, ReasonCode
 from scaler.kube import crd
-from scaler.kube.status import NOISE_EVERY_S, STILL_THERE_EVERY_S, StatusMoment, status_of, worth_writing
+from scaler.kube.status import status_of
+from scaler.kube.status_changes import NOISE_EVERY_S, STILL_THERE_EVERY_S, worth_writing
+from scaler.kube.status_moment import StatusMoment
 from tests.scaler.kube.admission import admitted
 from tests.scaler.kube.moments import (
     AT_S,

@@ -180,7 +180,7 @@ def test_a_wrong_address_is_one_line_without_the_password(url: str, tmp_path: Pa
 
 
 async def test_a_cluster_keeps_answers_wherever_their_keys_are(tmp_path: Path) -> None:
-    with redis_cluster(tmp_path) as (_, url):
+    with redis_cluster(tmp_path) as (server, url):
         store = RedisStore(parse_redis_url(url, "test"), SECRET, 60.0)
         try:
             values = {bytes([number]) * 32: bytes([number]) for number in range(8)}
@@ -190,6 +190,8 @@ async def test_a_cluster_keeps_answers_wherever_their_keys_are(tmp_path: Path) -
                 return await store.get_many([*values]) == [*values.values()]
 
             await eventually(all_known)
+            assert server.command(b"DBSIZE") == b":8\r\n"
+            assert await store.get_many([b"unheard" * 4]) == [None]
         finally:
             await store.close()
 
