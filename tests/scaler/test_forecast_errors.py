@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from scaler.forecast_errors import Allowance, ErrorMemory
 
-EXPERTS = 7
+EXPERTS = 11
 RECORD = EXPERTS - 1
 HORIZON_S = 50.0
 
