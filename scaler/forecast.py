@@ -146,9 +146,9 @@ def look_ahead(
     least_rps = max(0.0, state.last_rps - _NOISE_SIGMAS * _scatter(state.last_rps, rules.window_s))
     record_rps, best = max(state.record_rps), heard[0]
     beyond_rps = record_rps * state.errors.record_factor(record_rps, allowance)
-    foreseen_rps = sum(uppers[expert] for expert in heard) / len(heard)
     reached_rps = max(beyond_rps, *(expected[expert] for expert in heard))
-    upper_rps = max(least_rps, min(foreseen_rps, reached_rps))
+    foreseen_rps = sum(min(uppers[expert], reached_rps) for expert in heard) / len(heard)
+    upper_rps = max(least_rps, foreseen_rps)
     if best == RECORD:
         level_rps, calm_rps = record_rps, max(upper_rps, beyond_rps)
     else:
