@@ -5,12 +5,22 @@ errors' memory is `forecast_errors`.
 
 **Experts.** Each looks ahead by the time until a decision made now has effect: the last rate; exponentially
 smoothed ones (Holt 1957; Hyndman & Athanasopoulos, "Forecasting: Principles and Practice", 3rd ed., §8), with
-memories from half a minute to an hour; one with trend; one that moves as the same time of day moved before
-(from the second day on); the record of the last day. Beside each stands the histogram
-of observed / expected, weighted by requests: its upper factor times the expectation is what at most a share
-`miss` of requests came beyond. Smooth traffic is foreseen best by the last rate with a small factor, traffic
-of short bursts by its record. The expert with the least quantile loss (Koenker & Bassett 1978) is heard, and
-those that a handful of bursts can't tell from it; of these the highest counts, up to what the record allows.
+memories from half a minute to a day; means of the shorter ones and the longest; one with trend; one that
+moves as the same time of day moved before (from the second day on); the record of the last day. Beside each
+stands the histogram of observed / expected, weighted by requests: its upper factor times the expectation is
+what at most a share `miss` of requests came beyond.
+
+- Smooth traffic is foreseen best by the last rate with a small factor.
+- Bursts as high at night as at noon are foreseen by the day's level and its factor: a quantile of all rates.
+- Most are in between: variance grows as a power of the level (Taylor, "Aggregation, variance and the mean",
+  Nature 189, 1961), so what is needed grows slower than the level. With sqrt(level × the day's level), a
+  factor bounds what grows as the root of the level.
+
+The expert that provides for least while it misses no more than it may is heard (`forecast_errors`), and those
+that a handful of bursts can't tell from it. Of theirs the mean counts: the quantile loss (Koenker & Bassett
+1978) is convex, so the mean loses no more than they do on average (on quantiles averaged: Lichtendahl,
+Grushka-Cockayne, Winkler, Management Science 59, 2013). The record bounds how far beyond what was seen it
+goes.
 
 **Both directions need evidence.** What is provided for (`upper_rps`) counts what was seen; what a fleet must
 stand before it shrinks (`calm_rps`) counts, too, what has not been seen yet and may come.
@@ -31,7 +41,7 @@ from dataclasses import dataclass, field, replace
 from scaler.forecast_errors import RECORD, Allowance, ErrorMemory
 from scaler.season import Season
 
-_SMOOTHED_OVER_S = (30.0, 300.0, 3600.0)  # memories of the smoothed experts
+_SMOOTHED_OVER_S = (30.0, 300.0, 3600.0, 86_400.0)  # memories of the smoothed experts
 _TREND_OVER_S = 60.0
 _RECORD_HALF_S = 43_200.0  # a record is of this half day or the last
 _NOISE_SIGMAS = 3.0
@@ -136,10 +146,9 @@ def look_ahead(
     least_rps = max(0.0, state.last_rps - _NOISE_SIGMAS * _scatter(state.last_rps, rules.window_s))
     record_rps, best = max(state.record_rps), heard[0]
     beyond_rps = record_rps * state.errors.record_factor(record_rps, allowance)
-    # Beside the best, what others fear counts up to what has ever come.
-    feared_rps = min(max(uppers[expert] for expert in heard), record_rps)
     reached_rps = max(beyond_rps, *(expected[expert] for expert in heard))
-    upper_rps = max(least_rps, feared_rps, min(uppers[best], reached_rps))
+    foreseen_rps = sum(min(uppers[expert], reached_rps) for expert in heard) / len(heard)
+    upper_rps = max(least_rps, foreseen_rps)
     if best == RECORD:
         level_rps, calm_rps = record_rps, max(upper_rps, beyond_rps)
     else:
@@ -156,7 +165,9 @@ def _expected(state: ForecastState, horizon_s: float) -> tuple[float, ...]:
     """By expert. A falling trend is not believed: scaling down waits for the surplus to be there."""
     rising = state.last_rps + max(0.0, state.trend_rps2) * horizon_s
     seasonal = state.last_rps * state.season.growth(state.at_s, horizon_s)
-    return (state.last_rps, *state.smoothed_rps, rising, seasonal, max(state.record_rps))
+    usual = state.smoothed_rps[-1]
+    between = tuple(math.sqrt(level * usual) for level in state.smoothed_rps[:-1])
+    return (state.last_rps, *state.smoothed_rps, *between, rising, seasonal, max(state.record_rps))
 
 
 def _beyond_noise(
@@ -193,10 +204,11 @@ def _scatter(rate_rps: float, window_s: float) -> float:
 
 
 def _level_scatter(expert: int, rate_rps: float, window_s: float) -> float:
-    """Of a smoothed level: variance times gain / (2 - gain)."""
-    if not 1 <= expert <= len(_SMOOTHED_OVER_S):
+    """Of a smoothed level: variance times gain / (2 - gain). Its mean with the day's scatters no more."""
+    smoothed = len(_SMOOTHED_OVER_S)
+    if not 1 <= expert < 2 * smoothed:
         return _scatter(rate_rps, window_s)
-    gain = -math.expm1(-window_s / _SMOOTHED_OVER_S[expert - 1])
+    gain = -math.expm1(-window_s / _SMOOTHED_OVER_S[(expert - 1) % smoothed])
     return _scatter(rate_rps, window_s) * math.sqrt(gain / (2 - gain))
 
 

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-_EXPERTS = 7  # the last is the record
+_EXPERTS = 11  # the last is the record
 _BINS = 120
 _FIRST_EXCESS = 0.004  # width of the first bin, of observed / expected - 1
 _BIN_GROWTH = 1.09  # each bin is that much wider than the one before: the last ends beyond 1,000 ×
@@ -155,12 +155,14 @@ class ErrorMemory:
         return [*(_UPPER_EDGES[bins - 1] if bins else 1.0 for bins in bins_over), 1.0]
 
     def calm_factor(self, expert: int, allowance: Allowance) -> float:
-        """The same of an expert that is not the record, were traffic for a while to do what it never did."""
+        """The same of an expert that is not the record, were traffic for a while to do what it never did.
+
+        That a start is not worth its joules is `stabilise`'s matter: here, too, only what came beyond counts.
+        """
         typical = _factor(_above(self.excess[expert]), _USUAL * self.learnt)
-        # What has come comes again, and would start a replica anew, however little it is beyond.
-        again = np.maximum(0.0, _above(self.excess[expert]) - allowance.forgiven_ticks)
-        again += _UNKNOWN_TICKS_CALM * _unknown(allowance.horizon_s, typical)
-        return _factor(again, allowance.miss * (self.learnt + _UNKNOWN_TICKS_CALM))
+        beyond = np.maximum(0.0, _beyond(self.excess[expert]) - allowance.forgiven_ticks)
+        beyond += _UNKNOWN_TICKS_CALM * _unknown(allowance.horizon_s, typical)
+        return _factor(beyond, allowance.miss * (self.learnt + _UNKNOWN_TICKS_CALM))
 
     def record_factor(self, record_rps: float, allowance: Allowance) -> float:
         """How far beyond its record traffic may come. Of n ticks the next one breaks the record with a chance

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from scaler.forecast_errors import Allowance, ErrorMemory
 
-EXPERTS = 7
+EXPERTS = 11
 RECORD = EXPERTS - 1
 HORIZON_S = 50.0
 
@@ -124,7 +124,7 @@ def test_the_expert_of_the_least_quantile_loss_is_heard_and_those_near_it() -> N
     memory, miss = ErrorMemory(), 0.01
     for tick in range(400):
         surprise = 5.0 if tick % 40 == 0 else 1.0
-        ratios = [surprise, 1.0, 0.99, 0.8, surprise, surprise, 0.8]
+        ratios = [surprise, 1.0, 0.99, 0.8, *(surprise,) * (RECORD - 4), 0.8]
         memory = told(memory, ratios, miss, upper=1.05)
     assert memory.heard[0] == 1
     assert memory.loss[0] > 10 * memory.loss[1]
