@@ -161,7 +161,12 @@ def _plain_words(tokenizer: Tokenizer) -> PlainWords | None:
     sample = tokenizer.encode("a")
     own = [position for position, special in enumerate(sample.special_tokens_mask) if not special]
     before, after = (sample.ids[: own[0]], sample.ids[own[-1] + 1 :]) if own else ([], [])
-    plain = PlainWords(model.tokenize, normalizer.lowercase, marks, before, after)
+
+    def whole(part: str) -> list[int]:
+        ids: list[int] = tokenizer.encode(part, add_special_tokens=False).ids
+        return ids
+
+    plain = PlainWords(model.tokenize, whole, normalizer.lowercase, marks, before, after)
     for text in SAMPLES:  # whatever else is set in this tokenizer: it must not matter
         without_marks = "".join(character for character in text if character not in marks)
         if plain.ids(without_marks) != tokenizer.encode(without_marks).ids:

@@ -20,11 +20,14 @@ from service.tokenize import TextTokenizer, TooLong
 
 OWN = ("[UNK]", "[CLS]", "[SEP]")
 PIECES = (*OWN, "the", "card", "un", "##aff", "##able", "a", "##b", "B", "The", "3", ".", "'", "-")
+BESIDE = " the card a b 3. a the card "  # enough that a few other words are looked at alone
 WORDS = ("The", "card", "unaffable", "abb", "[SEP]", "[sep]", "x" * 101, "José")
 TEXTS = st.one_of(
     st.text(st.characters(max_codepoint=0x7F), max_size=40),
     st.text(st.sampled_from("aAbB 9.'-[]\t\n\x00\x0b\x1c\x7fé—東\u0301\u200b"), max_size=30),
     st.lists(st.sampled_from(WORDS), max_size=9).map(" ".join),
+    st.tuples(st.text(max_size=5), st.text(max_size=3)).map(lambda two: BESIDE.join((*two, ""))),
+    st.text(st.sampled_from("aé\u0301\u00a0\u3000Σ東[]İ"), max_size=6).map(lambda odd: BESIDE + odd + BESIDE),
 )
 
 
@@ -58,6 +61,8 @@ ALIKE = [
 @example(text="The\x01card")
 @example(text="a[SEP]b <USER> <user>")
 @example(text=SAMPLES[0])
+@example(text=BESIDE + "José\u0301" + BESIDE)
+@example(text=BESIDE + "a[SEP]é" + BESIDE)
 def test_a_text_has_the_librarys_tokens(made: Tokenizer, text: str) -> None:
     short = of(made, 10_000)
     assert short._plain is not None
@@ -116,4 +121,5 @@ def test_the_shipped_models_tokenizer_has_one() -> None:
 def test_what_a_text_must_not_have() -> None:
     assert marks_of(["[PAD]", "[UNK]", "<s>", "€"]) == ["<", "["]
     assert marks_of(["[PAD]", "user"]) is None
+    assert marks_of(["€ x"]) is None
     assert marks_of([]) == []
