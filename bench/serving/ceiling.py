@@ -99,7 +99,7 @@ class Ceiling:
         return cycle([window[i : i + size] for window in windows for i in range(0, len(window), size)])
 
     def _inputs(self, tokenizer: TextTokenizer, texts: Sequence[str]) -> dict[str, Any]:
-        encoded = tokenizer.encode(texts, truncate=False)
+        encoded = tokenizer.encode(texts, truncate=False, words=False)
         if isinstance(encoded, TooLong):
             raise ValueError(f"text {encoded.index} {encoded.length}")
         ids, mask = collate(encoded, self._pad)
