@@ -41,13 +41,20 @@ def spans_of(logits: Logits, encoded: EncodedText, tags: Sequence[str]) -> froze
     return frozenset(Span(span.start, span.end, span.label) for span in spans)
 
 
-def intent_accuracy(answers: Answers, examples: EvaluationSet) -> float:
-    """Share of texts whose best label is the right one."""
+def intent_accuracy(answers: Answers, examples: EvaluationSet) -> float | None:
+    """Share of texts whose best label is the right one; None of no texts."""
+    if not examples.texts:
+        return None
     return 1.0 - changed_share(answers.labels, [text.label for text in examples.texts])
 
 
-def entity_scores(answers: Answers, examples: EvaluationSet) -> tuple[float, float, float]:
-    """Micro precision, recall and F1 of entities; one counts when start, end and label are all right."""
+def entity_scores(answers: Answers, examples: EvaluationSet) -> tuple[float, float, float] | None:
+    """Micro precision, recall and F1 of entities; one counts when start, end and label are all right.
+
+    None of no sentences.
+    """
+    if not examples.sentences:
+        return None
     right = found = expected = 0
     for answer, sentence in zip(answers.entities, examples.sentences, strict=True):
         truth = frozenset(sentence.spans)
@@ -62,5 +69,5 @@ def entity_scores(answers: Answers, examples: EvaluationSet) -> tuple[float, flo
 
 
 def changed_share(answers: Sequence[object], others: Sequence[object]) -> float:
-    """Share of the answers to one set (never empty) that are not equal in both."""
-    return sum(one != other for one, other in zip(answers, others, strict=True)) / len(others)
+    """Share of the answers to one set that are not equal in both; of none, none is."""
+    return sum(one != other for one, other in zip(answers, others, strict=True)) / max(1, len(others))

@@ -22,12 +22,13 @@ from minwatt.v1.errors import UsageError
 from minwatt.v1.model_dir import ModelDirectory, ModelSpec, Name, Task, TokenizerFile, sha256_of
 from modelkit.answers import answers_of, entity_scores, intent_accuracy
 from modelkit.base import TOKENIZER, base_directory
-from modelkit.data import read_labelled_texts, read_labels, read_tagged_sentences, read_tags
+from modelkit.batches import LearningTask
 from modelkit.evaluate import BASELINE, SPLITS, Say
-from modelkit.examples import Source, Tasks, load_evaluation_set
+from modelkit.examples import FolderSource, Tasks, load_evaluation_set
 from modelkit.export import export
+from modelkit.formats import read_labels, read_tags
 from modelkit.inference import OUTPUTS, load_tokenizer, read_tokenizer
-from modelkit.network import HeadSizes, NetworkRunner, TwoHeadEncoder, load_base
+from modelkit.network import MultiTaskEncoder, NetworkRunner, load_base
 from modelkit.package import PackageResult, package, quiet, variant_in, variant_path
 from modelkit.recipe import BuildOptions, PackageOptions
 from modelkit.staging import staging
@@ -56,9 +57,8 @@ def build(options: BuildOptions, hearers: Hearers) -> PackageResult:
     with staging(options.out_dir) as stage:
         base = base_directory(options.base, stage.cache)
         write_tokenizer(base, stage.new)
-        sizes = HeadSizes(len(tasks.intent.labels), len(tasks.entities.labels))
         torch.manual_seed(options.training.seed)
-        untrained = load_base(base, sizes, options.training.dropout)
+        untrained = load_base(base, tasks, options.training.dropout)
         network = _train(untrained, tasks, options, stage.new / TOKENIZER, hearers)
         with (stage.cache / "trained.pt").open("wb") as stream:  # given a path, torch tells no OSError
             torch.save(network.state_dict(), stream)
@@ -70,20 +70,20 @@ def build(options: BuildOptions, hearers: Hearers) -> PackageResult:
         return package(draft, stage, PackageOptions(options.data_dir, options.sets), hearers.say)
 
 
-def read_tasks(options: BuildOptions) -> Tasks:
-    """Both tasks with the labels of their sets."""
+def read_tasks(options: BuildOptions) -> tuple[Task, Task]:
+    """The intent and the entity task, with the labels of their sets."""
     for task in (INTENT, ENTITIES):
         if task not in options.sets:
             raise UsageError(f"sets: none for task {task!r}; the two tasks are {INTENT} and {ENTITIES}")
     intents = read_labels(options.data_dir / options.sets[INTENT] / "labels.txt")
     tags = read_tags(options.data_dir / options.sets[ENTITIES] / "labels.txt")
-    return Tasks(
+    return (
         Task(name=INTENT, kind="classification", output=OUTPUTS[0], labels=intents),
         Task(name=ENTITIES, kind="ner", output=OUTPUTS[1], labels=tags),
     )
 
 
-def _refuse_late_mistakes(tasks: Tasks, options: BuildOptions) -> None:
+def _refuse_late_mistakes(tasks: tuple[Task, Task], options: BuildOptions) -> None:
     """Everything of the user's that is otherwise first read after half an hour of training."""
     try:
         TypeAdapter(Name).validate_python(options.name)
@@ -93,9 +93,9 @@ def _refuse_late_mistakes(tasks: Tasks, options: BuildOptions) -> None:
     if not options.version:
         raise UsageError("version = '': allowed: any text that is not empty")
     for split in SPLITS:
-        source = Source(options.data_dir, split, options.sets)
-        read_labelled_texts(source.folder(tasks.intent) / f"{split}.jsonl", tasks.intent.labels)
-        read_tagged_sentences(source.folder(tasks.entities) / f"{split}.conll", tasks.entities.labels)
+        source = FolderSource(options.data_dir, split, options.sets)
+        source.texts(tasks[0])
+        source.annotated(tasks[1])
 
 
 def write_tokenizer(base: Path, folder: Path) -> None:
@@ -105,32 +105,46 @@ def write_tokenizer(base: Path, folder: Path) -> None:
 
 
 def _train(
-    network: TwoHeadEncoder, tasks: Tasks, options: BuildOptions, tokenizer_file: Path, hearers: Hearers
-) -> TwoHeadEncoder:
-    source = Source(options.data_dir, "train", options.sets)
+    network: MultiTaskEncoder,
+    tasks: tuple[Task, Task],
+    options: BuildOptions,
+    tokenizer_file: Path,
+    hearers: Hearers,
+) -> MultiTaskEncoder:
+    source = FolderSource(options.data_dir, "train", options.sets)
+    training = options.training
+    intent, entities = tasks
+    texts, sentences = source.texts(intent), source.annotated(entities)
     data = TrainingData(
-        texts=read_labelled_texts(source.folder(tasks.intent) / "train.jsonl", tasks.intent.labels),
-        sentences=read_tagged_sentences(source.folder(tasks.entities) / "train.conll", tasks.entities.labels),
-        tags=tasks.entities.labels,
-        tokenizer=load_tokenizer(tokenizer_file, options.training.max_tokens),
+        tasks=(
+            LearningTask(intent, texts, training.hide_text_probability),
+            LearningTask(entities, sentences, training.hide_sentence_probability, training.swap_probability),
+        ),
+        tokenizer=load_tokenizer(tokenizer_file, training.max_tokens),
     )
     served = load_tokenizer(tokenizer_file, options.max_tokens)
-    dev = load_evaluation_set(tasks, served, Source(options.data_dir, "dev", options.sets))
+    dev = load_evaluation_set(
+        Tasks(intent, entities), served, FolderSource(options.data_dir, "dev", options.sets)
+    )
 
-    def report(progress: Progress, network: TwoHeadEncoder) -> None:
+    def report(progress: Progress, network: MultiTaskEncoder) -> None:
         answers = answers_of(NetworkRunner(network), dev)
-        accuracy, (_, _, f1) = intent_accuracy(answers, dev), entity_scores(answers, dev)
+        intent_loss, entity_loss = progress.losses
+        accuracy, (_, _, f1) = intent_accuracy(answers, dev), entity_scores(answers, dev) or (None,) * 3
         hearers.say(
-            f"epoch {progress.epoch} of {progress.epochs}: losses {progress.intent_loss:.3f} and "
-            f"{progress.entity_loss:.3f}; dev accuracy {accuracy:.4f}, entity F1 {f1:.4f}"
+            f"epoch {progress.epoch} of {progress.epochs}: losses {intent_loss:.3f} and "
+            f"{entity_loss:.3f}; dev accuracy {_shown(accuracy)}, entity F1 {_shown(f1)}"
         )
 
-    texts, sentences = len(data.texts), len(data.sentences)
-    hearers.say(f"training on {texts} texts and {sentences} sentences, {options.training.epochs} epochs")
-    return train(network, data, options.training, Hooks(report, hearers.advance))
+    hearers.say(f"training on {len(texts)} texts and {len(sentences)} sentences, {training.epochs} epochs")
+    return train(network, data, training, Hooks(report, hearers.advance))
 
 
-def _spec(tasks: Tasks, options: BuildOptions, folder: Path) -> ModelSpec:
+def _shown(score: float | None) -> str:
+    return "–" if score is None else f"{score:.4f}"
+
+
+def _spec(tasks: tuple[Task, Task], options: BuildOptions, folder: Path) -> ModelSpec:
     """Of the unquantized model in `folder`."""
     return ModelSpec(
         name=options.name,
@@ -138,7 +152,7 @@ def _spec(tasks: Tasks, options: BuildOptions, folder: Path) -> ModelSpec:
         description=options.description,
         max_tokens=options.max_tokens,
         tokenizer=TokenizerFile(sha256=sha256_of(folder / TOKENIZER)),
-        tasks=(tasks.intent, tasks.entities),
+        tasks=tasks,
         default_variant=BASELINE,
         variants={BASELINE: variant_in(folder, BASELINE)},
     )

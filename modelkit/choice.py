@@ -28,11 +28,16 @@ def choose(scores: Sequence[VariantScore]) -> str | None:
 
 def _passes(score: VariantScore, baseline: VariantScore) -> bool:
     return (
-        baseline.accuracy - score.accuracy <= MAX_LOSS
-        and baseline.entity_f1 - score.entity_f1 <= MAX_LOSS
+        _lost(baseline.accuracy, score.accuracy) <= MAX_LOSS
+        and _lost(baseline.entity_f1, score.entity_f1) <= MAX_LOSS
         and score.company_label_flips == score.company_entity_flips == 0
         and score.company_largest_change <= MAX_COMPANY_CHANGE
     )
+
+
+def _lost(before: float | None, after: float | None) -> float:
+    """Nothing where the model has no such task."""
+    return 0.0 if before is None or after is None else before - after
 
 
 def _difference(score: VariantScore) -> float:

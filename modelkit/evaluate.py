@@ -18,7 +18,7 @@ from minwatt.v1.decode import softmax
 from minwatt.v1.errors import UsageError
 from minwatt.v1.model_dir import ModelDirectory, ModelSpec
 from modelkit.answers import answers_of, changed_share, entity_scores, intent_accuracy, spans_of
-from modelkit.examples import EvaluationSet, Source, Tasks, load_evaluation_set
+from modelkit.examples import Data, EvaluationSet, Source, Tasks, load_evaluation_set, source_of
 from modelkit.inference import Graph, Logits, Runner, load_tokenizer, run_batch
 from modelkit.speed import STANDARD_SPEED, SpeedOptions, relative_speeds
 
@@ -32,16 +32,16 @@ Say = Callable[[str], None]
 class VariantScore(BaseModel):
     """What one variant scores on one split; every share lies in [0, 1].
 
-    What compares with fp32 is None where there is no fp32.
+    What compares with fp32 is None where there is no fp32; the scores of a task that the model has not are.
     """
 
     model_config = ConfigDict(frozen=True)
 
     variant: str
-    accuracy: float
-    entity_precision: float
-    entity_recall: float
-    entity_f1: float
+    accuracy: float | None
+    entity_precision: float | None
+    entity_recall: float | None
+    entity_f1: float | None
     changed_labels: float | None  # share of texts with another label than fp32's
     changed_entities: float | None  # share of sentences with another set of entities than fp32's
     company_texts: int  # texts answered alone and again among others
@@ -90,15 +90,15 @@ class CompanyResult:
 
 def evaluate(
     model_dir: Path,
-    data_dir: Path,
+    data: Data,
     variants: Sequence[str] = (),
     split: str = "test",
     sets: Mapping[str, str] = DEFAULT_SETS,
     say: Say = lambda _: None,
 ) -> EvaluationReport:
-    """Score `variants` (all that are on disk if none is named) on `split` of the sets in `data_dir`.
+    """Score `variants` (all that are on disk if none is named) on `split` of `data`.
 
-    `sets` maps a task's name to a folder of `data_dir`; `say` hears one line a step.
+    `sets` maps a task's name to a folder where `data` is a folder of them; `say` hears one line a step.
     Raises UsageError on a bad model directory or variant, DataError on bad data.
     """
     if split not in SPLITS:
@@ -111,7 +111,7 @@ def evaluate(
     tasks = Tasks.of(directory.spec)
     graphs = open_graphs({name: directory.variant_file(name) for name in chosen}, tasks)
     tokenizer = load_tokenizer(directory.tokenizer_file(), directory.spec.max_tokens)
-    source = Source(data_dir, split, sets)
+    source = source_of(data, split, sets)
     return report_of(directory.spec, source, graphs, load_evaluation_set(tasks, tokenizer, source), say)
 
 
@@ -119,7 +119,7 @@ def open_graphs(files: Mapping[str, Path], tasks: Tasks) -> dict[str, Graph]:
     """The variants' graphs by name. Raises UsageError when one is no graph or has not one column a label."""
     graphs = {name: Graph(file, tasks.outputs) for name, file in files.items()}
     for name, graph in graphs.items():
-        for task in (tasks.intent, tasks.entities):
+        for task in tasks.present:
             columns, labels = graph.columns[task.output], len(task.labels)
             if isinstance(columns, int) and columns != labels:
                 raise UsageError(
@@ -165,7 +165,7 @@ def score_graphs(
     for name, graph in graphs.items():
         say(f"scoring {name}")
         mine = answers[name]
-        precision, recall, f1 = entity_scores(mine, examples)
+        precision, recall, f1 = entity_scores(mine, examples) or (None, None, None)
         result = company_check(graph, examples, company)
         scores.append(
             VariantScore(

@@ -16,15 +16,14 @@ import torch
 from onnxruntime.transformers.fusion_options import FusionOptions
 from onnxruntime.transformers.optimizer import optimize_model
 
-from modelkit.inference import INPUTS, OUTPUTS
-from modelkit.network import TwoHeadEncoder
+from modelkit.inference import INPUTS
+from modelkit.network import MultiTaskEncoder
 
 OPSET = 17
-DYNAMIC_AXES = {name: {0: "batch", 1: "tokens"} for name in (*INPUTS, OUTPUTS[1])}
-DYNAMIC_AXES[OUTPUTS[0]] = {0: "batch"}
+OF_TEXT, OF_TOKENS = {0: "batch"}, {0: "batch", 1: "tokens"}
 
 
-def export(network: TwoHeadEncoder, file: Path) -> None:
+def export(network: MultiTaskEncoder, file: Path) -> None:
     """Write `network` to `file`, float32 and fused.
 
     The graph has `MultiHeadAttention` with three separate projections and not `Attention` with one packed
@@ -32,6 +31,8 @@ def export(network: TwoHeadEncoder, file: Path) -> None:
     """
     network.eval()
     config = network.encoder.config
+    axes = dict.fromkeys(INPUTS, OF_TOKENS)
+    axes |= {task.output: OF_TOKENS if task.kind == "ner" else OF_TEXT for task in network.tasks}
     ids = torch.ones(2, 8, dtype=torch.long)
     mask = torch.ones(2, 8, dtype=torch.long)
     mask[1, 4:] = 0
@@ -43,8 +44,8 @@ def export(network: TwoHeadEncoder, file: Path) -> None:
             (ids, mask),
             traced,
             input_names=list(INPUTS),
-            output_names=list(OUTPUTS),
-            dynamic_axes=DYNAMIC_AXES,
+            output_names=[task.output for task in network.tasks],
+            dynamic_axes=axes,
             opset_version=OPSET,
             dynamo=False,  # the graph of the newer exporter is not fused
         )

@@ -71,15 +71,17 @@ class Runner(Protocol):
 class Graph:
     """One ONNX graph with an intent head and an entity head (the two `outputs`), on one CPU thread.
 
+    Of a head that it has not (None), each text's and each token's logits are a single 0.
     Raises UsageError when the file is no such graph.
     """
 
-    def __init__(self, file: Path, outputs: tuple[str, str] = OUTPUTS) -> None:
+    def __init__(self, file: Path, outputs: tuple[str | None, str | None] = OUTPUTS) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         self.size_bytes = file.stat().st_size
-        self._outputs = list(outputs)
+        self._outputs = outputs
+        self._present = [output for output in outputs if output is not None]
         try:
             self._session = onnxruntime.InferenceSession(
                 str(file), options, providers=["CPUExecutionProvider"]
@@ -89,13 +91,18 @@ class Graph:
             raise UsageError(f"{file}: not a graph that ONNX Runtime runs: {reason}") from error
         # Output name -> its columns, one a label; no number where the graph leaves them open.
         self.columns = {output.name: output.shape[-1] for output in self._session.get_outputs()}
-        if missing := set(outputs).difference(self.columns):
+        if missing := set(self._present).difference(self.columns):
             raise UsageError(f"{file}: no output {min(missing)!r}; there: {', '.join(self.columns)}")
 
     def run(self, ids: Ids, mask: Ids) -> tuple[Floats, Floats]:
         """Logits ([batch, intents], [batch, tokens, tags]) for ids and mask [batch, tokens]."""
-        intents, tags = self._session.run(self._outputs, dict(zip(INPUTS, (ids, mask), strict=True)))
-        return intents, tags
+        results = self._session.run(self._present, dict(zip(INPUTS, (ids, mask), strict=True)))
+        logits: dict[str | None, Floats] = dict(zip(self._present, results, strict=True))
+        intents, tags = self._outputs
+        return (
+            logits.get(intents, np.zeros((len(ids), 1), np.float32)),
+            logits.get(tags, np.zeros((*ids.shape, 1), np.float32)),
+        )
 
 
 def run_batch(runner: Runner, batch: Sequence[EncodedText]) -> list[Logits]:

@@ -1,4 +1,4 @@
-"""The network that is fine-tuned: one BERT encoder with an intent head and an entity head.
+"""The network that is fine-tuned: one BERT encoder with a head for each task.
 
 Owns the architecture and the loading of base weights. Leaves the training loop to `train` and the graph
 to `export`. Needs torch and transformers (the `train` extra).
@@ -6,7 +6,7 @@ to `export`. Needs torch and transformers (the `train` extra).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,28 +17,21 @@ from transformers import BertConfig, BertModel
 from transformers.utils import logging as transformers_logging
 
 from minwatt.v1.errors import UsageError
+from minwatt.v1.model_dir import Task
 
 Floats = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class HeadSizes:
-    """How many intents and how many BIO tags the heads tell apart."""
+class MultiTaskEncoder(nn.Module):
+    """The logits of all tasks, of a text's mean or of each token, from one pass through one encoder."""
 
-    intents: int
-    tags: int
-
-
-class TwoHeadEncoder(nn.Module):
-    """Mean-pooled intent logits and per-token entity logits from one pass through one encoder."""
-
-    def __init__(self, encoder: BertModel, sizes: HeadSizes, head_dropout: float = 0.1) -> None:
+    def __init__(self, encoder: BertModel, tasks: Sequence[Task], head_dropout: float = 0.1) -> None:
         super().__init__()
         width = encoder.config.hidden_size
         self.encoder = encoder
+        self.tasks = tuple(tasks)
         self.dropout = nn.Dropout(head_dropout)
-        self.intent_head = nn.Linear(width, sizes.intents)
-        self.entity_head = nn.Linear(width, sizes.tags)
+        self.task_heads = nn.ModuleList(nn.Linear(width, len(task.labels)) for task in tasks)
 
     def hidden(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Token states [batch, tokens, width] in float32, for ids and mask [batch, tokens]."""
@@ -47,26 +40,23 @@ class TwoHeadEncoder(nn.Module):
         ).last_hidden_state
         return self.dropout(states.float())
 
-    def intent_logits(self, states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """[batch, intents] from the mean over the tokens that the mask keeps."""
-        weights = attention_mask.unsqueeze(-1).to(states.dtype)
-        pooled = (states * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1.0)
-        return self.intent_head(pooled)
+    def logits(self, head: int, states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Of the task with that number: [batch, tokens, tags], or [batch, labels] from the mean over the
+        tokens that the mask keeps."""
+        if self.tasks[head].kind == "classification":
+            weights = attention_mask.unsqueeze(-1).to(states.dtype)
+            states = (states * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1.0)
+        result: torch.Tensor = self.task_heads[head](states)
+        return result
 
-    def entity_logits(self, states: torch.Tensor) -> torch.Tensor:
-        """[batch, tokens, tags]."""
-        return self.entity_head(states)
-
-    def forward(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Both heads: ([batch, intents], [batch, tokens, tags])."""
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """All heads' logits, in the tasks' order."""
         states = self.hidden(input_ids, attention_mask)
-        return self.intent_logits(states, attention_mask), self.entity_logits(states)
+        return tuple(self.logits(head, states, attention_mask) for head in range(len(self.tasks)))
 
 
-def load_base(directory: Path, sizes: HeadSizes, dropout: float) -> TwoHeadEncoder:
-    """Base weights (`config.json`, `model.safetensors`) with two fresh heads.
+def load_base(directory: Path, tasks: Sequence[Task], dropout: float) -> MultiTaskEncoder:
+    """Base weights (`config.json`, `model.safetensors`) with a fresh head for each task.
 
     Attention is the plain one: on short texts on a CPU it trains faster than the fused kernel, and its
     exported graph is the one that ONNX Runtime's optimizer recognises.
@@ -93,13 +83,14 @@ def load_base(directory: Path, sizes: HeadSizes, dropout: float) -> TwoHeadEncod
         raise UsageError(
             f"base = {str(directory)!r}: {len(missing)} weights are missing, {missing[0]} the first"
         )
-    return TwoHeadEncoder(encoder, sizes)
+    return MultiTaskEncoder(encoder, tasks)
 
 
 class NetworkRunner:
-    """Runs a network on padded numpy batches, for scoring between epochs (a `modelkit.inference.Runner`)."""
+    """Runs a network of an intent and an entity task on padded numpy batches, for scoring between epochs
+    (a `modelkit.inference.Runner`)."""
 
-    def __init__(self, network: TwoHeadEncoder) -> None:
+    def __init__(self, network: MultiTaskEncoder) -> None:
         self._network = network
 
     def run(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> tuple[Floats, Floats]:

@@ -24,7 +24,7 @@ from minwatt.v1.errors import UsageError
 from minwatt.v1.model_dir import ModelDirectory, ModelSpec, Variant, sha256_of
 from modelkit.choice import choose
 from modelkit.evaluate import BASELINE, SPLITS, EvaluationReport, Say, open_graphs, report_of
-from modelkit.examples import EvaluationSet, Source, Tasks, load_evaluation_set
+from modelkit.examples import EvaluationSet, Tasks, load_evaluation_set, source_of
 from modelkit.inference import Graph, Ids, load_tokenizer, pad
 from modelkit.quantize import save
 from modelkit.recipe import PackageOptions
@@ -58,7 +58,9 @@ def quantize(model_dir: Path, options: PackageOptions, say: Say) -> PackageResul
     """
     directory = ModelDirectory.open(model_dir)
     if BASELINE not in directory.present_variants():
-        raise UsageError(f"{model_dir}: no {BASELINE} graph on disk; `minwatt model build` writes one")
+        raise UsageError(
+            f"{model_dir}: no {BASELINE} graph on disk; `minwatt model build` and `finetune` write one"
+        )
     with staging(model_dir) as stage:
         return package(directory, stage, options, say)
 
@@ -69,7 +71,7 @@ def package(draft: ModelDirectory, stage: Staging, options: PackageOptions, say:
     `draft` lies in `stage.out`, or, as long as it is unpublished itself, in `stage.new`.
     """
     tasks = Tasks.of(draft.spec)
-    sources = {split: Source(options.data_dir, split, options.sets) for split in SPLITS}
+    sources = {split: source_of(options.data, split, options.sets) for split in SPLITS}
     tokenizer = load_tokenizer(draft.tokenizer_file(), draft.spec.max_tokens)
     examples = {split: load_evaluation_set(tasks, tokenizer, sources[split]) for split in SPLITS}
 
@@ -115,10 +117,11 @@ def _with_int8(spec: ModelSpec, int8: Variant, test: EvaluationReport) -> ModelS
     tasks = Tasks.of(spec)
     variants = {QUANTIZED: int8, **{name: v for name, v in spec.variants.items() if name != QUANTIZED}}
     for score in test.variants:
-        metrics = {
-            f"{tasks.intent.name}.accuracy": round(score.accuracy, 4),
-            f"{tasks.entities.name}.f1": round(score.entity_f1, 4),
-        }
+        metrics = {}
+        if tasks.intent is not None and score.accuracy is not None:
+            metrics[f"{tasks.intent.name}.accuracy"] = round(score.accuracy, 4)
+        if tasks.entities is not None and score.entity_f1 is not None:
+            metrics[f"{tasks.entities.name}.f1"] = round(score.entity_f1, 4)
         variants[score.variant] = variants[score.variant].model_copy(update={"metrics": metrics})
     return spec.model_copy(update={"default_variant": QUANTIZED, "variants": variants})
 

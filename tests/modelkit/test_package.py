@@ -144,5 +144,5 @@ def test_a_directory_without_fp32_is_named(
     tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(tiny_model, tmp_path) == 2
-    expected = f"minwatt model: {tiny_model}: no fp32 graph on disk; `minwatt model build` writes one\n"
-    assert capsys.readouterr().err == expected
+    expected = "no fp32 graph on disk; `minwatt model build` and `finetune` write one"
+    assert capsys.readouterr().err == f"minwatt model: {tiny_model}: {expected}\n"

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from minwatt.v1.decode import entity_spans, softmax, top_labels
 from minwatt.v1.model_dir import ModelDirectory
 from modelkit.answers import answers_of, entity_scores, intent_accuracy
-from modelkit.examples import EvaluationSet, Source, Tasks, load_evaluation_set
+from modelkit.examples import EvaluationSet, FolderSource, Tasks, load_evaluation_set
 from modelkit.inference import Graph, encode, load_tokenizer, run_batch
 
 ROOT = Path(__file__).parents[2]
@@ -104,7 +104,7 @@ def test_answers_do_not_depend_on_the_batch(
 def test_a_slice_of_the_test_split_scores_as_recorded(
     directory: ModelDirectory, graph: Graph, tokenizer: Tokenizer, tasks: Tasks
 ) -> None:
-    source = Source(DATA, "test", {"intent": "banking77", "entities": "uner_ewt"})
+    source = FolderSource(DATA, "test", {"intent": "banking77", "entities": "uner_ewt"})
     whole = load_evaluation_set(tasks, tokenizer, source)
     part = EvaluationSet(
         texts=whole.texts[::6],

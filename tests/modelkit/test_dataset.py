@@ -1,0 +1,107 @@
+"""Splits of a task: labels are the training file's; repeats, conflicts and leaks are told, none is lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minwatt.v1.errors import UsageError
+from modelkit.data import AnnotatedText, LabelledText, Span
+from modelkit.dataset import TaskFiles, notes_on, read_dataset, read_datasets
+from modelkit.formats import LabelRow
+
+ROWS = st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from("xyz")), min_size=1, max_size=12)
+
+
+def rows_of(pairs: list[tuple[str, str]]) -> list[LabelRow]:
+    return [LabelRow(line, text, label) for line, (text, label) in enumerate(pairs, start=1)]
+
+
+def write(path: Path, **contents: str) -> TaskFiles:
+    files = []
+    for split, content in contents.items():
+        files.append(path / f"{split}.csv")
+        files[-1].write_text("text,label\n" + content)
+    return TaskFiles.parse("intent:" + ",".join(map(str, files)))
+
+
+@given(ROWS, ROWS)
+def test_every_text_that_is_not_new_is_counted_once(
+    train: list[tuple[str, str]], dev: list[tuple[str, str]]
+) -> None:
+    notes = list(notes_on({"train": rows_of(train), "dev": rows_of(dev)}, sorted("xyz")))
+    counted = sum(int(note.split(": ")[1].split()[0]) for note in notes if " of 3 labels" not in note)
+    new = len({text for text, _ in [*train, *dev]})
+    assert counted == len(train) + len(dev) - new
+    leaked = [text for text, _ in dev if text in {text for text, _ in train}]
+    assert any("earlier split" in note for note in notes) == bool(leaked)
+
+
+def test_notes_name_lines(tmp_path: Path) -> None:
+    files = write(tmp_path, train="hi,a\nhi,a\nyou,b\nyou,a\n", dev="hi,a\nthere,a\n")
+    assert read_dataset(files).notes == (
+        "intent: train: 1 examples are repeated, the first in line 3",
+        "intent: train: 1 texts have another answer than above, the first in lines 4 and 5",
+        "intent: dev: 1 texts are in an earlier split too, the first in line 2 and in line 2 of train: "
+        "scores on dev flatter",
+        "intent: dev: no example of 1 of 2 labels: b",
+    )
+
+
+def test_labels_are_those_of_train_in_order(tmp_path: Path) -> None:
+    dataset = read_dataset(write(tmp_path, train="hi,b\nyou,a\n", dev="there,b\n", test="well,a\n"))
+    assert dataset.task.labels == ("a", "b")
+    assert dataset.splits["dev"] == (LabelledText("there", 1),)
+    assert dataset.scored_split == "test"
+
+
+def test_entities_become_tags_of_every_type(tmp_path: Path) -> None:
+    (tmp_path / "train.conll").write_text("Oslo I-LOC\nsleeps O\n\nal B-PER\n")
+    (tmp_path / "dev.jsonl").write_text(
+        '{"text": "al", "entities": [{"start": 0, "end": 2, "label": "PER"}]}'
+    )
+    dataset = read_dataset(TaskFiles.parse(f"names:{tmp_path / 'train.conll'},{tmp_path / 'dev.jsonl'}"))
+    assert (dataset.task.kind, dataset.task.output) == ("ner", "names_logits")
+    assert dataset.task.labels == ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
+    assert dataset.splits["dev"] == (AnnotatedText("al", (Span(0, 2, "PER"),)),)
+    assert dataset.scored_split == "dev"
+
+
+def test_mistakes_between_files_are_named(tmp_path: Path) -> None:
+    def told(files: TaskFiles) -> str:
+        with pytest.raises(UsageError) as caught:
+            read_datasets([files])
+        return str(caught.value)
+
+    train = tmp_path / "train.csv"
+    unknown = told(write(tmp_path, train="hi,a\nyou,b\n", dev="there,a\nwell,loan\n"))
+    assert unknown == f"{tmp_path / 'dev.csv'}:3: label 'loan' is not in {train}; allowed: a, b"
+    assert told(write(tmp_path, train="hi,a\n", dev="there,a\n")).endswith(
+        "train.csv: a in all; expected two labels or more"
+    )
+    (tmp_path / "dev.conll").write_text("Oslo B-LOC\n")
+    other = TaskFiles.parse(f"intent:{train},{tmp_path / 'dev.conll'}")
+    train.write_text("text,label\nhi,a\nyou,b\n")
+    assert "dev.conll:1: another kind of example than in" in told(other)
+    with pytest.raises(UsageError, match="task = 'intent': given 2 times; each name once"):
+        read_datasets([other, other])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("train.jsonl,dev.jsonl", "name 'train.jsonl,dev.jsonl'; allowed: a-z"),
+        ("Intent:a.csv,b.csv", "name 'Intent'; allowed: a-z"),
+        ("intent:a.csv", "allowed: NAME:TRAIN,DEV[,TEST]"),
+        ("intent:a.csv,", "allowed: NAME:TRAIN,DEV[,TEST]"),
+        ("intent:a.csv,b.csv,c.csv,d.csv", "allowed: NAME:TRAIN,DEV[,TEST]"),
+    ],
+)
+def test_a_task_of_another_form_is_named(text: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        TaskFiles.parse(text)
+    assert str(caught.value).startswith(f"task = {text!r}")
+    assert message in str(caught.value)
