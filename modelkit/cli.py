@@ -27,7 +27,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Fine-tune, build, quantize, evaluate. Example: minwatt model evaluate models/support-text --data data",
+    help="Fine-tune, build, quantize, evaluate. Example: minwatt model build --data data --out models/mine",
 )
 DEFAULTS = TrainingOptions()
 VARIANT_HELP = "Variant to score; repeat for more. Default: all on disk."
