@@ -82,6 +82,15 @@ def read_datasets(tasks: Sequence[TaskFiles]) -> tuple[Dataset, ...]:
     return tuple(read_dataset(files) for files in tasks)
 
 
+def unserved(tasks: Sequence[Task]) -> Iterator[str]:
+    """One line on each task that is not the first of its kind: a replica answers with that one."""
+    first: dict[str, Task] = {}
+    for task in tasks:
+        if first.setdefault(task.kind, task) is not task:
+            served = first[task.kind].name
+            yield f"{task.name}: served answers are those of {served}, the first {task.kind} task"
+
+
 def read_dataset(files: TaskFiles) -> Dataset:
     """Read a task's files; labels are those of the training file, in alphabetical order.
 

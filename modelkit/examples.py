@@ -25,17 +25,21 @@ Data = Path | tuple[TaskFiles, ...]  # a folder of sets, or the files of each ta
 
 @dataclass(frozen=True)
 class Tasks:
-    """The heads of a model that are scored: its first of each kind, one of them or both."""
+    """The heads of a model that are scored: one of each kind, or one alone."""
 
     intent: Task | None
     entities: Task | None
 
     @classmethod
     def of(cls, spec: ModelSpec) -> Tasks:
-        """Raises UsageError when the model has neither a classification nor a ner task."""
+        """Raises UsageError when the model has two tasks of a kind: one would go unscored."""
         tasks = cls(spec.task_of_kind("classification"), spec.task_of_kind("ner"))
-        if not tasks.present:
-            raise UsageError(f"model {spec.name}: no task; evaluation needs classification or ner")
+        for other in spec.tasks:
+            if other not in tasks.present:
+                raise UsageError(
+                    f"model {spec.name}: task {other.name!r} is not the first {other.kind} task; "
+                    "evaluation and quantization take one of each kind"
+                )
         return tasks
 
     @property

@@ -30,7 +30,7 @@ from modelkit.checkpoint import HEADS, ResumeFile, adopt_heads, write_checkpoint
 from modelkit.class_scores import class_task_score
 from modelkit.confusion_page import confusion_page
 from modelkit.data import AnnotatedText, LabelledText, Span
-from modelkit.dataset import DEV, TRAIN, Dataset, Example, read_datasets
+from modelkit.dataset import DEV, TRAIN, Dataset, Example, read_datasets, unserved
 from modelkit.evaluate import BASELINE
 from modelkit.export import export
 from modelkit.inference import encode, load_tokenizer, pad
@@ -53,7 +53,10 @@ def finetune(options: FinetuneOptions, hearers: Hearers) -> FinetuneReport:
     """
     _refuse_bad_name(options)
     datasets = read_datasets(options.tasks)
-    notes = tuple(note for dataset in datasets for note in dataset.notes)
+    notes = (
+        *(note for dataset in datasets for note in dataset.notes),
+        *unserved([dataset.task for dataset in datasets]),
+    )
     for note in notes:
         hearers.say(note)
     with staging(options.out_dir) as stage:

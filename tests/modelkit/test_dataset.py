@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minwatt.v1.errors import UsageError
-from modelkit.data import AnnotatedText, LabelledText, Span
-from modelkit.dataset import TaskFiles, notes_on, read_dataset, read_datasets
+from minwatt.v1.model_dir import Task
+from modelkit.data import AnnotatedText, DataError, LabelledText, Span
+from modelkit.dataset import TaskFiles, examples_of, notes_on, read_dataset, read_datasets, unserved
 from modelkit.formats import LabelRow
 
 ROWS = st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from("xyz")), min_size=1, max_size=12)
@@ -56,6 +57,34 @@ def test_labels_are_those_of_train_in_order(tmp_path: Path) -> None:
     assert dataset.task.labels == ("a", "b")
     assert dataset.splits["dev"] == (LabelledText("there", 1),)
     assert dataset.scored_split == "test"
+
+
+def test_tasks_that_no_replica_answers_with_are_named() -> None:
+    tasks = [
+        Task(name=name, kind=kind, output=name, labels=("O", "B-X", "I-X"))
+        for name, kind in (("intent", "classification"), ("names", "ner"), ("tone", "classification"))
+    ]
+    assert list(unserved(tasks)) == [
+        "tone: served answers are those of intent, the first classification task"
+    ]
+
+
+def test_a_file_is_read_for_a_task_that_is_there(tmp_path: Path) -> None:
+    intent = Task(name="intent", kind="classification", output="x", labels=("b", "a"))
+    names = Task(name="names", kind="ner", output="x", labels=("O", "B-LOC", "I-LOC", "B-PER", "I-PER"))
+    texts, sentences = tmp_path / "test.csv", tmp_path / "test.conll"
+    texts.write_text("text,label\nhi,a\n")
+    sentences.write_text("Oslo B-LOC\n\nal B-PER\n")
+    assert examples_of(texts, intent) == (LabelledText("hi", 1),)
+    assert len(examples_of(sentences, names)) == 2
+    with pytest.raises(DataError, match=r"test\.csv:2: another kind of example than task 'names' has"):
+        examples_of(texts, names)
+    texts.write_text("text,label\nhi,a\nyou,loan\n")
+    with pytest.raises(DataError, match=r"test\.csv:3: label 'loan' is not in task 'intent' of the model"):
+        examples_of(texts, intent)
+    sentences.write_text("Oslo B-LOC\n\nacme B-ORG\n")
+    with pytest.raises(DataError, match=r"test\.conll:3: label 'ORG' .* allowed: LOC, PER"):
+        examples_of(sentences, names)
 
 
 def test_entities_become_tags_of_every_type(tmp_path: Path) -> None:

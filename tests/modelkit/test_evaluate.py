@@ -12,6 +12,7 @@ from minwatt.cli import main
 from minwatt.v1.decode import top_labels
 from minwatt.v1.errors import UsageError
 from minwatt.v1.model_dir import ModelDirectory
+from modelkit.dataset import TaskFiles
 from modelkit.evaluate import evaluate
 from modelkit.inference import Graph, encode, load_tokenizer, run_batch
 from tests.tiny_model import INTENTS, TAGS
@@ -103,6 +104,37 @@ def test_data_that_does_not_fit_is_named(
     (data / change[0]).write_text(change[1])
     with pytest.raises(UsageError, match=message):
         evaluate(tiny_model, data, sets=SETS)
+
+
+def test_scores_on_files_are_those_on_a_folder(tiny_model: Path, data: Path) -> None:
+    texts, people = data / "questions" / "test.jsonl", data / "people" / "test.conll"
+    files = tuple(
+        TaskFiles(name, dict.fromkeys(("train", "dev", "test"), path))
+        for name, path in (("intent", texts), ("entity", people))
+    )
+    [by_files], [by_folder] = (evaluate(tiny_model, source, sets=SETS).variants for source in (files, data))
+    assert by_files == by_folder
+    without_test = TaskFiles("entity", {"train": people, "dev": people})
+    with pytest.raises(UsageError, match="task = 'entity': no test file; given: train, dev"):
+        evaluate(tiny_model, (files[0], without_test))
+    with pytest.raises(UsageError, match="sets: none for task 'entity'; given for intent"):
+        evaluate(tiny_model, files[:1])
+
+
+def test_a_model_with_one_task_is_scored_on_it(tiny_model: Path, data: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_model, tmp_path / "model")
+    spec = ModelDirectory.open(tiny_model).spec
+    whole = evaluate(tiny_model, data, sets=SETS).variants[0]
+    for task, given in zip(spec.tasks, (("accuracy",), ("entity_f1", "entity_recall")), strict=True):
+        alone = spec.model_copy(update={"tasks": (task,)})
+        ModelDirectory(tmp_path / "model", alone).save()
+        score = evaluate(tmp_path / "model", data, sets=SETS).variants[0]
+        for name in ("accuracy", "entity_f1", "entity_recall"):
+            assert getattr(score, name) == (getattr(whole, name) if name in given else None)
+    second = spec.tasks[0].model_copy(update={"name": "tone"})
+    ModelDirectory(tmp_path / "model", spec.model_copy(update={"tasks": (*spec.tasks, second)})).save()
+    with pytest.raises(UsageError, match="task 'tone' is not the first classification task"):
+        evaluate(tmp_path / "model", data, sets=SETS)
 
 
 def test_unknown_variants_splits_and_missing_files_are_named(tiny_model: Path, data: Path) -> None:
