@@ -1,9 +1,9 @@
 """The scaler's whole story in pure functions: reports → signals → forecast → plan → stabilise → decision.
 
 Pure: time is an argument, nothing sleeps. `observe_fleet` takes in reports on every beat; `decide` runs
-once a tick. `loop` calls both and acts on the decision; a simulation calls the same two. Owns the order, and
-what holds a decision back. What is carried between ticks is `control_state`, learning from the signals
-`learning`, the choice of a variant `variant_offers`.
+once a tick. `loop` calls both and acts on the decision; a simulation, which makes its own signals and reads
+no reasons, calls `rule`. Owns the order, and what holds a decision back. What is carried between ticks is
+`control_state`, learning from the signals `learning`, the choice of a variant `variant_offers`.
 """
 
 from __future__ import annotations

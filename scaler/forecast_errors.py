@@ -191,7 +191,7 @@ class ErrorMemory:
 
     @property
     def heard(self) -> list[int]:
-        """The expert of the least loss, and those that can't be told from it; the record only alone."""
+        """The expert of the least loss, and those that can't be told from it, the record apart."""
         loss = self.loss
         best = min(range(_EXPERTS), key=loss.__getitem__)
         near = _NEAR_LOSS * loss[best]
