@@ -20,7 +20,7 @@ The expert that provides for least while it misses no more than it may is heard 
 that a handful of bursts can't tell from it. Of theirs the mean counts: the quantile loss (Koenker & Bassett
 1978) is convex, so the mean loses no more than they do on average (on quantiles averaged: Lichtendahl,
 Grushka-Cockayne, Winkler, Management Science 59, 2013); while traffic is young, and nothing tells them apart
-yet, the highest. The record bounds how far beyond what was seen it goes.
+yet, the best or, up to the record, the highest. The record bounds how far beyond what was seen it goes.
 
 **Both directions need evidence.** What is provided for (`upper_rps`) counts what was seen; what a fleet must
 stand before it shrinks (`calm_rps`) counts, too, what has not been seen yet and may come.
@@ -149,7 +149,8 @@ def look_ahead(
     reached_rps = max(beyond_rps, *(expected[expert] for expert in heard))
     bounded_rps = [min(uppers[expert], reached_rps) for expert in heard]
     young = state.at_s - state.began_s < _YOUNG_HORIZONS * horizon_s
-    upper_rps = max(least_rps, max(bounded_rps) if young else sum(bounded_rps) / len(heard))
+    highest_rps = max(bounded_rps[0], min(max(bounded_rps), record_rps))
+    upper_rps = max(least_rps, highest_rps if young else sum(bounded_rps) / len(heard))
     if best == RECORD:
         level_rps, calm_rps = record_rps, max(upper_rps, beyond_rps)
     else:
