@@ -173,7 +173,7 @@ def battery(own: Timing, capacity_wh: float | None) -> tuple[float | None, float
     if capacity_wh is None or own.watts is None or own.joules_per_1000_texts is None:
         return None, None
     watts, joules = own.watts.median, own.joules_per_1000_texts.median
-    if watts <= 0 or joules <= 0:  # a replayed recording may say 0 W
+    if watts <= 0 or joules <= 0:  # a modelled meter may be told so
         return None, None
     return capacity_wh / watts, capacity_wh * _JOULES_PER_WH / joules * 1000
 

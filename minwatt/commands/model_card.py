@@ -28,6 +28,7 @@ from scaler.carbon import read_intensity
 PAGE_FILE = "card.html"
 DEFAULTS = CardOptions(data_dir=Path())
 _NVML_ROUND_S = 5.0  # a card's counter is refreshed each 0.1 s: over 5 s it is off by 4% at the most
+_CPU_SOURCES = ("rapl", "modelled")
 _METER_HELP = "auto, rapl, modelled[:idle_w=W,busy_w_per_core=W], nvml[:index-or-uuid]; auto: what reads it."
 _VARIANT_HELP = "Variant to measure; repeat for more. Default: all on disk."
 _CARBON_HELP = "Intensity file (t_s,timestamp_utc,gco2_per_kwh): its mean."
@@ -113,8 +114,9 @@ def _metering(provider: Provider, spec: str) -> Metering:
     device = find_device(provider, spec)
     if device.card is not None:
         device.card.close()
-    if provider == CPU and device.meter.source == "nvml":
-        raise UsageError(f"--meter = {spec!r}: --provider cpu computes on no card; allowed: rapl, modelled")
+    if provider == CPU and device.meter.source not in _CPU_SOURCES:
+        allowed = ", ".join(_CPU_SOURCES)
+        raise UsageError(f"--meter = {spec!r}: not what --provider cpu draws in this run; allowed: {allowed}")
     note = Meter(source=device.meter.source, parameters=device.meter.parameters, note=device.meter.notes)
     return Metering(open_meter(spec), note, device.name)
 

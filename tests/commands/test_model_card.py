@@ -150,6 +150,10 @@ def test_the_intensity_is_a_files_mean_of_what_it_knows(model: Path, data: Path,
         (["--carbon", "absent.csv"], "absent.csv: not a readable intensity file"),
         (["--provider", "tpu"], "--provider = 'tpu': allowed: cpu, cuda"),
         (["--meter", "sunlight"], "--meter: meter = 'sunlight': allowed: auto, nvml"),
+        (
+            ["--meter", "replayed:RECORDING"],
+            "not what --provider cpu draws in this run; allowed: rapl",
+        ),
         (["--variant", "int4"], "variant = 'int4': not in model directory"),
         (["--batch", "99"], "batch = 99: the set has 12 texts"),
         (["--split", "all"], "split = 'all': allowed are train, dev, test"),
@@ -163,6 +167,9 @@ def test_a_users_mistake_is_one_line(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    recording = tmp_path / "watts.csv"
+    recording.write_text("t_s,watts\n0,5\n1,5\n")
+    arguments = [one.replace("RECORDING", str(recording)) for one in arguments]
     given = ["--data", str(data), *SET_OPTIONS, "--meter", "modelled", "--out", str(tmp_path)]
     assert run("card", str(model), *given, *arguments) == 2
     assert message in capsys.readouterr().err.splitlines()[-1]
