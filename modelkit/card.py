@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from minwatt.v1.errors import UsageError, one_line
 from minwatt.v1.model_dir import Sha256
-from modelkit.intervals import Interval, Spread
+from modelkit.intervals import Interval, Spread, paired_difference
 from modelkit.pareto import Candidate, front
 from modelkit.speed import Round
 
@@ -89,10 +89,14 @@ class VariantCard(_Frozen):
 
 
 class Comparison(_Frozen):
-    """`one` over `other`, round by round: what befell a round befell both."""
+    """`one` over `other`, round by round: what befell a round befell both.
+
+    `accuracy`: one's less the other's, on the same texts.
+    """
 
     one: str
     other: str
+    accuracy: Interval
     texts_per_s: Spread
     joules: Spread | None
 
@@ -149,12 +153,15 @@ def timing(texts: int, tokens: int | None, rounds: Sequence[Round]) -> Timing:
     )
 
 
-def comparisons(texts: int, rounds: Mapping[str, Sequence[Round]]) -> tuple[Comparison, ...]:
-    """Every pair of variants on the same interleaved rounds."""
+def comparisons(
+    texts: int, rounds: Mapping[str, Sequence[Round]], right: Mapping[str, Sequence[bool]]
+) -> tuple[Comparison, ...]:
+    """Every pair of variants on the same interleaved rounds; `right`: which texts each has right."""
     return tuple(
         Comparison(
             one=one,
             other=other,
+            accuracy=_accuracy_difference(right[one], right[other]),
             texts_per_s=_ratio(_texts_per_s(texts, rounds[one]), _texts_per_s(texts, rounds[other])),
             joules=_joules_ratio(texts, rounds[one], rounds[other]),
         )
@@ -197,6 +204,11 @@ def read_card(path: Path) -> Card:
         return Card.model_validate_json(text)
     except ValidationError as error:
         raise one_line(error, str(path)) from error
+
+
+def _accuracy_difference(one: Sequence[bool], other: Sequence[bool]) -> Interval:
+    pairs = list(zip(one, other, strict=True))
+    return paired_difference(pairs.count((True, False)), pairs.count((False, True)), len(pairs))
 
 
 def _texts_per_s(texts: int, rounds: Sequence[Round]) -> list[float]:

@@ -20,7 +20,7 @@ from pathlib import Path
 from energy import PowerMeter, Reading
 from minwatt.v1.errors import UsageError
 from minwatt.v1.model_dir import ModelDirectory
-from modelkit.answers import answers_of, entity_counts
+from modelkit.answers import Answers, answers_of, entity_counts
 from modelkit.card import (
     Card,
     GridIntensity,
@@ -106,10 +106,13 @@ def measure_card(model_dir: Path, options: CardOptions, metering: Metering, say:
         batch = random_batch(shape, token_ids, options.seed + number)
         grid[shape] = _rounds(opened.graphs, [batch], options, read_joules)
     others = _others_busy_cores(before, _busy_s())
-    variants = []
-    for name in opened.graphs:
+    variants, right = [], {}
+    for name, graph in opened.graphs.items():
         say(f"scoring {name}")
-        variants.append(_variant(name, opened, options, own[name], {s: r[name] for s, r in grid.items()}))
+        answers = answers_of(graph, opened.examples)
+        right[name] = _right(answers, opened.examples)
+        timed = {shape: rounds[name] for shape, rounds in grid.items()}
+        variants.append(_variant(name, opened, options, answers, (own[name], timed)))
     return Card(
         model=opened.directory.spec.name,
         version=opened.directory.spec.version,
@@ -126,7 +129,7 @@ def measure_card(model_dir: Path, options: CardOptions, metering: Metering, say:
         intensity=options.intensity,
         battery_wh=options.battery_wh,
         variants=with_front(variants),
-        comparisons=comparisons(options.batch, own),
+        comparisons=comparisons(options.batch, own, right),
     )
 
 
@@ -166,17 +169,18 @@ def _rounds(
     return interleaved(graphs, batches, options.rounds, calls, read_joules)
 
 
+def _right(answers: Answers, examples: EvaluationSet) -> list[bool]:
+    return [label == text.label for label, text in zip(answers.labels, examples.texts, strict=True)]
+
+
 def _variant(
     name: str,
     opened: _Opened,
     options: CardOptions,
-    own_rounds: Sequence[Round],
-    grid: Mapping[tuple[int, int], Sequence[Round]],
+    answers: Answers,
+    timed: tuple[Sequence[Round], Mapping[tuple[int, int], Sequence[Round]]],
 ) -> VariantCard:
-    answers = answers_of(opened.graphs[name], opened.examples)
-    right = sum(
-        label == text.label for label, text in zip(answers.labels, opened.examples.texts, strict=True)
-    )
+    own_rounds, grid = timed
     own = timing(options.batch, None, own_rounds)
     hours, texts = battery(own, options.battery_wh)
     return VariantCard(
@@ -185,7 +189,7 @@ def _variant(
         parameters=parameters_of(opened.files[name]),
         disk_bytes=opened.files[name].stat().st_size,
         resident_bytes=resident_bytes(opened.files[name], opened.tasks.outputs, options.provider),
-        accuracy=wilson(right, len(opened.examples.texts)),
+        accuracy=wilson(sum(_right(answers, opened.examples)), len(opened.examples.texts)),
         entity_f1=bootstrap_f1(entity_counts(answers, opened.examples), options.seed),
         own=own,
         grid=tuple(timing(*shape, rounds) for shape, rounds in grid.items()),

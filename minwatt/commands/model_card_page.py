@@ -26,8 +26,8 @@ def card_page(card: Card) -> str:
     if card.variants[0].grid:
         plots += [
             _bars(card, "Throughput", "texts/s", lambda timed: timed.texts_per_s.median),
-            _bars(card, "Latency, p50", "ms", lambda timed: _MS * timed.p50_s),
-            _bars(card, "Latency, p99", "ms", lambda timed: _MS * timed.p99_s),
+            _bars(card, "Latency, p50", "ms", lambda timed: _MS * timed.p50_s, logarithmic=True),
+            _bars(card, "Latency, p99", "ms", lambda timed: _MS * timed.p99_s, logarithmic=True),
         ]
     if any(timed.joules_per_1000_texts for one in card.variants for timed in one.grid):
         plots.append(_bars(card, "Energy", "J a 1,000 texts", _joules))
@@ -90,7 +90,9 @@ def _bar(value: float, low: float, high: float) -> dict[str, object]:
     return {"type": "data", "array": [high - value], "arrayminus": [value - low], "thickness": 1}
 
 
-def _bars(card: Card, heading: str, unit: str, value: Callable[[Timing], float | None]) -> str:
+def _bars(
+    card: Card, heading: str, unit: str, value: Callable[[Timing], float | None], logarithmic: bool = False
+) -> str:
     figure = go.Figure(layout={"barmode": "group"})
     for index, variant in enumerate(card.variants):
         figure.add_bar(
@@ -99,7 +101,10 @@ def _bars(card: Card, heading: str, unit: str, value: Callable[[Timing], float |
             name=variant.variant,
             marker={"color": colour(index)},
         )
-    note = f"Texts of equal length, in turn with the other variants. Watts: {card.meter.source}."
+    if logarithmic:
+        ticks = [step * 10**power for power in range(-2, 6) for step in (1, 2, 5)]
+        figure.update_yaxes(type="log", tickvals=ticks)
+    note = f"Texts of equal length, in turn with the other variants. Joules: {card.meter.source}."
     return section(figure, heading, unit, note, "texts × tokens of a batch")
 
 

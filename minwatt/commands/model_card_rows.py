@@ -177,4 +177,8 @@ def _lasts(variant: VariantCard) -> str:
 
 def _compared(pair: Comparison) -> str:
     joules = "" if pair.joules is None else f", {spread(pair.joules)} times its joules a text"
-    return f"{pair.one} against {pair.other}, by round: {spread(pair.texts_per_s)} times its texts/s{joules}."
+    off = pair.accuracy
+    return (
+        f"{pair.one} against {pair.other}, by round: {spread(pair.texts_per_s)} times its texts/s{joules}; "
+        f"accuracy on the same texts {off.value:+.4f} [{off.low:+.4f}, {off.high:+.4f}]."
+    )

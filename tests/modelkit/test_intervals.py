@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelkit.intervals import Spread, bootstrap_f1, wilson
+from modelkit.intervals import Spread, bootstrap_f1, paired_difference, wilson
 
 COUNTS = st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(0, 5)).map(
     lambda row: (min(row), row[1], row[2])
@@ -27,6 +27,22 @@ def test_wilson_is_the_published_one() -> None:
     # Newcombe, "Two-sided confidence intervals for the single proportion", 1998: 81/263 and 0/20.
     assert (round(wilson(81, 263).low, 4), round(wilson(81, 263).high, 4)) == (0.2553, 0.3662)
     assert (wilson(0, 20).low, round(wilson(0, 20).high, 4)) == (0, 0.1611)
+
+
+@given(st.integers(0, 500), st.integers(0, 500), st.integers(0, 500).map(lambda n: n + 1))
+def test_a_paired_difference_holds_its_value_and_turns_with_its_sides(
+    gained: int, lost: int, alike: int
+) -> None:
+    of = gained + lost + alike
+    found, turned = paired_difference(gained, lost, of), paired_difference(lost, gained, of)
+    assert -1 <= found.low <= found.value <= found.high <= 1
+    assert (turned.low, turned.high) == (pytest.approx(-found.high), pytest.approx(-found.low))
+
+
+def test_a_paired_difference_is_the_published_one() -> None:
+    # Agresti, Categorical Data Analysis: of 1600 ratings of a prime minister 150 and 86 changed.
+    found = paired_difference(150, 86, 1600)
+    assert (round(found.value, 3), round(found.low, 3), round(found.high, 3)) == (0.04, 0.021, 0.059)
 
 
 @given(st.lists(COUNTS, min_size=1, max_size=30), st.integers(0, 2**32))

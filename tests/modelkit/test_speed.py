@@ -68,7 +68,8 @@ def test_variants_are_compared_round_by_round() -> None:
     busy = 3.0  # the second round of both fell into a busy time
     one = [Round((0.1,), 1.0, 0.1), Round((0.1 * busy,), busy, 0.3)]
     other = [Round((0.2,), 2.0, 0.2), Round((0.2 * busy,), 2 * busy, 0.6)]
-    [pair] = comparisons(8, {"a": one, "b": other})
+    [pair] = comparisons(8, {"a": one, "b": other}, {"a": [True, True, False], "b": [True, False, False]})
+    assert pair.accuracy.value == pytest.approx(1 / 3)
     assert (pair.one, pair.other) == ("a", "b")
     assert (pair.texts_per_s.low, pair.texts_per_s.high) == (pytest.approx(2), pytest.approx(2))
     assert pair.joules is not None
