@@ -1,7 +1,7 @@
 """What a graph answers to an evaluation set, how right that is, and how often two graphs' answers differ.
 
 Pure but for running the graph. Leaves padding to `inference`, the meaning of logits to `minwatt.v1.decode`.
-Called by `evaluate` and `build`.
+Called by `evaluate`, `card_run` and `build`.
 """
 
 from __future__ import annotations
@@ -48,19 +48,21 @@ def intent_accuracy(answers: Answers, examples: EvaluationSet) -> float | None:
     return 1.0 - changed_share(answers.labels, [text.label for text in examples.texts])
 
 
-def entity_scores(answers: Answers, examples: EvaluationSet) -> tuple[float, float, float] | None:
-    """Micro precision, recall and F1 of entities; one counts when start, end and label are all right.
-
-    None of no sentences.
-    """
-    if not examples.sentences:
-        return None
-    right = found = expected = 0
+def entity_counts(answers: Answers, examples: EvaluationSet) -> list[tuple[int, int, int]]:
+    """Of each sentence, entities (right, found, expected); one is right when start, end and label all are."""
+    counts = []
     for answer, sentence in zip(answers.entities, examples.sentences, strict=True):
         truth = frozenset(sentence.spans)
-        right += len(answer & truth)
-        found += len(answer)
-        expected += len(truth)
+        counts.append((len(answer & truth), len(answer), len(truth)))
+    return counts
+
+
+def entity_scores(answers: Answers, examples: EvaluationSet) -> tuple[float, float, float] | None:
+    """Micro precision, recall and F1 of entities; None of no sentences."""
+    if not examples.sentences:
+        return None
+    counts = entity_counts(answers, examples)
+    right, found, expected = (sum(column) for column in zip(*counts, strict=True))
     return (
         right / found if found else 0.0,
         right / expected if expected else 0.0,

@@ -19,7 +19,7 @@ from minwatt.v1.errors import UsageError
 from minwatt.v1.model_dir import ModelDirectory, ModelSpec
 from modelkit.answers import answers_of, changed_share, entity_scores, intent_accuracy, spans_of
 from modelkit.examples import Data, EvaluationSet, Source, Tasks, load_evaluation_set, source_of
-from modelkit.inference import Graph, Logits, Runner, load_tokenizer, run_batch
+from modelkit.inference import Graph, Logits, Provider, Runner, load_tokenizer, run_batch
 from modelkit.speed import STANDARD_SPEED, SpeedOptions, relative_speeds
 
 BASELINE = "fp32"
@@ -115,9 +115,9 @@ def evaluate(
     return report_of(directory.spec, source, graphs, load_evaluation_set(tasks, tokenizer, source), say)
 
 
-def open_graphs(files: Mapping[str, Path], tasks: Tasks) -> dict[str, Graph]:
+def open_graphs(files: Mapping[str, Path], tasks: Tasks, provider: Provider = "cpu") -> dict[str, Graph]:
     """The variants' graphs by name. Raises UsageError when one is no graph or has not one column a label."""
-    graphs = {name: Graph(file, tasks.outputs) for name, file in files.items()}
+    graphs = {name: Graph(file, tasks.outputs, provider) for name, file in files.items()}
     for name, graph in graphs.items():
         for task in tasks.present:
             columns, labels = graph.columns[task.output], len(task.labels)

@@ -1,4 +1,4 @@
-"""Runs a model's graph on texts, offline: no server, no torch, one thread of ONNX Runtime on the CPU.
+"""Runs a model's graph on texts, offline: no server, no torch, one thread of ONNX Runtime.
 
 Owns tokenisation, padding and the session (the only file of `modelkit` that opens one). Leaves the
 meaning of logits to `minwatt.v1.decode` and scores to `evaluate`. Called by `answers`,
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import onnxruntime
@@ -25,6 +25,8 @@ Floats = NDArray[np.float32]
 
 INPUTS = ("input_ids", "attention_mask")
 OUTPUTS = ("intent_logits", "entity_logits")
+Provider = Literal["cpu", "cuda"]
+PROVIDERS: dict[Provider, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
 @dataclass(frozen=True)
@@ -69,13 +71,19 @@ class Runner(Protocol):
 
 
 class Graph:
-    """One ONNX graph with an intent head and an entity head (the two `outputs`), on one CPU thread.
+    """One ONNX graph with an intent head and an entity head (the two `outputs`), on one CPU thread or a card.
 
     Of a head that it has not (None), each text's and each token's logits are a single 0.
-    Raises UsageError when the file is no such graph.
+    Raises UsageError when the file is no such graph, or ONNX Runtime has not the provider.
     """
 
-    def __init__(self, file: Path, outputs: tuple[str | None, str | None] = OUTPUTS) -> None:
+    def __init__(
+        self, file: Path, outputs: tuple[str | None, str | None] = OUTPUTS, provider: Provider = "cpu"
+    ) -> None:
+        named = PROVIDERS[provider]
+        if named not in _available():
+            there = ", ".join(key for key, name in PROVIDERS.items() if name in _available())
+            raise UsageError(f"provider = {provider!r}: this ONNX Runtime has {there}")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
@@ -84,11 +92,13 @@ class Graph:
         self._present = [output for output in outputs if output is not None]
         try:
             self._session = onnxruntime.InferenceSession(
-                str(file), options, providers=["CPUExecutionProvider"]
+                str(file), options, providers=list(dict.fromkeys([named, PROVIDERS["cpu"]]))
             )
         except Exception as error:  # ORT raises a dozen own types that share no public base
             reason = " ".join(str(error).split())[:200]
             raise UsageError(f"{file}: not a graph that ONNX Runtime runs: {reason}") from error
+        if self._session.get_providers()[0] != named:  # it falls back in silence where a driver is missing
+            raise UsageError(f"provider = {provider!r}: ONNX Runtime can't use it on this machine")
         # Output name -> its columns, one a label; no number where the graph leaves them open.
         self.columns = {output.name: output.shape[-1] for output in self._session.get_outputs()}
         if missing := set(self._present).difference(self.columns):
@@ -103,6 +113,11 @@ class Graph:
             logits.get(intents, np.zeros((len(ids), 1), np.float32)),
             logits.get(tags, np.zeros((*ids.shape, 1), np.float32)),
         )
+
+
+def _available() -> list[str]:
+    names: list[str] = onnxruntime.get_available_providers()
+    return names
 
 
 def run_batch(runner: Runner, batch: Sequence[EncodedText]) -> list[Logits]:

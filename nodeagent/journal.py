@@ -131,7 +131,7 @@ class Journal:
 
 
 class JournalFile:
-    """In a folder that one agent at a time has. `close` gives it back."""
+    """In a folder that one agent at a time has, and nobody else may write to. `close` gives it back."""
 
     def __init__(self, folder: Path) -> None:
         """Makes the folder if need be. Raises UsageError."""
@@ -144,10 +144,10 @@ class JournalFile:
         except OSError as error:
             raise UsageError(f"state-dir = {folder}: {error.strerror}") from error
         try:
-            fcntl.flock(self._folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            self._lock = self._locked(folder)
+        except BaseException:
             os.close(self._folder)
-            raise UsageError(f"state-dir = {folder}: another node agent has it") from error
+            raise
 
     def __str__(self) -> str:
         return str(self._path)
@@ -179,6 +179,27 @@ class JournalFile:
 
     def close(self) -> None:
         os.close(self._folder)
+        os.close(self._lock)
+
+    def _locked(self, folder: Path) -> int:
+        """A file of its own is: the folder itself any user could lock who may read it. Raises UsageError."""
+        found = os.fstat(self._folder)
+        if found.st_uid not in {0, os.geteuid()} or found.st_mode & 0o022:
+            mode = f"user {found.st_uid}, mode {found.st_mode & 0o7777:o}"
+            allowed = "allowed: one that root or this user owns and nobody else may write to"
+            raise UsageError(f"state-dir = {folder}: {mode}: {allowed}")
+        try:
+            # To read: so that a disk that has become read-only does not keep the agent from starting.
+            flags = os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            lock = os.open("lock", flags, 0o600, dir_fd=self._folder)
+        except OSError as error:
+            raise UsageError(f"state-dir = {folder}: {error.strerror}") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(lock)
+            raise UsageError(f"state-dir = {folder}: another node agent has it") from error
+        return lock
 
 
 def boot_id() -> str:

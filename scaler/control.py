@@ -1,9 +1,9 @@
 """The scaler's whole story in pure functions: reports → signals → forecast → plan → stabilise → decision.
 
 Pure: time is an argument, nothing sleeps. `observe_fleet` takes in reports on every beat; `decide` runs
-once a tick. `loop` calls both and acts on the decision; a simulation calls the same two. Owns the order, and
-what holds a decision back. What is carried between ticks is `control_state`, learning from the signals
-`learning`, the choice of a variant `variant_offers`.
+once a tick. `loop` calls both and acts on the decision; a simulation, which makes its own signals and reads
+no reasons, calls `rule`. Owns the order, and what holds a decision back. What is carried between ticks is
+`control_state`, learning from the signals `learning`, the choice of a variant `variant_offers`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from scaler.bus import FleetView
 from scaler.control_state import ControlState, expecting, in_first_window, least_known
 from scaler.decision import Action, Decision, Reason, ReasonCode
 from scaler.explain import Outlook, explain, not_acted_on
+from scaler.fallback import fallback_replicas
 from scaler.forecast import Forecast
 from scaler.learning import expected_demand, learn, over_budget
 from scaler.operating_point import OperatingPoint
@@ -240,8 +241,10 @@ def _blind(
     if expected_s is None:
         reasons.append(Reason(ReasonCode.STARTING, "no replica has been ready yet: they are waited for"))
     elif not held and blind_s >= spec.telemetry.stale_after_s:
-        desired = max(desired, spec.fallback_replicas)
+        desired = max(desired, fallback_replicas(state, missing, current, settings))
         message = f"blind for {blind_s:.0f} s: at least {spec.fallback_replicas} replicas"
+        if desired < spec.fallback_replicas:
+            message += f", of which the budget allows {desired} whatever the load is"
         reasons.append(Reason(ReasonCode.FALLBACK, message, {"fallback_replicas": spec.fallback_replicas}))
     return state, Decision(
         at_s=missing.at_s,

@@ -34,6 +34,7 @@ _REPORTS_KEPT = 50_000
 _STRAY_REPORTS_KEPT = 100  # of a fleet that nobody asks for, should its policy come later
 _CLOSE_GRACE_S = 1.0
 _TOLD_EVERY_S = 60.0
+_ON_THIS_MACHINE = re.compile(r"(localhost|127\..+|\[::1\]):")
 _OPTIONS = (
     ("grpc.max_receive_message_length", 65_536),  # a report is some hundred bytes, with its sketch a few KiB
     ("grpc.so_reuseport", 0),  # two buses on one port would each hear half of the fleet
@@ -72,6 +73,8 @@ class EmbeddedHub:
         Raises UsageError: of the address or the files.
         """
         check_address(address)
+        if token_file is not None and tls is None and not _ON_THIS_MACHINE.match(address):
+            log.warning("--bus-token-file without --bus-tls-cert: tokens travel in plain text")
         server = grpc.aio.server(options=_OPTIONS)
         fleets = _Fleets(clock, None if token_file is None else _Door(token_file, clock))
         fleet_pb2_grpc.add_FleetServicer_to_server(fleets, server)

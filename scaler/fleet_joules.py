@@ -82,21 +82,20 @@ class FleetJoules:
 
     def after(self, pages: Iterable[Page]) -> FleetJoules:
         """With the reports' joules counted in, oldest first."""
-        account = self
+        names: list[str] = []
+        words: list[Words] = []
+        read_j: list[_Floats] = []
         for page in pages:
-            account = account._after(page)
-        return account
-
-    def _after(self, page: Page) -> FleetJoules:
-        told = np.flatnonzero(~np.isnan(page.rows[:, _JOULES]))
-        if not len(told):
+            joules = page.rows[:, _JOULES]
+            told = np.flatnonzero(~np.isnan(joules))
+            read_j.append(joules[told])
+            names += [page.names[place] for place in told.tolist()]
+            words += [page.words[place] for place in told.tolist()]
+        if not names:
             return self
-        names, words = page.names, list(page.words)
-        if len(told) < len(names):
-            names = tuple([names[place] for place in told.tolist()])
-            words = [words[place] for place in told.tolist()]
+        # Of all pages at once: a newcomer costs a copy of all who ever read, and each page may bring one.
         meters, reader = self._meters.read_by(names, words)
-        device, now_j = meters.device_of[reader], page.rows[told, _JOULES]
+        device, now_j = meters.device_of[reader], np.concatenate(read_j)
         highest_j = _grown(self._highest_j, len(meters.own), np.nan)
         last_j = _grown(self._last_j, len(meters.device_of), 0.0)
         total_j = self.total_j or 0.0
@@ -139,5 +138,4 @@ def _each_device_once(device: _Indices) -> Iterator[_Indices]:
     begins = np.flatnonzero(np.diff(device[order], prepend=-1))
     rank = np.empty(len(device), dtype=np.intp)
     rank[order] = np.arange(len(device)) - np.repeat(begins, np.diff(begins, append=len(device)))
-    for number in range(int(rank.max()) + 1):
-        yield np.flatnonzero(rank == number)
+    yield from np.split(np.argsort(rank, kind="stable"), np.cumsum(np.bincount(rank))[:-1])

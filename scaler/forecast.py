@@ -19,8 +19,8 @@ what at most a share `miss` of requests came beyond.
 The expert that provides for least while it misses no more than it may is heard (`forecast_errors`), and those
 that a handful of bursts can't tell from it. Of theirs the mean counts: the quantile loss (Koenker & Bassett
 1978) is convex, so the mean loses no more than they do on average (on quantiles averaged: Lichtendahl,
-Grushka-Cockayne, Winkler, Management Science 59, 2013). The record bounds how far beyond what was seen it
-goes.
+Grushka-Cockayne, Winkler, Management Science 59, 2013); while traffic is young, and nothing tells them apart
+yet, the best or, up to the record, the highest. The record bounds how far beyond what was seen it goes.
 
 **Both directions need evidence.** What is provided for (`upper_rps`) counts what was seen; what a fleet must
 stand before it shrinks (`calm_rps`) counts, too, what has not been seen yet and may come.
@@ -50,7 +50,7 @@ _CALM_OVER_S = 60.0  # memory of the mean that it must stand, too
 # Mean traffic that may come beyond the forecast before it is learnt from, times the horizon. Where a start
 # takes 2 s, a step is late for 2 s and no habit yet; where it takes 50 s, it has cost a day's error budget.
 _FORGIVEN_S2 = 6.0
-_YOUNG_HORIZONS = 12.0  # so long traffic is too little known to shrink
+_YOUNG_HORIZONS = 12.0  # so long traffic is too little known to shrink, or to take a mean of forecasts
 _GAP_WINDOWS = 3.0  # a silence longer than so many windows is a gap
 
 
@@ -147,15 +147,17 @@ def look_ahead(
     record_rps, best = max(state.record_rps), heard[0]
     beyond_rps = record_rps * state.errors.record_factor(record_rps, allowance)
     reached_rps = max(beyond_rps, *(expected[expert] for expert in heard))
-    foreseen_rps = sum(min(uppers[expert], reached_rps) for expert in heard) / len(heard)
-    upper_rps = max(least_rps, foreseen_rps)
+    bounded_rps = [min(uppers[expert], reached_rps) for expert in heard]
+    young = state.at_s - state.began_s < _YOUNG_HORIZONS * horizon_s
+    highest_rps = max(bounded_rps[0], min(max(bounded_rps), record_rps))
+    upper_rps = max(least_rps, highest_rps if young else sum(bounded_rps) / len(heard))
     if best == RECORD:
         level_rps, calm_rps = record_rps, max(upper_rps, beyond_rps)
     else:
         level_rps = max(expected[best], state.calm_rps)
         calm_rps = max(upper_rps, level_rps * state.errors.calm_factor(best, allowance))
     calm_rps += _CALM_SIGMAS * _level_scatter(best, level_rps, rules.window_s)
-    if state.at_s - state.began_s < _YOUNG_HORIZONS * horizon_s:
+    if young:
         calm_rps = math.inf
     pending = (*state.pending, (state.at_s + horizon_s, expected, uppers))
     return replace(state, pending=pending), Forecast(state.smoothed_rps[0], upper_rps, calm_rps, horizon_s)

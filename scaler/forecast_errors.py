@@ -86,6 +86,14 @@ def _bin(ratio: float) -> int:
     return min(_BINS - 1, int(math.log1p(excess * (_BIN_GROWTH - 1) / _FIRST_EXCESS) / _LOG_GROWTH))
 
 
+def _beyond_record(rate_rps: float, record_rps: float) -> float:
+    """A jump as large as the one to the new record, from there: a first burst after a quiet night is many
+    times the record that it breaks, and says nothing of as many times itself. Nearly the ratio where it is
+    small, never above 2.
+    """
+    return 2 - record_rps / rate_rps if rate_rps > record_rps else 1.0
+
+
 @dataclass(frozen=True, slots=True)
 class Allowance:
     """`miss`: of requests, that may come beyond the forecast. `forgiven_ticks`: of mean traffic, that may
@@ -136,7 +144,7 @@ class ErrorMemory:
         for expert, expected in enumerate(expected_rps):
             base_rps, upper, idle, over = max(expected, 1e-3 * scale_rps), upper_rps[expert], 0.0, 0.0
             for rate in seen_rps[expert]:
-                where = _bin(rate / base_rps)
+                where = _bin(rate / base_rps if expert != RECORD else _beyond_record(rate, base_rps))
                 if where >= 0:
                     excess[expert, where] += rate * weight
                 idle += miss * max(0.0, upper - rate)
@@ -183,7 +191,7 @@ class ErrorMemory:
 
     @property
     def heard(self) -> list[int]:
-        """The expert of the least loss, and those that can't be told from it; the record only alone."""
+        """The expert of the least loss, and those that can't be told from it, the record apart."""
         loss = self.loss
         best = min(range(_EXPERTS), key=loss.__getitem__)
         near = _NEAR_LOSS * loss[best]

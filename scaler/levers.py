@@ -188,7 +188,9 @@ class TableKey:
 
 @dataclass(slots=True)
 class LeverTables:
-    """Makes each table once. A memo: the same question has the same answer."""
+    """Makes each table once. A memo: the same question has the same answer. `dataclasses.replace` keeps
+    it, so replace only what no table depends on (a budget).
+    """
 
     profile: Profile
     limits: Limits

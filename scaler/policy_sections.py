@@ -197,7 +197,7 @@ class Telemetry(Frozen):
         ge=1,
         le=10_000,
         strict=True,
-        description="After that there are at least so many. Left out: `replicas.max`.",
+        description="After that there are at least so many, within `power.budget`. Left out: `replicas.max`.",
     )
 
 

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from minwatt.v1.variant_rule import accurate_enough
 from scaler.documents import read_document
 from scaler.engine import Engine
 
@@ -218,8 +219,7 @@ class Profile(_Frozen):
         return [
             one
             for one in self.variants
-            if (not names or one.name in names)
-            and (least_accuracy is None or (one.accuracy is not None and one.accuracy >= least_accuracy))
+            if (not names or one.name in names) and accurate_enough(one.accuracy, least_accuracy)
         ]
 
     @property

@@ -208,8 +208,9 @@ def _believed_version(versions: NDArray[np.uint64]) -> int:
 
 
 def _arrivals_rps(happened: Differences) -> float:
-    """What a draining replica turned away comes again at another door."""
-    return happened.per_second("arrivals_total") - happened.per_second("turned_away_total")
+    """What a draining replica turned away comes again at another door. What waited when it stopped had come
+    earlier: with nothing else to count, no fewer than none come."""
+    return max(0.0, happened.per_second("arrivals_total") - happened.per_second("turned_away_total"))
 
 
 def fleet_power(watts: NDArray[np.float64], said: Said) -> FleetPower:

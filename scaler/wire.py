@@ -12,6 +12,7 @@ _STATES = {
     fleet_pb2.REPLICA_STATE_DRAINING: ReplicaState.DRAINING,
 }
 _MOST = 1e15  # seconds, joules or watts: beyond what any replica has, and sums of it stay finite
+_LONGEST_START_S = 86_400.0  # the fleet's forecasts look ahead by it
 _LONGEST_REASON = 300  # characters: it is shown in one line
 _NO_POWER = Unmetered("the report has no power")
 _MOST_VERSION = 2**63  # the next one is still to fit the message
@@ -30,7 +31,7 @@ def report_from_proto(message: fleet_pb2.ReplicaReport, received_s: float) -> Re
     state = _STATES.get(message.state)
     if state is None:
         raise ValueError(f"state = {message.state}: allowed: 1 (STARTING), 2 (READY), 3 (DRAINING)")
-    if not (0 <= busy_s <= _MOST and 0 <= start_up_s <= _MOST and 0 <= reflex_s <= _MOST):
+    if not (0 <= busy_s <= _MOST and 0 <= start_up_s <= _LONGEST_START_S and 0 <= reflex_s <= _MOST):
         raise ValueError(_out_of_bounds(message))
     if version > _MOST_VERSION:
         raise ValueError(f"operating_point_version = {version}: allowed: 0 to {_MOST_VERSION}")
@@ -72,10 +73,14 @@ def report_from_proto(message: fleet_pb2.ReplicaReport, received_s: float) -> Re
 
 
 def _out_of_bounds(message: fleet_pb2.ReplicaReport) -> str:
-    for name in ("busy_seconds_total", "start_up_seconds", "reflex_seconds_total"):
+    for name, most_s in (
+        ("busy_seconds_total", _MOST),
+        ("start_up_seconds", _LONGEST_START_S),
+        ("reflex_seconds_total", _MOST),
+    ):
         value = getattr(message, name)
-        if not 0 <= value <= _MOST:
-            return f"{name} = {value}: allowed: 0 to {_MOST:g} seconds"
+        if not 0 <= value <= most_s:
+            return f"{name} = {value}: allowed: 0 to {most_s:g} seconds"
     raise AssertionError("called for what is within bounds")
 
 

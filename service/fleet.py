@@ -25,6 +25,7 @@ from service.report import report
 log = logging.getLogger(__name__)
 
 REPORT_EVERY_S = 1.0
+MOST_TOLD = 10  # reasons of one absence
 LAST_REPORT_S = 1.0  # for the report that ends the membership
 
 
@@ -72,7 +73,7 @@ class FleetMember:
     async def run(self) -> None:
         """Until `leave`; joins again whenever the link breaks."""
         draw = random.Random()
-        failures = 0
+        failures, told = 0, set[str]()
         while not self._leaving.is_set():
             before = self._sequence
             try:
@@ -80,6 +81,10 @@ class FleetMember:
             except AwayError as away:
                 failures = 1 if self._sequence > before + 1 else failures + 1
                 if failures == 1:
+                    told.clear()
+                # Who was unavailable may come back, and let this replica join no more.
+                if str(away) not in told and len(told) < MOST_TOLD:
+                    told.add(str(away))
                     log.warning("%s is away (%s): serving on as told last", self._link, away)
                 await self._pause(backoff_s(failures, draw))
             except Exception:  # a report that can't be made: serving goes on, and so do the tries

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,10 +55,12 @@ class JoinFiles:
             return None
         try:
             pem = self.authority.read_bytes()
+            tried = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # gRPC would only find the scaler unavailable
+            tried.load_verify_locations(cadata=pem.decode("ascii", "ignore"))
+        except (ssl.SSLError, ValueError) as error:  # the first is an OSError too
+            raise UsageError(f"scaler-ca = {str(self.authority)!r}: no PEM certificate in it") from error
         except OSError as error:
             raise UsageError(f"scaler-ca = {str(self.authority)!r}: {error.strerror}") from error
-        if b"-----BEGIN CERTIFICATE-----" not in pem:
-            raise UsageError(f"scaler-ca = {str(self.authority)!r}: no PEM certificate in it")
         return grpc.ssl_channel_credentials(pem)
 
 

@@ -21,6 +21,8 @@ from typing import Protocol
 _CONTROLS = re.compile(r"[^\t\n\r -~]").search  # which BERT's normalizer takes out, or leaves: not plain
 _WORDS = re.compile(r"[A-Za-z0-9]+|[!-/:-@\[-`{-~]").findall
 PARTS_PER_OTHER = 8  # where more of a text's parts are not plain, asking for each takes as long as the whole
+LONGEST = 4000  # characters: a third of a millisecond, and more than most models take
+LONGEST_WORD = 20  # letters; a word's pieces take the square of them, or more
 SAMPLES = (
     "".join(f"Ab{chr(mark)}c {chr(mark)} 9{chr(mark)}{chr(mark)} " for mark in range(0x20, 0x7F)),
     " \tA tab,\na line\r\nand  blanks. ",
@@ -84,3 +86,8 @@ def marks_of(own_tokens: Iterable[str]) -> list[str] | None:
     marks = {token[0] for token in own if token[0].isascii()}
     blank = any(character.isspace() for token in own for character in token)
     return None if blank or any(mark.isalnum() for mark in marks) else sorted(marks)
+
+
+def ordinary(text: str) -> bool:
+    """Whether a plain text's time is as its length."""
+    return len(text) <= LONGEST and max(map(len, text.split()), default=0) <= LONGEST_WORD

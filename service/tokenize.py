@@ -20,13 +20,13 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from minwatt.v1.decode import EncodedText
 from minwatt.v1.errors import UsageError
-from service.plain_words import SAMPLES, PlainWords, marks_of
+from service.plain_words import SAMPLES, PlainWords, marks_of, ordinary
 
 # Its only switch: on the calling thread, and not on a pool of as many threads as the engine has cores.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 SHORT_CHARACTERS = 1000  # half a millisecond: to let go of the lock and to get it back may take as long
-PLAIN_SHARE = 4  # characters of a plain text that take no longer than one of another, whatever they are
+PLAIN_SHARE = 4  # characters of a plain text of ordinary words that take no longer than one of another
 MAX_CHARACTERS_PER_TOKEN = 32  # English has 4 or 5; a text beyond is over the limit, or full of blanks
 
 
@@ -45,6 +45,7 @@ class TextTokenizer:
         """Raises UsageError when the file is no tokenizer."""
         try:
             self._tokenizer = Tokenizer.from_file(str(file))
+            self._plain = _plain_words(self._tokenizer)  # fails on one that knows neither a word nor [UNK]
         except Exception as error:  # the library raises bare Exception
             raise UsageError(
                 f"{file}: not a tokenizers file: {' '.join(str(error).split())[:200]}"
@@ -52,7 +53,6 @@ class TextTokenizer:
         # Length is this server's matter: padding is the batch's, and a cut must be reported.
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
-        self._plain = _plain_words(self._tokenizer)
         self.max_tokens = max_tokens
 
     def copied(self) -> str:
@@ -79,7 +79,9 @@ class TextTokenizer:
         plain = self._plain if not words else None
         if plain is None:
             return sum(map(len, texts))
-        return sum([len(text) // PLAIN_SHARE if plain.fits(text) else len(text) for text in texts])
+        return sum(
+            [len(text) // PLAIN_SHARE if ordinary(text) and plain.fits(text) else len(text) for text in texts]
+        )
 
     def encode(self, texts: Sequence[str], truncate: bool, words: bool = True) -> list[EncodedText] | TooLong:
         """The texts' tokens in order, or the first text that is too long when it may not be truncated.
@@ -93,7 +95,10 @@ class TextTokenizer:
             too_long = next((i for i, text in enumerate(texts) if len(text) > max_characters), None)
         cut = [text[:max_characters] for text in texts[:too_long]]
         plain = self._plain if not words else None
-        known = [None if plain is None else plain.ids(text) for text in cut]
+        known = [  # the short way holds the interpreter's lock: not for what takes milliseconds
+            plain.ids(text) if plain and (len(text) <= SHORT_CHARACTERS or ordinary(text)) else None
+            for text in cut
+        ]
         encodings = iter(self._encodings([cut[i] for i, ids in enumerate(known) if ids is None], words))
         encoded = []
         for index, ids in enumerate(known):
@@ -155,7 +160,10 @@ def _plain_words(tokenizer: Tokenizer) -> PlainWords | None:
         and isinstance(tokenizer.pre_tokenizer, BertPreTokenizer)
     ):
         return None
-    marks = marks_of(token.content for token in tokenizer.get_added_tokens_decoder().values())
+    own_tokens = tokenizer.get_added_tokens_decoder().values()
+    # Some are looked for in the normal form of a text, by their own: "Ünique" in "unique".
+    normal = [normalizer.normalize_str(token.content).strip() for token in own_tokens if token.normalized]
+    marks = marks_of([*(token.content for token in own_tokens), *normal])
     if marks is None:
         return None
     sample = tokenizer.encode("a")

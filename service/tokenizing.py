@@ -26,7 +26,8 @@ class Tokenizing:
     ) -> list[EncodedText] | TooLong:
         """Short texts at once: their tokens take less time than the way to a thread and back. Else in slices
         on the thread, so that a request of many texts does not hold up all others."""
-        if tokenizer.effort(texts, words) <= HERE_CHARACTERS:
+        short = sum(map(len, texts)) <= HERE_CHARACTERS  # most are: seen at once
+        if short or tokenizer.effort(texts, words) <= HERE_CHARACTERS:
             return tokenizer.encode(texts, truncate, words)
         loop = asyncio.get_running_loop()
         encoded: list[EncodedText] = []

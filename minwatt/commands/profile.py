@@ -61,6 +61,10 @@ def profile(
     clocks: Annotated[
         str, typer.Option(help="SM clocks to hold a GPU at, MHz, e.g. 1410,1175. [default: left alone]")
     ] = "",
+    node_agent: Annotated[
+        Path | None,
+        typer.Option(help="Socket of the node agent, which sets clocks where we may not."),
+    ] = None,
     point: Annotated[str, typer.Option(help="How long each point is measured.")] = "4s",
     slo: Annotated[str, typer.Option(help="Latency that the throughput is stated for.")] = "50ms",
     seed: Annotated[int, typer.Option(help="Seed of the arrivals.")] = 0,
@@ -86,6 +90,8 @@ def profile(
         loads=_numbers("--loads", loads, float),
         clocks_mhz=_clocks(clocks, provider),
     )
+    if node_agent is not None and grid.full_clock_mhz == LEFT_ALONE:
+        raise UsageError(f"--node-agent = {str(node_agent)!r}: of no use without --clocks")
     slo_s, point_s = _positive("--slo", slo), _positive("--point", point)
     _check_writable(out)
     device = find_device(provider, meter)
@@ -106,7 +112,7 @@ def profile(
     )
     console = Console(stderr=json)
     file = PointsFile.open(points_file(out), heading)
-    _measure(file, _setup(heading, directory, meter, device), console)
+    _measure(file, _setup(heading, directory, meter, device, node_agent), console)
     result = _fitted(file, directory, slo_s)
     save_profile(result, out)
     file.remove()
@@ -124,11 +130,15 @@ def _nothing_given(context: typer.Context, command: str) -> None:
             raise UsageError(f"--{name}: goes with measuring, not with {command}")
 
 
-def _setup(heading: Heading, directory: ModelDirectory, meter: str, device: Device) -> Setup:
+def _setup(
+    heading: Heading, directory: ModelDirectory, meter: str, device: Device, node_agent: Path | None
+) -> Setup:
     flags = ["--model", str(directory.path), "--meter", meter, "--provider", heading.replica.provider]
     flags += ["--engine-threads", str(heading.replica.engine_threads)]
     if heading.grid.full_clock_mhz != LEFT_ALONE:
         flags.append("--gpu-clocks")
+    if node_agent is not None:
+        flags += ["--node-agent", str(node_agent)]
     return Setup(
         tuple(flags), heading.replica.max_batch_tokens, heading.point_s, heading.seed, card=device.card
     )

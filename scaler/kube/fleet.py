@@ -98,10 +98,13 @@ class KubeFleet:
         rules: FleetRules,
         note: Callable[[EventNote], None],
         *,
+        was_ready: bool = False,
         clock: Callable[[], float] = time.monotonic,
         unix_s: Callable[[], float] = time.time,
     ) -> None:
+        """`was_ready`: whether a replica is known to have been ready before this one looks."""
         self.rules = rules
+        self.ever_ready = was_ready
         self._sight = sight
         self._writes = writes
         self._note = note
@@ -115,7 +118,6 @@ class KubeFleet:
         self._refused_until_s = 0.0
         self._not_before_s = 0.0
         self._told: dict[str, tuple[str, float]] = {}
-        self._ever_ready = False
 
     @property
     def obstacle(self) -> Obstacle | None:
@@ -146,14 +148,15 @@ class KubeFleet:
         return seen.ready + seen.starting if scale is None else scale.replicas
 
     def awaited(self, seen: Signals | Missing) -> bool:
-        """Once a pod was ready, by its own report or by its kubelet's, and until the target has none by hand:
-        the first pods of an install may take minutes for their image and model, and more of them as long."""
+        """Once a pod was ready, by its own report, its kubelet's or the status of an earlier controller, and
+        until the target has none by hand: the first pods of an install may take minutes for their image and
+        model, and more of them as long."""
         facts = self._sight.facts()
         if seen.ready or (facts is not None and (facts.counts.ready or facts.uncounted)):
-            self._ever_ready = True
+            self.ever_ready = True
         elif facts is not None and facts.scale.replicas == 0:
-            self._ever_ready = False
-        return self._ever_ready
+            self.ever_ready = False
+        return self.ever_ready
 
     def observed(self, row: FleetRow) -> None:
         """Rows are for the status."""

@@ -116,6 +116,20 @@ def remembered(obj: Mapping[str, Any]) -> Accepted | None:
     return found if isinstance(found, Accepted) else None
 
 
+def was_heard(obj: Mapping[str, Any], accepted: Accepted) -> bool:
+    """Whether the status tells that replicas of this target have reported before: to a controller that starts
+    their silence is a fault, though it never heard them itself."""
+    last = remembered(obj)
+    conditions = _mapping(obj.get("status")).get("conditions")
+    stale = [
+        one
+        for one in (conditions if isinstance(conditions, list) else ())
+        if isinstance(one, Mapping) and one.get("type") == "Stale"
+    ]
+    told = any(one.get("status") == "True" or one.get("reason") == "ReportsFresh" for one in stale)
+    return told and last is not None and last.target == accepted.target
+
+
 def in_force(found: Accepted | Problem, last: Accepted | None) -> Accepted | None:
     """What the fleet is run by: the newest if it can be used, else the last one that could, paused as the
     newest says. None: nothing can be.

@@ -24,7 +24,7 @@ from scaler.kube.decision_events import EventNote
 from scaler.kube.desired_replicas import DesiredReplicas
 from scaler.kube.fleet import FleetRules, KubeFleet
 from scaler.kube.gated_bus import GatedBus
-from scaler.kube.policy_object import Accepted
+from scaler.kube.policy_object import Accepted, was_heard
 from scaler.kube.reconcile import Wanted, identity_of
 from scaler.kube.sight import Sight
 from scaler.kube.status_moment import ReplicaCounts, StatusMoment
@@ -185,8 +185,16 @@ class PolicyRun:
             clock=shared.clock,
             rng=shared.rng,
         )
+        earlier = self._fleet
+        was_ready = was_heard(self.wanted.obj, self.accepted) if earlier is None else earlier.ever_ready
         fleet = self._fleet = KubeFleet(
-            sight, shared.api, self._rules(), self._note, clock=shared.clock, unix_s=shared.unix_s
+            sight,
+            shared.api,
+            self._rules(),
+            self._note,
+            was_ready=was_ready,
+            clock=shared.clock,
+            unix_s=shared.unix_s,
         )
         looking = asyncio.create_task(sight.run())
         controlling = asyncio.create_task(self._control(sight, fleet, bus))

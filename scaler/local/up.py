@@ -17,6 +17,7 @@ from pathlib import Path
 from minwatt.v1.errors import UsageError
 from minwatt.v1.fleet_keys import DEFAULT_FLEET
 from minwatt.v1.model_dir import ModelDirectory
+from minwatt.v1.variant_rule import accurate_enough
 from scaler.control import first_point
 from scaler.control_state import start_fresh
 from scaler.decision import Decision
@@ -208,7 +209,7 @@ def _too_inaccurate(model: ModelDirectory, variant: str, least: float | None) ->
         return ""
     metrics = model.spec.variants[variant].metrics
     accuracies = {name: value for name, value in metrics.items() if name.endswith("accuracy")}
-    low = [f"{name} {value:g}" for name, value in accuracies.items() if value < least]
+    low = [f"{name} {value:g}" for name, value in accuracies.items() if not accurate_enough(value, least)]
     if accuracies and not low:
         return ""
     known = ", ".join(low) or "no accuracy is known"

@@ -23,7 +23,11 @@ TEXTS = ("Where is my card?", "José Smith lives in 東京. 😀", "a " * 40)
 
 def rehearse(where: str, spec: ModelSpec, tokenizer: TextTokenizer, engine: Engine) -> None:
     """Raises UsageError; `where` begins its line."""
-    encoded = tokenizer.encode(TEXTS, truncate=True)
+    try:
+        encoded = tokenizer.encode(TEXTS, truncate=True)
+    except Exception as error:  # the library raises bare Exception
+        why = " ".join(str(error).split())[:300]
+        raise UsageError(f"{where}: the tokenizer fails on a text of the rehearsal: {why}") from error
     assert not isinstance(encoded, TooLong)  # noqa: S101 - it may truncate
     for task in spec.tasks:
         jobs = [_checked(where, task, text, tokens) for text, tokens in zip(TEXTS, encoded, strict=True)]

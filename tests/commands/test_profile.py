@@ -7,6 +7,11 @@ from pathlib import Path
 import pytest
 
 from minwatt import cli
+from minwatt.commands import profile
+from minwatt.commands.measure import Setup
+from minwatt.commands.profile_device import Device
+from minwatt.v1.errors import UsageError
+from scaler.profile import MeterNote
 
 
 @pytest.mark.parametrize(
@@ -26,6 +31,7 @@ from minwatt import cli
             ["--out", "DIR/p.yaml", "--provider", "cuda", "--meter", "modelled"],
             "--meter = 'modelled': --provider cuda computes on a card; allowed: nvml",
         ),
+        (["--out", "DIR/p.yaml", "--node-agent", "a.sock"], "--node-agent = 'a.sock': of no use without"),
         (["--out", "DIR/p.yaml", "--meter", "steam"], "--meter: meter = 'steam': allowed: auto"),
         (["--seed", "1", "show", "FILE"], "--seed: goes with measuring, not with show"),
     ],
@@ -54,3 +60,29 @@ def test_a_measurement_of_something_else_is_not_gone_on_with(
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert "p.yaml.points.jsonl: line 1: model: Field required; remove it or choose another --out" in said
+
+
+@pytest.mark.parametrize(
+    ("flags", "passed"),
+    [
+        ([], []),
+        (["--clocks", "1410,1175"], ["--gpu-clocks"]),
+        (["--clocks", "1410,1175", "--node-agent", "/a"], ["--gpu-clocks", "--node-agent", "/a"]),
+    ],
+)
+def test_a_replica_is_told_who_sets_its_clock(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str], passed: list[str]
+) -> None:
+    begun: list[Setup] = []
+
+    async def measure(setup: Setup, *_: object) -> None:
+        begun.append(setup)
+        raise UsageError("enough")
+
+    monkeypatch.setattr(profile, "find_device", lambda *_: Device("A100", MeterNote(source="nvml"), None))
+    monkeypatch.setattr(profile, "measure", measure)
+    out = str(tmp_path / "p.yaml")
+    with pytest.raises(SystemExit):
+        cli.main(["profile", "--model", str(tiny_model), "--out", out, "--provider", "cuda", *flags])
+    told = begun[0].serve_flags
+    assert list(told[told.index("--engine-threads") + 2 :]) == passed

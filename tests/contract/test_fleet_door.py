@@ -94,6 +94,15 @@ async def test_who_shows_no_token_of_the_scalers_neither_reports_nor_is_told(
     assert all(secret not in caplog.text for secret in (OURS, THEIRS))
 
 
+@pytest.mark.parametrize(("host", "said"), [("0.0.0.0", 1), ("127.0.0.1", 0), ("localhost", 0)])
+async def test_a_token_in_plain_text_is_told_of(
+    kept: Callable[..., Path], caplog: pytest.LogCaptureFixture, host: str, said: int
+) -> None:
+    hub = await EmbeddedHub.listen(f"{host}:0", token_file=kept("tokens", OURS))
+    await hub.close()
+    assert caplog.text.count("tokens travel in plain text") == said
+
+
 async def test_a_token_is_exchanged_while_both_ends_run(
     kept: Callable[..., Path], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -155,8 +164,15 @@ def test_files_that_a_replica_can_not_use_are_one_line(kept: Callable[..., Path]
         JoinFiles(tmp_path / "none").check()
     with pytest.raises(UsageError, match=r"scaler-ca = '.*none': No such file"):
         JoinFiles(None, tmp_path / "none").check()
-    with pytest.raises(UsageError, match=r"scaler-ca = '.*words': no PEM certificate in it"):
-        JoinFiles(None, kept("words", "words")).check()
+    torn = ("-----BEGIN CERTIFICATE-----", "AAAA", "-----END CERTIFICATE-----")
+    for lines in (("words",), torn, ()):
+        with pytest.raises(UsageError, match=r"scaler-ca = '.*words': no PEM certificate in it"):
+            JoinFiles(None, kept("words", *lines)).check()
+    (tmp_path / "empty").touch()
+    with pytest.raises(UsageError, match=r"scaler-ca = '.*empty': no PEM certificate in it"):
+        JoinFiles(None, tmp_path / "empty").check()
+    authority = trustme.CA().cert_pem.bytes().decode()
+    JoinFiles(None, kept("with words", "Zürich's authority", authority)).check()
 
 
 _TOKENS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=16, max_size=40)

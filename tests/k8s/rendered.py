@@ -48,22 +48,30 @@ def kubectl() -> str:
 @cache
 def render(root: str) -> tuple[Object, ...]:
     """Of a folder under k8s/."""
+    if root.startswith("components/"):
+        return render_with(root)
+    return _rendered(K8S / root, root)
+
+
+def render_with(component: str, *beside: Object) -> tuple[Object, ...]:
+    """As a user's own overlay takes it, with objects of his own `beside` those of cpu."""
     with tempfile.TemporaryDirectory() as own:
-        folder = _with_component(Path(own), root) if root.startswith("components/") else K8S / root
-        done = subprocess.run(
-            [kubectl(), "kustomize", str(folder)], capture_output=True, text=True, check=False
-        )
+        folder = Path(own).resolve()
+        base, added = (os.path.relpath(K8S / one, folder) for one in ("overlays/cpu", component))
+        resources = [base]
+        if beside:
+            (folder / "own.yaml").write_text(yaml.safe_dump_all(beside), encoding="utf-8")
+            resources.append("own.yaml")
+        text = yaml.safe_dump({"kind": "Kustomization", "resources": resources, "components": [added]})
+        (folder / "kustomization.yaml").write_text(text, encoding="utf-8")
+        return _rendered(folder, component)
+
+
+def _rendered(folder: Path, root: str) -> tuple[Object, ...]:
+    done = subprocess.run([kubectl(), "kustomize", str(folder)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{root}: {done.stderr}"
     assert not done.stderr, f"{root}: {done.stderr}"  # warnings of deprecated fields
     return tuple(one for one in yaml.load_all(done.stdout, Loader=yaml.CSafeLoader) if one)
-
-
-def _with_component(folder: Path, component: str) -> Path:
-    """As a user's own overlay takes it."""
-    base, added = (os.path.relpath(K8S / one, folder.resolve()) for one in ("overlays/cpu", component))
-    text = yaml.safe_dump({"kind": "Kustomization", "resources": [base], "components": [added]})
-    (folder / "kustomization.yaml").write_text(text, encoding="utf-8")
-    return folder
 
 
 def name_of(one: Object) -> str:

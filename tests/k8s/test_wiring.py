@@ -25,6 +25,7 @@ from tests.k8s.rendered import (
     pod_labels,
     ports,
     render,
+    render_with,
     selected,
     selects,
     workloads,
@@ -100,6 +101,19 @@ def test_claims_and_maps_that_are_mounted_are_made(root: str) -> None:
         names = {volume["name"] for volume in spec.get("volumes", ())}
         for container in spec["containers"]:
             assert {mount["name"] for mount in container["volumeMounts"]} == names, name_of(workload)
+
+
+@pytest.mark.parametrize("component", ["bus-auth", "node-agent", "redis"])
+def test_a_component_is_for_all_fleets_and_not_the_example_s_alone(component: str) -> None:
+    def template(made: Sequence[Object], name: str) -> Object:
+        (found,) = (one for one in made if one["kind"] == "Deployment" and one["metadata"]["name"] == name)
+        spec: Object = found["spec"]["template"]["spec"]
+        return spec
+
+    (example,) = (one for one in workloads("overlays/cpu") if one["metadata"]["name"] == "support-text")
+    another = {**example, "metadata": {**example["metadata"], "name": "own", "namespace": "own"}}
+    made = render_with(f"components/{component}", another)
+    assert template(made, "own") == template(made, "support-text")
 
 
 # -- flags

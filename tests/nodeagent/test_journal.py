@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,36 @@ def test_two_agents_do_not_share_a_folder(tmp_path: Path) -> None:
         JournalFile(tmp_path)
     file.close()
     JournalFile(tmp_path).close()
+
+
+def test_another_user_who_may_read_the_folder_can_not_keep_an_agent_from_it(tmp_path: Path) -> None:
+    JournalFile(tmp_path).close()
+    tmp_path.chmod(0o755)  # as the kubelet makes it
+    assert (tmp_path / "lock").stat().st_mode & 0o777 == 0o600, "nobody else may open it"
+    theirs = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(theirs, fcntl.LOCK_EX)
+    JournalFile(tmp_path).close()
+    os.close(theirs)
+
+
+@pytest.mark.parametrize("mode", [0o1777, 0o777, 0o775])
+def test_a_folder_that_others_may_write_to_is_refused(tmp_path: Path, mode: int) -> None:
+    """They could lead what root writes to any file."""
+    folder = tmp_path / "state"
+    folder.mkdir()
+    folder.chmod(mode)
+    with pytest.raises(UsageError, match=f"state-dir = {folder}: user [0-9]+, mode {mode:o}: allowed: one"):
+        JournalFile(folder)
+    assert not list(folder.iterdir())
+    folder.chmod(0o755)
+    JournalFile(folder).close()
+
+
+def test_a_lock_that_leads_elsewhere_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UsageError, match=f"state-dir = {tmp_path}: Too many levels of symbolic links"):
+        JournalFile(tmp_path)
+    assert not (tmp_path / "elsewhere").exists()
 
 
 @pytest.mark.parametrize(

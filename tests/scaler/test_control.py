@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from scaler.control import decide, first_point
 from scaler.control_state import expecting, start_beside, start_fresh
 from scaler.decision import Action, Decision, ReasonCode
-from scaler.profile import StartUp
+from scaler.levers import TableKey
+from scaler.profile import Profile, StartUp
 from scaler.settings import Settings
 from scaler.signals import Missing
 from tests.scaler.fleet_model import Run, new_run
@@ -153,6 +154,29 @@ def test_a_fallback_is_no_fewer_than_what_runs(current: int) -> None:
         assert decision.desired_replicas == max(current, least)
         assert decision.action is (Action.UP if current < least else Action.HOLD)
         assert (decision.forecast_rps, decision.predicted_watts) == (None, None)
+
+
+@given(share=st.floats(0.2, 7.0), current=st.integers(1, 6), ready=st.integers(0, 6), told=st.booleans())
+@pytest.mark.parametrize("made", [profile(), card()], ids=["cpu", "card"])
+def test_a_fallback_draws_no_more_than_the_budget_whatever_the_load_is(
+    made: Profile, share: float, current: int, ready: int, told: bool
+) -> None:
+    """A bus that is away is no leave to break what must never be broken."""
+    table = Settings(policy(), made).tables.at(TableKey(made.text_tokens, 1.0, 1.0))
+    busiest_w = float(table.watts[0].max())
+    telemetry = {"staleAfter": "5s"}
+    bound = Settings(policy(power={"budget": f"{share * busiest_w:.3f}W"}, telemetry=telemetry), made)
+    state = start_fresh(0.0, first_point(bound)) if told else start_beside(-1000.0)
+    state = expecting(state, 0.0, expected=True)
+    for at_s in (0.0, 5.0):
+        missing = Missing(at_s, "the bus is away", ready=min(ready, current))
+        state, decision = decide(state, missing, current, bound)
+    assert current <= decision.desired_replicas <= 6
+    if decision.desired_replicas > current:
+        running = table.index_of(first_point(bound)) or 0 if told else 0
+        assert decision.desired_replicas * float(table.watts[running].max()) <= share * busiest_w + 0.001
+    roomy = Settings(policy(power={"budget": f"{100 * busiest_w:.3f}W"}, telemetry=telemetry), made)
+    assert decide(state, missing, current, roomy)[1].desired_replicas == 6
 
 
 def test_before_a_first_replica_is_ready_silence_is_no_fault() -> None:

@@ -120,7 +120,7 @@ def test_a_step_that_is_soon_answered_is_forgiven_once() -> None:
     assert twice.upper_factors(allowed(0.001, horizon_s=2.5, forgiven_ticks=0.9))[0] > 3.5
 
 
-def test_the_expert_of_the_least_quantile_loss_is_heard_and_those_near_it() -> None:
+def test_the_expert_of_the_least_loss_is_heard_and_those_near_it() -> None:
     memory, miss = ErrorMemory(), 0.01
     for tick in range(400):
         surprise = 5.0 if tick % 40 == 0 else 1.0

@@ -118,11 +118,13 @@ class OneByOne:
     total_j: float = 0.0
     highest_j: dict[tuple[str, ...], float] = field(default_factory=dict)
     last_j: dict[tuple[str, ...], float] = field(default_factory=dict)
+    sources: set[str] = field(default_factory=set)
 
     def hears(self, one: Report) -> None:
         if not isinstance(one.power, Metered) or one.power.joules_total is None:
             return
         own, now_j = one.power.device.startswith("process:"), one.power.joules_total
+        self.sources.add(one.power.source)
         device = (one.host, one.power.device, one.replica_id if own else "")
         known_j, last_j = self.highest_j.get(device), self.last_j.get((*device, one.replica_id), 0.0)
         self.last_j[(*device, one.replica_id)] = now_j
@@ -136,17 +138,18 @@ class OneByOne:
         self.highest_j[device] = now_j
 
 
-@given(fleets, st.booleans())
-def test_joules_of_a_page_are_those_of_its_reports_one_by_one(
-    seconds: list[list[Report]], owns_processes: bool
+@given(fleets, st.integers(1, 6), st.booleans())
+def test_joules_of_pages_are_those_of_their_reports_one_by_one(
+    seconds: list[list[Report]], size: int, owns_processes: bool
 ) -> None:
     account, law = FleetJoules(owns_processes), OneByOne(owns_processes)
     for said in seconds:
-        account = account.after([Page.of(said)] if said else [])
+        account = account.after(Page.of(said[begin : begin + size]) for begin in range(0, len(said), size))
         for one in said:
             law.hears(one)
         assert (account.total_j or 0.0) == pytest.approx(law.total_j)
         assert (account.total_j is None) == (not law.highest_j)
+        assert account.sources == law.sources
 
 
 def test_unread_reports_are_handed_out_once_in_their_order() -> None:

@@ -89,6 +89,18 @@ def test_what_a_draining_replica_turned_away_comes_again_elsewhere() -> None:
     assert (now.refusals_rps, now.ready, now.draining) == (0.0, 1, 1)
 
 
+def test_what_waited_as_a_replica_stopped_makes_no_rate_below_none() -> None:
+    """The forecast takes roots of rates: one below zero would end the loop."""
+    now = signals(
+        report("a", 0.0),
+        report("a", 1.0),
+        report("b", 0.0, DRAINING, arrivals_total=9),
+        report("b", 1.0, DRAINING, arrivals_total=9, refusals_total={"draining": 9}),
+        now_s=1.0,
+    )
+    assert (now.arrivals_rps, now.last_rps) == (0.0, 0.0)
+
+
 def test_a_refusal_that_more_replicas_would_not_help_is_no_overload() -> None:
     refusals = {"invalid": 7, "cancelled": 2, "deadline": 3}
     now = signals(report("a", 0.0), report("a", 1.0, refusals_total=refusals), now_s=1.0)

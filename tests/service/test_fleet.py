@@ -26,6 +26,7 @@ class MadeUpLink:
     """Away while told so; keeps what was sent."""
 
     away: bool = False
+    because: str = "asleep"
     opened: int = 0
     sent: list[tuple[ReplicaReport, bool]] = field(default_factory=list)
     told: asyncio.Queue[OperatingPoint | None] = field(default_factory=asyncio.Queue)
@@ -37,12 +38,12 @@ class MadeUpLink:
     async def open(self) -> AsyncIterator[MadeUpLink]:
         self.opened += 1
         if self.away:
-            raise AwayError("asleep")
+            raise AwayError(self.because)
         yield self
 
     async def send(self, message: ReplicaReport, *, last: bool) -> None:
         if self.away:
-            raise AwayError("asleep")
+            raise AwayError(self.because)
         self.sent.append((message, last))
 
     async def points(self) -> AsyncIterator[OperatingPoint]:
@@ -99,6 +100,23 @@ async def test_it_joins_again_and_again_and_says_once_that_it_is_alone(
     assert len(caplog.records) == 2
     await member.leave(run)
     assert run.done()
+
+
+async def test_each_reason_is_said_once_while_it_is_alone(
+    sources: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A scaler that restarts is unavailable first, and may ask for a token when it is back."""
+    link = MadeUpLink(away=True)
+    member = FleetMember(link, "default", sources, lambda: None)
+    run = asyncio.create_task(member.run())
+    for because in ("asleep", "no token", "asleep", "no token"):
+        link.because, opened = because, link.opened
+        await happens(lambda opened=opened: link.opened >= opened + 2)  # type: ignore[misc]
+    assert [line.message.partition(")")[0] for line in caplog.records] == [
+        "made up is away (asleep",
+        "made up is away (no token",
+    ]
+    await member.leave(run)
 
 
 async def test_a_link_that_ends_in_good_order_is_opened_again(sources: Any) -> None:

@@ -14,6 +14,7 @@ from tokenizers.pre_tokenizers import BertPreTokenizer, Whitespace
 from tokenizers.processors import TemplateProcessing
 
 from minwatt.resources import default_model_dir
+from minwatt.v1.decode import EncodedText
 from minwatt.v1.model_dir import ModelDirectory
 from service.plain_words import SAMPLES, marks_of
 from service.tokenize import TextTokenizer, TooLong
@@ -48,11 +49,18 @@ def of(made: Tokenizer, max_tokens: int = 16) -> TextTokenizer:
     return TextTokenizer.of(made.to_str(), max_tokens)
 
 
+def encoded(short: TextTokenizer, texts: list[str], *, words: bool) -> list[EncodedText]:
+    found = short.encode(texts, truncate=False, words=words)
+    assert not isinstance(found, TooLong)
+    return found
+
+
 ALIKE = [
     tokenizer(),
     tokenizer(lower=False),
     tokenizer(clean=False),
     tokenizer(extra="<user>"),
+    tokenizer(extra="東"),  # looked for between blanks
 ]
 
 
@@ -66,9 +74,7 @@ ALIKE = [
 def test_a_text_has_the_librarys_tokens(made: Tokenizer, text: str) -> None:
     short = of(made, 10_000)
     assert short._plain is not None
-    encoded = short.encode([text], truncate=False, words=False)
-    assert not isinstance(encoded, TooLong)
-    assert encoded[0].ids == made.encode(text).ids
+    assert encoded(short, [text], words=False)[0].ids == made.encode(text).ids
 
 
 @given(texts=st.lists(TEXTS, min_size=1, max_size=4), truncate=st.booleans())
@@ -104,18 +110,40 @@ def other_normal_form() -> Tokenizer:
 
 @pytest.mark.parametrize(
     "made",
-    [other_model(), other_words(), other_normal_form(), tokenizer(extra="user"), tokenizer(extra=" x")],
+    [
+        other_model(),
+        other_words(),
+        other_normal_form(),
+        tokenizer(extra="user"),
+        tokenizer(extra=" x"),
+        tokenizer(extra="Üser"),  # looked for as "user"
+        tokenizer(extra="\u200buser"),
+        tokenizer(extra="\x01user"),
+    ],
 )
 def test_another_kind_of_tokenizer_has_no_short_way(made: Tokenizer) -> None:
     assert of(made)._plain is None
-    assert of(made).effort(["a" * 400], words=False) == 400
+    assert of(made).effort(["a " * 200], words=False) == 400
 
 
 def test_the_shipped_models_tokenizer_has_one() -> None:
     directory = ModelDirectory.open(default_model_dir())
     shipped = TextTokenizer(Path(directory.tokenizer_file()), directory.spec.max_tokens)
-    assert shipped.effort(["a" * 400], words=False) < 400 == shipped.effort(["a" * 400], words=True)
+    assert shipped.effort(["a " * 200], words=False) < 400 == shipped.effort(["a " * 200], words=True)
     assert shipped.effort(["a[" * 200], words=False) == 400
+
+
+def test_a_text_that_takes_long_is_the_librarys_which_lets_others_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A word's pieces take the square of its letters: in the short way the event loop would wait for them."""
+    long_words, long_text = ("card" * 24 + " ") * 20, "the card " * 1000
+    short = of(ALIKE[0], 10_000)
+    assert short._plain is not None
+    assert short.effort([long_words, long_text], words=False) == len(long_words) + len(long_text)
+    whole = [list(text.ids) for text in encoded(short, [long_words, long_text], words=True)]
+    monkeypatch.setattr(type(short._plain), "ids", None)
+    assert [list(text.ids) for text in encoded(short, [long_words, long_text], words=False)] == whole
 
 
 def test_what_a_text_must_not_have() -> None:

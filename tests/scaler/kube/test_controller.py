@@ -118,6 +118,31 @@ def test_pods_that_were_never_ready_are_waited_for_and_silent_ones_are_missed(st
     stage(story)
 
 
+def test_a_fleet_that_was_lost_while_no_controller_looked_is_missed(stage: Play) -> None:
+    """The next controller never heard it: the status tells that there was something to hear."""
+
+    async def story(case: Scenario) -> None:
+        telemetry = {"staleAfter": "15s", "fallbackReplicas": 5}
+        case.api.apply(workload(replicas=3), policy(telemetry=telemetry))
+        async with case.control():
+            await case.until(lambda: ready(case), "ready")
+        case.api.cluster.ready_s = 1e6
+        for pod in case.api.all_of("pods", NAMESPACE):
+            case.api.delete("pods", NAMESPACE, pod["metadata"]["name"])
+        async with case.control("two"):
+            await case.until(lambda: case.replicas() == 5, "the fallback")
+            await case.until(lambda: case.condition("Stale") == ("True", "FallbackReplicas"), "said")
+            case.api.apply(workload(replicas=0))
+            await case.until(refused(case, "ScaledToZero"), "switched off by hand")
+            await case.until(lambda: case.condition("Stale") == ("False", "Starting"), "said")
+        case.api.apply(workload(replicas=2))
+        async with case.control("three"):
+            await asyncio.sleep(120)
+            assert case.replicas() == 2, "what was switched off starts anew"
+
+    stage(story)
+
+
 def test_pods_that_are_ready_and_never_heard_are_missed(stage: Play) -> None:
     """Of an unjoined fleet the kubelet alone knows that it answers: its load may be any."""
 

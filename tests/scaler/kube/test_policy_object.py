@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minwatt.v1.errors import UsageError
-from scaler.kube.policy_object import Accepted, Problem, annotation_problem, in_force, on_kubernetes, parse
+from scaler.kube.policy_object import (
+    Accepted,
+    Problem,
+    annotation_problem,
+    in_force,
+    on_kubernetes,
+    parse,
+    was_heard,
+)
 from scaler.policy import Policy, load_policy
+from scaler.policy_sections import TargetRef
 from tests.scaler.kube.moments import accepted, policy_object, problem
 
 
@@ -106,6 +116,31 @@ def test_the_last_good_policy_stays_in_force_but_not_that_of_another_object() ->
     assert in_force(bad, last) == last
     assert in_force(problem(generation=1, model=None, uid="u2"), last) is None
     assert in_force(accepted(generation=3), last) == accepted(generation=3)
+
+
+@pytest.mark.parametrize(
+    ("stale", "heard"),
+    [
+        ({"status": "False", "reason": "ReportsFresh"}, True),
+        ({"status": "True", "reason": "ReportsMissing"}, True),
+        ({"status": "True", "reason": "FallbackReplicas"}, True),
+        ({"status": "False", "reason": "Starting"}, False),
+        ({"status": "Unknown", "reason": "NotDecidedYet"}, False),
+    ],
+)
+def test_a_status_tells_whether_this_target_was_ever_heard(stale: dict[str, str], heard: bool) -> None:
+    obj = policy_object()
+    now = parse(obj)
+    assert isinstance(now, Accepted)
+    assert not was_heard(obj, now), "no status yet"
+    status = {
+        "conditions": [{"type": "Ready", "status": "True", "reason": "SloMet"}, {"type": "Stale", **stale}],
+        "lastGood": {"generation": 1, "spec": obj["spec"]},
+    }
+    assert was_heard({**obj, "status": status}, now) == heard
+    other = {**now.target.model_dump(by_alias=True), "name": "another"}
+    assert not was_heard({**obj, "status": status}, replace(now, target=TargetRef.model_validate(other)))
+    assert not was_heard({**obj, "status": {**status, "conditions": "?"}}, now)
 
 
 def test_what_kubectl_gets_is_a_policy_file(tmp_path: Path) -> None:

@@ -43,6 +43,20 @@ def garbage_tokenizer(path: Path) -> None:
     _tokenizer(path, b'{"version": "1.0", "model"')
 
 
+def no_unknown_token(path: Path) -> None:
+    """Text that has another word can't be encoded."""
+    document = json.loads((path / "tokenizer.json").read_text())
+    document["model"]["unk_token"] = "[NONE]"
+    _tokenizer(path, json.dumps(document).encode())
+
+
+def no_unknown_piece(path: Path) -> None:
+    """The same of another kind of tokenizer."""
+    document = json.loads((path / "tokenizer.json").read_text())
+    document["model"] = {"type": "Unigram", "unk_id": None, "vocab": [["a", 0.0]], "byte_fallback": False}
+    _tokenizer(path, json.dumps(document).encode())
+
+
 def other_tokenizer(path: Path) -> None:
     """Of a model with more words than this one's graph knows."""
     document = json.loads((path / "tokenizer.json").read_text())
@@ -99,6 +113,8 @@ DAMAGES: dict[Callable[[Path], None], str] = {
     missing_graph: "variant = 'int8': not in model directory",
     missing_tokenizer: "can't be read",
     garbage_tokenizer: "not a tokenizers file",
+    no_unknown_token: "WordPiece error: Missing",
+    no_unknown_piece: "the tokenizer fails on a text of the rehearsal",
     other_tokenizer: "fails on a text of the rehearsal",
     missing_labels: "has 5 columns, model.yaml has 4 labels",
     missing_task: "tasks: ner is missing",

@@ -1,0 +1,164 @@
+"""`minwatt model card`: a model directory's variants measured, as card.json, as a page, and as a table.
+
+Owns the options and what each meter and intensity stands for. Leaves measuring to `modelkit.card_run`, the
+table to `model_card_rows`, the page to `model_card_page`.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+
+from energy import MeterUnavailable, open_meter
+from minwatt.commands.model_card_page import card_page
+from minwatt.commands.model_card_rows import print_card
+from minwatt.commands.profile_device import CPU, find_device
+from minwatt.v1.errors import UsageError
+from modelkit.card import CARD_FILE, GridIntensity, Meter
+from modelkit.card_run import CardOptions, Metering, measure_card
+from modelkit.evaluate import DEFAULT_SETS, SPLITS
+from modelkit.inference import PROVIDERS, Provider
+from scaler.carbon import read_intensity
+
+PAGE_FILE = "card.html"
+DEFAULTS = CardOptions(data_dir=Path())
+_NVML_ROUND_S = 5.0  # a card's counter is refreshed each 0.1 s: over 5 s it is off by 4% at the most
+_CPU_SOURCES = ("rapl", "modelled")
+_METER_HELP = "auto, rapl, modelled[:idle_w=W,busy_w_per_core=W], nvml[:index-or-uuid]; auto: what reads it."
+_VARIANT_HELP = "Variant to measure; repeat for more. Default: all on disk."
+_CARBON_HELP = "Intensity file (t_s,timestamp_utc,gco2_per_kwh): its mean."
+
+
+def card(
+    model_dir: Annotated[Path, typer.Argument(help="Model directory (with model.yaml).")],
+    data: Annotated[Path, typer.Option("--data", help="Folder that holds the sets' folders.")],
+    out: Annotated[Path, typer.Option("--out", help=f"Folder for {CARD_FILE} and {PAGE_FILE}.")],
+    variant: Annotated[list[str] | None, typer.Option(metavar="NAME", help=_VARIANT_HELP)] = None,
+    meter: Annotated[str, typer.Option(help=_METER_HELP)] = "auto",
+    provider: Annotated[str, typer.Option(help=f"One of {', '.join(PROVIDERS)}.")] = "cpu",
+    grid_intensity: Annotated[float | None, typer.Option(help="gCO2 a kWh, stated by you.")] = None,
+    carbon: Annotated[Path | None, typer.Option(help=_CARBON_HELP)] = None,
+    battery_wh: Annotated[float | None, typer.Option(help="Capacity of a battery, in Wh.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Texts a batch, of the set's own.")] = DEFAULTS.batch,
+    rounds: Annotated[int, typer.Option(min=3, help="Rounds of each variant, in turn.")] = DEFAULTS.rounds,
+    round_s: Annotated[
+        float | None, typer.Option(min=0.001, help="Seconds of a round. Default: 0.5; nvml: 5.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of texts and resamples.")] = DEFAULTS.seed,
+    split: Annotated[str, typer.Option(help=f"One of {', '.join(SPLITS)}.")] = DEFAULTS.split,
+    intent_set: Annotated[str, typer.Option(help="Folder of --data that feeds the intent task.")] = (
+        DEFAULT_SETS["intent"]
+    ),
+    entity_set: Annotated[str, typer.Option(help="Folder of --data that feeds the entities task.")] = (
+        DEFAULT_SETS["entities"]
+    ),
+    json: Annotated[bool, typer.Option("--json", help="Print card.json.")] = False,
+) -> None:
+    """Measure a model's variants in turn: size, scores with intervals, latency, joules, gCO2; their front.
+
+    Example: minwatt model card models/support-text --data data --grid-intensity 400 --out out/card
+    """
+    chosen = _provider(provider)
+    if battery_wh is not None and not 0 < battery_wh < math.inf:
+        raise UsageError(f"--battery-wh = {battery_wh:g}: allowed: more than 0")
+    intensity = _intensity(grid_intensity, carbon)
+    _make(out)
+    metering = _metering(chosen, meter)
+    options = CardOptions(
+        data_dir=data,
+        sets={"intent": intent_set, "entities": entity_set},
+        split=split,
+        variants=variant or (),
+        provider=chosen,
+        batch=batch,
+        rounds=rounds,
+        round_s=round_s or (_NVML_ROUND_S if metering.note.source == "nvml" else DEFAULTS.round_s),
+        seed=seed,
+        intensity=intensity,
+        battery_wh=battery_wh,
+    )
+    told = Console(stderr=True)
+    try:
+        # Lines, not a spinner: its thread would be metered too.
+        result = measure_card(model_dir, options, metering, told.print)
+    finally:
+        metering.meter.close()
+    _write(out / CARD_FILE, result.model_dump_json(indent=2) + "\n")
+    _write(out / PAGE_FILE, card_page(result))
+    output = Console()
+    if json:
+        output.print_json(result.model_dump_json())
+    else:
+        print_card(result, output)
+        output.print(f"{out / CARD_FILE}, {out / PAGE_FILE}", soft_wrap=True, highlight=False)
+
+
+def _provider(asked: str) -> Provider:
+    for name in PROVIDERS:
+        if asked == name:
+            return name
+    raise UsageError(f"--provider = {asked!r}: allowed: {', '.join(PROVIDERS)}")
+
+
+def _metering(provider: Provider, spec: str) -> Metering:
+    """The meter of what computes: a card's joules are not a CPU's. Raises UsageError."""
+    if provider == CPU and spec == "auto":
+        spec = "rapl" if _rapl_is_readable() else "modelled"
+    if provider != CPU and spec == "auto":
+        spec = "nvml"
+    device = find_device(provider, spec)
+    if device.card is not None:
+        device.card.close()
+    if provider == CPU and device.meter.source not in _CPU_SOURCES:
+        allowed = ", ".join(_CPU_SOURCES)
+        raise UsageError(f"--meter = {spec!r}: not what --provider cpu draws in this run; allowed: {allowed}")
+    note = Meter(source=device.meter.source, parameters=device.meter.parameters, note=device.meter.notes)
+    return Metering(open_meter(spec), note, device.name)
+
+
+def _rapl_is_readable() -> bool:
+    try:
+        found = open_meter("rapl")
+    except MeterUnavailable:
+        return False
+    found.close()
+    return found.opening_j is not None
+
+
+def _intensity(stated: float | None, file: Path | None) -> GridIntensity | None:
+    if stated is not None and file is not None:
+        raise UsageError("--carbon: goes without --grid-intensity; give one of the two")
+    if stated is not None:
+        if not 0 <= stated < math.inf:
+            raise UsageError(f"--grid-intensity = {stated:g}: allowed: gCO2 a kWh, at least 0")
+        return GridIntensity(source="stated", gco2_per_kwh=stated, low=stated, high=stated)
+    if file is None:
+        return None
+    read = read_intensity(file)
+    known = read.gco2_per_kwh[~np.isnan(read.gco2_per_kwh)]
+    if not len(known):
+        raise UsageError(f"{file}: no row has a value; allowed: at least one")
+    source = f"{file.name}, from {read.first_utc}, mean of {len(known)} of {len(read.gco2_per_kwh)} rows"
+    return GridIntensity(
+        source=source, gco2_per_kwh=float(known.mean()), low=float(known.min()), high=float(known.max())
+    )
+
+
+def _make(out: Path) -> None:
+    """Before the measurement, not after it."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--out = {str(out)!r}: can't be made ({error.strerror})") from error
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{path}: can't be written ({error.strerror})") from error
