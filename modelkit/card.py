@@ -79,7 +79,7 @@ class VariantCard(_Frozen):
     disk_bytes: int
     resident_bytes: int
     accuracy: Interval
-    entity_f1: Interval
+    entity_f1: Interval | None  # None: the model reads no entities
     own: Timing  # texts of the set itself: what the front, the choice and the figures below are of
     grid: tuple[Timing, ...]
     gco2_per_million_texts: float | None
@@ -129,10 +129,14 @@ class Card(_Frozen):
         return next((pair for pair in self.comparisons if {pair.one, pair.other} == {one, other}), None)
 
 
-def candidate(name: str, accuracy: Interval, entity_f1: Interval, own: Timing) -> Candidate:
+def candidate(name: str, accuracy: Interval, entity_f1: Interval | None, own: Timing) -> Candidate:
     joules = own.joules_per_1000_texts
     return Candidate(
-        name, accuracy.value, entity_f1.value, None if joules is None else joules.median, own.p99_s
+        name=name,
+        accuracy=accuracy.value,
+        entity_f1=None if entity_f1 is None else entity_f1.value,
+        joules=None if joules is None else joules.median,
+        p99_s=own.p99_s,
     )
 
 

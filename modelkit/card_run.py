@@ -34,7 +34,7 @@ from modelkit.card import (
     with_front,
 )
 from modelkit.evaluate import DEFAULT_SETS, SPLITS, Say, open_graphs
-from modelkit.examples import EvaluationSet, FolderSource, Tasks, load_evaluation_set
+from modelkit.examples import Data, EvaluationSet, Tasks, load_evaluation_set, source_of
 from modelkit.inference import Graph, Ids, Provider, load_tokenizer, pad
 from modelkit.intervals import bootstrap_f1, wilson
 from modelkit.parameters import parameters_of
@@ -52,7 +52,7 @@ Batches = Sequence[tuple[Ids, Ids]]
 class CardOptions:
     """What is measured. `round_s`: of the fastest variant; the others run the same batches."""
 
-    data_dir: Path
+    data: Data
     sets: Mapping[str, str] = field(default_factory=lambda: DEFAULT_SETS)
     split: str = "test"
     variants: Sequence[str] = ()
@@ -80,10 +80,11 @@ class _Opened:
     """A model's chosen variants, ready to run, and what they are run on."""
 
     directory: ModelDirectory
-    outputs: tuple[str, str]
+    outputs: tuple[str | None, str | None]
     files: Mapping[str, Path]
     graphs: Mapping[str, Graph]
     examples: EvaluationSet
+    sets: Mapping[str, str]
 
 
 def measure_card(model_dir: Path, options: CardOptions, metering: Metering, say: Say) -> Card:
@@ -120,7 +121,7 @@ def measure_card(model_dir: Path, options: CardOptions, metering: Metering, say:
         machine=_machine(metering.device, options.provider, others),
         meter=metering.note,
         split=options.split,
-        sets=dict(options.sets),
+        sets=dict(opened.sets),
         texts=len(opened.examples.texts),
         sentences=len(opened.examples.sentences),
         rounds=options.rounds,
@@ -142,19 +143,18 @@ def _open(model_dir: Path, options: CardOptions) -> _Opened:
         listed = ", ".join(directory.spec.variants)
         raise UsageError(f"{model_dir}: no variant is on disk; model.yaml lists {listed}")
     tasks = Tasks.of(directory.spec)
-    intent, entities = tasks.intent, tasks.entities
-    if intent is None or entities is None:
-        alone = tasks.present[0].kind
-        raise UsageError(f"{model_dir}: {alone} alone; the card is of models with classification and ner")
-    outputs = intent.output, entities.output
+    if tasks.intent is None:
+        raise UsageError(f"{model_dir}: ner alone; the card is of models that classify")
     files = {name: directory.variant_file(name) for name in chosen}
     tokenizer = load_tokenizer(directory.tokenizer_file(), directory.spec.max_tokens)
-    source = FolderSource(options.data_dir, options.split, options.sets)
+    source = source_of(options.data, options.split, options.sets)
     examples = load_evaluation_set(tasks, tokenizer, source)
     if len(examples.texts) < options.batch:
         texts = len(examples.texts)
         raise UsageError(f"batch = {options.batch}: the set has {texts} texts; allowed: at most as many")
-    return _Opened(directory, outputs, files, open_graphs(files, tasks, options.provider), examples)
+    return _Opened(
+        directory, tasks.outputs, files, open_graphs(files, tasks, options.provider), examples, source.sets
+    )
 
 
 def _own_batches(examples: EvaluationSet, options: CardOptions) -> Batches:
@@ -189,6 +189,7 @@ def _variant(
     own_rounds, grid = timed
     own = timing(options.batch, None, own_rounds)
     hours, texts = battery(own, options.battery_wh)
+    counts = entity_counts(answers, opened.examples)
     return VariantCard(
         variant=name,
         sha256=opened.directory.spec.variants[name].sha256,
@@ -196,7 +197,7 @@ def _variant(
         disk_bytes=opened.files[name].stat().st_size,
         resident_bytes=resident_bytes(opened.files[name], opened.outputs, options.provider),
         accuracy=wilson(sum(_right(answers, opened.examples)), len(opened.examples.texts)),
-        entity_f1=bootstrap_f1(entity_counts(answers, opened.examples), options.seed),
+        entity_f1=bootstrap_f1(counts, options.seed) if counts else None,
         own=own,
         grid=tuple(timing(*shape, rounds) for shape, rounds in grid.items()),
         gco2_per_million_texts=gco2_per_million_texts(own, options.intensity),

@@ -15,7 +15,7 @@ from minwatt.v1.errors import UsageError
 from modelkit.choice import MAX_LOSS
 from modelkit.dataset import TASK_FORM, TaskFiles
 from modelkit.evaluate import BASELINE, DEFAULT_SETS, SPLITS, evaluate
-from modelkit.examples import Data
+from modelkit.examples import named_data
 from modelkit.recipe import BuildOptions, FinetuneOptions, PackageOptions, TrainingOptions
 from modelkit.report import report_table, task_table
 
@@ -67,7 +67,7 @@ def evaluate_command(
     console = Console(stderr=True)
     with console.status("opening the model") as status:
         sets = {"intent": intent_set, "entities": entity_set}
-        report = evaluate(model_dir, _data(data, task), variant or (), split, sets, status.update)
+        report = evaluate(model_dir, named_data(data, task), variant or (), split, sets, status.update)
     output = Console()
     if json:
         output.print_json(report.model_dump_json())
@@ -217,19 +217,11 @@ def quantize_command(
         from modelkit.package import quantize
     except ImportError as error:
         raise UsageError(f"{error.name} is not installed; {NEEDS_EXTRA}") from error
-    options = PackageOptions(data=_data(data, task), sets={"intent": intent_set, "entities": entity_set})
+    options = PackageOptions(data=named_data(data, task), sets={"intent": intent_set, "entities": entity_set})
     console = Console(stderr=True)
     with console.status("opening the model") as status:
         result = quantize(model_dir, options, status.update)
     _print(result, model_dir, json)
-
-
-def _data(folder: Path | None, tasks: list[str] | None) -> Data:
-    """What --data or --task names, one of them."""
-    if (folder is None) == (not tasks):
-        given = "both are" if tasks else "neither is"
-        raise UsageError(f"data: {given} given of --data and --task; expected one of them")
-    return folder if folder is not None else tuple(TaskFiles.parse(text) for text in tasks or ())
 
 
 def _print(result: PackageResult, model_dir: Path, json: bool) -> None:

@@ -135,6 +135,14 @@ def source_of(data: Data, split: str, sets: Mapping[str, str]) -> Source:
     return FileSource({files.name: files for files in data}, split)
 
 
+def named_data(folder: Path | None, tasks: Sequence[str] | None) -> Data:
+    """What a command's --data or --task names. Raises UsageError unless it is one of them."""
+    if (folder is None) == (not tasks):
+        given = "both are" if tasks else "neither is"
+        raise UsageError(f"data: {given} given of --data and --task; expected one of them")
+    return folder if folder is not None else tuple(TaskFiles.parse(text) for text in tasks or ())
+
+
 @dataclass(frozen=True)
 class EvaluationSet:
     """What to score on, already encoded; `tags` names the columns of the entity head.

@@ -20,7 +20,7 @@ class Candidate:
 
     name: str
     accuracy: float
-    entity_f1: float
+    entity_f1: float | None  # None: the model reads no entities
     joules: float | None
     p99_s: float
 
@@ -72,11 +72,11 @@ def pick(candidates: Sequence[Candidate], limits: Limits) -> Pick:
 
 def relaxed(one: Candidate, limits: Limits) -> Limits | None:
     """The limits, moved as little as lets this one in, to four digits; None where no limit would do."""
-    if one.joules is None:
+    if one.joules is None or (one.entity_f1 is None and limits.min_f1 is not None):
         return None
     broken = Limits(
         min_accuracy=None if accurate_enough(one.accuracy, limits.min_accuracy) else _down(one.accuracy),
-        min_f1=None if accurate_enough(one.entity_f1, limits.min_f1) else _down(one.entity_f1),
+        min_f1=None if one.entity_f1 is None or _reads_enough(one, limits) else _down(one.entity_f1),
         max_p99_s=None if _fast_enough(one, limits) else math.ceil(one.p99_s * 1e5) / 1e5,
     )
     return Limits(
@@ -90,6 +90,12 @@ def _cost(one: Candidate) -> tuple[float, float]:
     return math.inf if one.joules is None else one.joules, -one.accuracy
 
 
+def _reads_enough(one: Candidate, limits: Limits) -> bool:
+    if one.entity_f1 is None:
+        return limits.min_f1 is None
+    return accurate_enough(one.entity_f1, limits.min_f1)
+
+
 def _fast_enough(one: Candidate, limits: Limits) -> bool:
     return limits.max_p99_s is None or one.p99_s <= limits.max_p99_s
 
@@ -98,8 +104,11 @@ def _faults(one: Candidate, limits: Limits) -> list[str]:
     faults = []
     if not accurate_enough(one.accuracy, limits.min_accuracy):
         faults.append(f"accuracy {one.accuracy:.4f} is below {limits.min_accuracy:g}")
-    if not accurate_enough(one.entity_f1, limits.min_f1):
-        faults.append(f"F1 {one.entity_f1:.4f} is below {limits.min_f1:g}")
+    if not _reads_enough(one, limits):
+        fault = "it reads no entities"
+        if one.entity_f1 is not None:
+            fault = f"F1 {one.entity_f1:.4f} is below {limits.min_f1:g}"
+        faults.append(fault)
     if limits.max_p99_s is not None and not _fast_enough(one, limits):
         faults.append(f"p99 {1000 * one.p99_s:.2f} ms is over {1000 * limits.max_p99_s:g} ms")
     if one.joules is None:

@@ -19,11 +19,13 @@ from modelkit.inference import Graph, Provider
 
 WARM_SHAPE = (8, 32)  # texts, tokens: what a run allocates counts too
 LIMIT_S = 300.0
+NO_OUTPUT = ""  # of a head that the model has not
 
 
-def resident_bytes(file: Path, outputs: tuple[str, str], provider: Provider) -> int:
+def resident_bytes(file: Path, outputs: tuple[str | None, str | None], provider: Provider) -> int:
     """The process's growth by session and one batch. Raises UsageError when it fails."""
-    command = [sys.executable, "-m", "modelkit.resident", provider, str(file), *outputs]
+    command = [sys.executable, "-m", "modelkit.resident", provider, str(file)]
+    command += [output or NO_OUTPUT for output in outputs]
     path = os.pathsep.join(filter(None, sys.path))  # what this process imports, that one must
     done = subprocess.run(  # noqa: S603 - this interpreter, this module
         command,
@@ -39,12 +41,16 @@ def resident_bytes(file: Path, outputs: tuple[str, str], provider: Provider) -> 
     return int(done.stdout)
 
 
+def _output(name: str) -> str | None:
+    return None if name == NO_OUTPUT else name
+
+
 def _now_bytes() -> int:
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def _measure(provider: Provider, file: str, outputs: tuple[str, str]) -> int:
+def _measure(provider: Provider, file: str, outputs: tuple[str | None, str | None]) -> int:
     before = _now_bytes()
     graph = Graph(Path(file), outputs, provider)
     ids = np.zeros(WARM_SHAPE, np.int64)
@@ -54,4 +60,4 @@ def _measure(provider: Provider, file: str, outputs: tuple[str, str]) -> int:
 
 if __name__ == "__main__":
     asked, name, first, second = sys.argv[1:]
-    print(_measure("cuda" if asked == "cuda" else "cpu", name, (first, second)))  # noqa: T201
+    print(_measure("cuda" if asked == "cuda" else "cpu", name, (_output(first), _output(second))))  # noqa: T201

@@ -21,12 +21,14 @@ from minwatt.commands.profile_device import CPU, find_device
 from minwatt.v1.errors import UsageError
 from modelkit.card import CARD_FILE, GridIntensity, Meter
 from modelkit.card_run import CardOptions, Metering, measure_card
+from modelkit.cli import FilesOption, FolderOption
 from modelkit.evaluate import DEFAULT_SETS, SPLITS
+from modelkit.examples import named_data
 from modelkit.inference import PROVIDERS, Provider
 from scaler.carbon import read_intensity
 
 PAGE_FILE = "card.html"
-DEFAULTS = CardOptions(data_dir=Path())
+DEFAULTS = CardOptions(data=Path())
 _NVML_ROUND_S = 5.0  # a card's counter is refreshed each 0.1 s: over 5 s it is off by 4% at the most
 _CPU_SOURCES = ("rapl", "modelled")
 _METER_HELP = "auto, rapl, modelled[:idle_w=W,busy_w_per_core=W], nvml[:index-or-uuid]; auto: what reads it."
@@ -36,8 +38,9 @@ _CARBON_HELP = "Intensity file (t_s,timestamp_utc,gco2_per_kwh): its mean."
 
 def card(
     model_dir: Annotated[Path, typer.Argument(help="Model directory (with model.yaml).")],
-    data: Annotated[Path, typer.Option("--data", help="Folder that holds the sets' folders.")],
     out: Annotated[Path, typer.Option("--out", help=f"Folder for {CARD_FILE} and {PAGE_FILE}.")],
+    data: FolderOption = None,
+    task: FilesOption = None,
     variant: Annotated[list[str] | None, typer.Option(metavar="NAME", help=_VARIANT_HELP)] = None,
     meter: Annotated[str, typer.Option(help=_METER_HELP)] = "auto",
     provider: Annotated[str, typer.Option(help=f"One of {', '.join(PROVIDERS)}.")] = "cpu",
@@ -70,7 +73,7 @@ def card(
     _make(out)
     metering = _metering(chosen, meter)
     options = CardOptions(
-        data_dir=data,
+        data=named_data(data, task),
         sets={"intent": intent_set, "entities": entity_set},
         split=split,
         variants=variant or (),

@@ -102,7 +102,9 @@ def cells(variant: VariantCard) -> tuple[str, ...]:
     )
 
 
-def interval(score: Interval) -> str:
+def interval(score: Interval | None) -> str:
+    if score is None:
+        return UNKNOWN
     return f"{score.value:.4f} [{score.low:.4f}, {score.high:.4f}]"
 
 

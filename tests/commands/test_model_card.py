@@ -80,6 +80,24 @@ def run(*arguments: str) -> int:
     return caught.value.code
 
 
+def test_a_model_that_reads_no_entities_has_a_card_too(
+    model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(model, tmp_path / "model")
+    spec = ModelDirectory.open(model).spec
+    ModelDirectory(tmp_path / "model", spec.model_copy(update={"tasks": spec.tasks[:1]})).save()
+    texts = data / "questions" / "test.jsonl"
+    files = ["--task", f"intent:{texts},{texts},{texts}"]
+    assert run("card", str(tmp_path / "model"), *files, *SHORT, "--out", str(tmp_path)) == 0
+    card = read_card(tmp_path / "card.json")
+    assert [one.entity_f1 for one in card.variants] == [None, None]
+    assert card.sets == {"intent": str(texts)}
+    capsys.readouterr()
+    assert run("choose", str(tmp_path / "card.json"), "--min-accuracy", "0.5") == 0
+    assert run("choose", str(tmp_path / "card.json"), "--min-f1", "0.5") == 1
+    assert "it reads no entities" in capsys.readouterr().out
+
+
 def test_the_card_has_every_variants_figures(measured: Path, model: Path, data: Path) -> None:
     card = read_card(measured / "card.json")
     directory = ModelDirectory.open(model)
