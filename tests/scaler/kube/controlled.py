@@ -32,9 +32,14 @@ PATIENCE_S = 600.0  # of the loop's own time
 
 
 def workload(
-    name: str = "support-text", replicas: int = 2, kind: str = "Deployment", namespace: str = NAMESPACE
+    name: str = "support-text",
+    replicas: int = 2,
+    kind: str = "Deployment",
+    namespace: str = NAMESPACE,
+    app: str = "",
 ) -> dict[str, Any]:
-    labels = {"app": name}
+    """Its pods are replicas of the policy called `app`; empty: of its own name."""
+    labels = {"app": app or name}
     template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "s", "image": "minwatt:1"}]}}
     return {
         "apiVersion": "apps/v1",
@@ -120,8 +125,8 @@ class Scenario:
                 pytest.fail(f"never: {what}; said {self.said[-20:]}; status {self.status()}")
             await asyncio.sleep(0.5)
 
-    def ready_pods(self, app: str, namespace: str = NAMESPACE) -> list[str]:
-        """Pods of that label, as of this second."""
+    def ready_pods(self, policy: str, namespace: str = NAMESPACE) -> list[str]:
+        """Replicas of that policy, as of this second."""
         second = int(asyncio.get_running_loop().time())
         if self._looked != second:
             self._looked, self._ready = second, {}
@@ -131,13 +136,7 @@ class Scenario:
                     self._ready.setdefault((meta["namespace"], meta["labels"]["app"]), []).append(
                         meta["name"]
                     )
-        return sorted(self._ready.get((namespace, app), ()))
-
-    def target(self, fleet: str) -> tuple[str, str]:
-        """The name and the namespace of what the policy of that fleet scales."""
-        namespace, _, name = fleet.partition("/")
-        policy = self.api.find("powerpolicies", namespace, name)
-        return policy["spec"]["targetRef"]["name"], namespace
+        return sorted(self._ready.get((namespace, policy), ()))
 
 
 def play(
@@ -156,8 +155,9 @@ def play(
             api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
             api.apply(custom_resource_definition())
 
-            def traffic(name: str) -> Traffic:
-                return Traffic(loop.time, lambda: scenario.ready_pods(*scenario.target(name)))
+            def traffic(fleet: str) -> Traffic:
+                namespace, _, name = fleet.partition("/")
+                return Traffic(loop.time, lambda: scenario.ready_pods(name, namespace))
 
             scenario = Scenario(api, directory, MadeHub(traffic))
 

@@ -31,7 +31,7 @@ def peopled(case: Scenario) -> None:
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": OTHER}},
         workload(replicas=2),
         policy(),
-        workload(TARGET, replicas=2, namespace=OTHER),
+        workload(TARGET, replicas=2, namespace=OTHER, app="support-text"),
         policy(namespace=OTHER, target=TARGET),
     )
 
