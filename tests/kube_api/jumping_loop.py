@@ -1,15 +1,16 @@
 """An event loop whose time does not pass while something is to be done, and jumps ahead when nothing is.
 
 Everything that waits for one another must run on it: the stand-in, the controller and the replicas of a
-scenario, over real sockets. Five minutes then take as long as what happens in them, and no outcome depends on
-how busy the machine is.
+scenario, over real sockets; who asks another process does so while time is `standing`. Five minutes then take
+as long as what happens in them, and no outcome depends on how busy the machine is.
 """
 
 from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 _GRACE_S = 0.001  # a socket of this machine delivers at once; this is for the kernel's sake
@@ -20,12 +21,13 @@ class _Selector(selectors.DefaultSelector):
     def __init__(self) -> None:
         super().__init__()
         self.jump: Callable[[float], None] = lambda _seconds: None
+        self.holds = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
         if ready or timeout == 0:
             return ready
-        if timeout is None:
+        if timeout is None or self.holds:
             return self._wait_without_timers()
         ready = super().select(_GRACE_S)
         if not ready:
@@ -41,13 +43,22 @@ class _Selector(selectors.DefaultSelector):
 
 class JumpingLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
-        selector = _Selector()
-        super().__init__(selector)
+        self._waits = _Selector()
+        super().__init__(self._waits)
         self._jumped_s = 0.0
-        selector.jump = self._jump
+        self._waits.jump = self._jump
 
     def time(self) -> float:
         return self._jumped_s
+
+    @contextmanager
+    def standing(self) -> Iterator[None]:
+        """Time does not pass within: no timer ends before a process outside has answered."""
+        self._waits.holds += 1
+        try:
+            yield
+        finally:
+            self._waits.holds -= 1
 
     def _jump(self, seconds: float) -> None:
         self._jumped_s += max(0.0, seconds)

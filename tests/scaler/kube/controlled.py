@@ -31,13 +31,20 @@ NAMESPACE = "inference"
 PATIENCE_S = 600.0  # of the loop's own time
 
 
-def workload(name: str = "support-text", replicas: int = 2, kind: str = "Deployment") -> dict[str, Any]:
-    labels = {"app": name}
+def workload(
+    name: str = "support-text",
+    replicas: int = 2,
+    kind: str = "Deployment",
+    namespace: str = NAMESPACE,
+    app: str = "",
+) -> dict[str, Any]:
+    """Its pods are replicas of the policy called `app`; empty: of its own name."""
+    labels = {"app": app or name}
     template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "s", "image": "minwatt:1"}]}}
     return {
         "apiVersion": "apps/v1",
         "kind": kind,
-        "metadata": {"name": name, "namespace": NAMESPACE},
+        "metadata": {"name": name, "namespace": namespace},
         "spec": {"replicas": replicas, "selector": {"matchLabels": labels}, "template": template},
     }
 
@@ -56,7 +63,7 @@ class Scenario:
     directory: Path
     hub: MadeHub
     said: list[str] = field(default_factory=list)
-    _ready: dict[str, list[str]] = field(default_factory=dict)
+    _ready: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     _looked: int = -1
 
     @contextlib.asynccontextmanager
@@ -90,18 +97,25 @@ class Scenario:
             stopped=stopped,
         )
 
-    def replicas(self, name: str = "support-text", plural: str = "deployments") -> int:
-        return int(self.api.find(plural, NAMESPACE, name)["spec"]["replicas"])
+    def replicas(
+        self, name: str = "support-text", plural: str = "deployments", namespace: str = NAMESPACE
+    ) -> int:
+        return int(self.api.find(plural, namespace, name)["spec"]["replicas"])
 
-    def status(self, name: str = "support-text") -> dict[str, Any]:
-        return dict(self.api.find("powerpolicies", NAMESPACE, name).get("status") or {})
+    def status(self, name: str = "support-text", namespace: str = NAMESPACE) -> dict[str, Any]:
+        return dict(self.api.find("powerpolicies", namespace, name).get("status") or {})
 
-    def condition(self, kind: str, name: str = "support-text") -> tuple[str, str]:
-        found = [one for one in self.status(name).get("conditions", ()) if one["type"] == kind]
+    def condition(self, kind: str, name: str = "support-text", namespace: str = NAMESPACE) -> tuple[str, str]:
+        found = [one for one in self.status(name, namespace).get("conditions", ()) if one["type"] == kind]
         return (found[0]["status"], found[0]["reason"]) if found else ("", "")
 
-    def events(self) -> list[str]:
-        return [one["reason"] for one in self.api.all_of("events", NAMESPACE)]
+    def message(self, kind: str) -> str:
+        """Of a condition."""
+        found = [one["message"] for one in self.status().get("conditions", ()) if one["type"] == kind]
+        return str(found[0]) if found else ""
+
+    def events(self, namespace: str = NAMESPACE) -> list[str]:
+        return [one["reason"] for one in self.api.all_of("events", namespace)]
 
     async def until(self, condition: Callable[[], bool], what: str = "") -> None:
         loop = asyncio.get_running_loop()
@@ -111,17 +125,18 @@ class Scenario:
                 pytest.fail(f"never: {what}; said {self.said[-20:]}; status {self.status()}")
             await asyncio.sleep(0.5)
 
-    def ready_pods(self, name: str) -> list[str]:
-        """Pods of the workload that a policy of the same name has, as of this second."""
+    def ready_pods(self, policy: str, namespace: str = NAMESPACE) -> list[str]:
+        """Replicas of that policy, as of this second."""
         second = int(asyncio.get_running_loop().time())
         if self._looked != second:
             self._looked, self._ready = second, {}
-            for pod in self.api.all_of("pods", NAMESPACE):
+            for pod in self.api.all_of("pods"):
                 if standing_of(pod) == "ready":
-                    self._ready.setdefault(pod["metadata"]["labels"]["app"], []).append(
-                        pod["metadata"]["name"]
+                    meta = pod["metadata"]
+                    self._ready.setdefault((meta["namespace"], meta["labels"]["app"]), []).append(
+                        meta["name"]
                     )
-        return sorted(self._ready.get(name, ()))
+        return sorted(self._ready.get((namespace, policy), ()))
 
 
 def play(
@@ -140,8 +155,9 @@ def play(
             api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
             api.apply(custom_resource_definition())
 
-            def traffic(name: str) -> Traffic:
-                return Traffic(loop.time, lambda: scenario.ready_pods(name.partition("/")[2]))
+            def traffic(fleet: str) -> Traffic:
+                namespace, _, name = fleet.partition("/")
+                return Traffic(loop.time, lambda: scenario.ready_pods(name, namespace))
 
             scenario = Scenario(api, directory, MadeHub(traffic))
 
