@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from pydantic import TypeAdapter, ValidationError
 
 from minwatt.v1.errors import UsageError
-from minwatt.v1.model_dir import ModelDirectory, ModelSpec, Name, Task, TokenizerFile, sha256_of
+from minwatt.v1.model_dir import ModelDirectory, ModelSpec, Task, TokenizerFile, sha256_of
 from modelkit.answers import answers_of, entity_scores, intent_accuracy
 from modelkit.base import TOKENIZER, base_directory
 from modelkit.batches import LearningTask
@@ -29,7 +28,7 @@ from modelkit.export import export
 from modelkit.formats import read_labels, read_tags
 from modelkit.inference import OUTPUTS, load_tokenizer, read_tokenizer
 from modelkit.network import MultiTaskEncoder, NetworkRunner, load_base
-from modelkit.package import PackageResult, package, quiet, variant_in, variant_path
+from modelkit.package import PackageResult, package, quiet, refuse_bad_name, variant_in, variant_path
 from modelkit.recipe import BuildOptions, PackageOptions
 from modelkit.staging import staging
 from modelkit.train import Hooks, Progress, TrainingData, train
@@ -85,13 +84,7 @@ def read_tasks(options: BuildOptions) -> tuple[Task, Task]:
 
 def _refuse_late_mistakes(tasks: tuple[Task, Task], options: BuildOptions) -> None:
     """Everything of the user's that is otherwise first read after half an hour of training."""
-    try:
-        TypeAdapter(Name).validate_python(options.name)
-    except ValidationError as error:
-        allowed = "a-z and 0-9, with . _ - between them"
-        raise UsageError(f"name = {options.name!r}: allowed: {allowed}") from error
-    if not options.version:
-        raise UsageError("version = '': allowed: any text that is not empty")
+    refuse_bad_name(options.name, options.version)
     for split in SPLITS:
         source = FolderSource(options.data_dir, split, options.sets)
         source.texts(tasks[0])

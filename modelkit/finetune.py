@@ -17,12 +17,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from pydantic import TypeAdapter, ValidationError
 from tokenizers import Tokenizer
 
 from minwatt.v1.decode import EncodedText, Floats, entity_spans
 from minwatt.v1.errors import UsageError
-from minwatt.v1.model_dir import ModelDirectory, ModelSpec, Name, TokenizerFile, sha256_of
+from minwatt.v1.model_dir import ModelDirectory, ModelSpec, TokenizerFile, sha256_of
 from modelkit.base import TOKENIZER, WEIGHTS, base_directory
 from modelkit.batches import LearningTask
 from modelkit.build import Hearers, write_tokenizer
@@ -35,7 +34,7 @@ from modelkit.evaluate import BASELINE
 from modelkit.export import export
 from modelkit.inference import encode, load_tokenizer, pad
 from modelkit.network import MultiTaskEncoder, load_base
-from modelkit.package import quiet, variant_in, variant_path
+from modelkit.package import quiet, refuse_bad_name, variant_in, variant_path
 from modelkit.recipe import FinetuneOptions, TrainingOptions
 from modelkit.staging import staging
 from modelkit.task_scores import FinetuneReport, TaskScore, entity_task_score
@@ -51,7 +50,7 @@ def finetune(options: FinetuneOptions, hearers: Hearers) -> FinetuneReport:
 
     Raises UsageError (DataError among them) on bad data or options, or a full disk.
     """
-    _refuse_bad_name(options)
+    refuse_bad_name(options.name, options.version)
     datasets = read_datasets(options.tasks)
     notes = (
         *(note for dataset in datasets for note in dataset.notes),
@@ -182,16 +181,6 @@ def _told(options: FinetuneOptions, base: Path) -> dict[str, str]:
     names = {"tasks": " ".join(files.name for files in options.tasks), "torch": torch.__version__}
     chosen = asdict(options.training) | {"class_weights": options.class_weights}
     return {name: str(value) for name, value in (names | digests | weights | chosen).items()}
-
-
-def _refuse_bad_name(options: FinetuneOptions) -> None:
-    try:
-        TypeAdapter(Name).validate_python(options.name)
-    except ValidationError as error:
-        allowed = "a-z and 0-9, with . _ - between them"
-        raise UsageError(f"name = {options.name!r}: allowed: {allowed}") from error
-    if not options.version:
-        raise UsageError("version = '': allowed: any text that is not empty")
 
 
 def _refuse_long_texts(network: MultiTaskEncoder, training: TrainingOptions) -> None:

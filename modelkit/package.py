@@ -19,9 +19,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from minwatt.v1.decode import EncodedText
 from minwatt.v1.errors import UsageError
-from minwatt.v1.model_dir import ModelDirectory, ModelSpec, Variant, sha256_of
+from minwatt.v1.model_dir import ModelDirectory, ModelSpec, Name, Variant, sha256_of
 from modelkit.choice import choose
 from modelkit.evaluate import BASELINE, SPLITS, EvaluationReport, Say, open_graphs, report_of
 from modelkit.examples import EvaluationSet, Tasks, load_evaluation_set, source_of
@@ -145,3 +147,14 @@ def quiet() -> Iterator[None]:
         yield
     finally:
         logging.disable(previous)
+
+
+def refuse_bad_name(name: str, version: str) -> None:
+    """Raises UsageError where no `model.yaml` can have them."""
+    try:
+        TypeAdapter(Name).validate_python(name)
+    except ValidationError as error:
+        allowed = "a-z and 0-9, with . _ - between them"
+        raise UsageError(f"name = {name!r}: allowed: {allowed}") from error
+    if not version:
+        raise UsageError("version = '': allowed: any text that is not empty")
