@@ -19,19 +19,19 @@ import torch
 
 from minwatt.v1.errors import UsageError
 from minwatt.v1.model_dir import ModelDirectory, ModelSpec, Task, TokenizerFile, sha256_of
-from modelkit.answers import answers_of, entity_scores, intent_accuracy
-from modelkit.base import TOKENIZER, base_directory
-from modelkit.batches import LearningTask
-from modelkit.evaluate import BASELINE, SPLITS, Say
-from modelkit.examples import FolderSource, Tasks, load_evaluation_set
+from modelkit.data.examples import FolderSource, Tasks, load_evaluation_set
+from modelkit.data.formats import read_labels, read_tags
 from modelkit.export import export
-from modelkit.formats import read_labels, read_tags
 from modelkit.inference import OUTPUTS, load_tokenizer, read_tokenizer
-from modelkit.network import MultiTaskEncoder, NetworkRunner, load_base
 from modelkit.package import PackageResult, package, quiet, refuse_bad_name, variant_in, variant_path
 from modelkit.recipe import BuildOptions, PackageOptions
+from modelkit.scoring.answers import answers_of, entity_scores, intent_accuracy
+from modelkit.scoring.evaluate import BASELINE, SPLITS, Say
 from modelkit.staging import staging
-from modelkit.train import Hooks, Progress, TrainingData, train
+from modelkit.training.base import TOKENIZER, base_directory
+from modelkit.training.batches import LearningTask
+from modelkit.training.network import MultiTaskEncoder, NetworkRunner, load_base
+from modelkit.training.train import Hooks, Progress, TrainingData, train
 
 INTENT, ENTITIES = "intent", "entities"
 

@@ -17,7 +17,7 @@ from onnxruntime.transformers.fusion_options import FusionOptions
 from onnxruntime.transformers.optimizer import optimize_model
 
 from modelkit.inference import INPUTS
-from modelkit.network import MultiTaskEncoder
+from modelkit.training.network import MultiTaskEncoder
 
 OPSET = 17
 OF_TEXT, OF_TOKENS = {0: "batch"}, {0: "batch", 1: "tokens"}

@@ -24,13 +24,13 @@ from pydantic import TypeAdapter, ValidationError
 from minwatt.v1.decode import EncodedText
 from minwatt.v1.errors import UsageError
 from minwatt.v1.model_dir import ModelDirectory, ModelSpec, Name, Variant, sha256_of
-from modelkit.choice import choose
-from modelkit.evaluate import BASELINE, SPLITS, EvaluationReport, Say, open_graphs, report_of
-from modelkit.examples import EvaluationSet, Tasks, load_evaluation_set, source_of
+from modelkit.compress.choice import choose
+from modelkit.compress.quantize import save
+from modelkit.compress.schemes import COMPARED_ONLY, quantized_variants
+from modelkit.data.examples import EvaluationSet, Tasks, load_evaluation_set, source_of
 from modelkit.inference import Graph, Ids, load_tokenizer, pad
-from modelkit.quantize import save
 from modelkit.recipe import PackageOptions
-from modelkit.schemes import COMPARED_ONLY, quantized_variants
+from modelkit.scoring.evaluate import BASELINE, SPLITS, EvaluationReport, Say, open_graphs, report_of
 from modelkit.staging import Staging, staging
 
 QUANTIZED = "int8"

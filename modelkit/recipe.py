@@ -3,7 +3,7 @@
 Defaults: the shipped model's.
 
 Imports neither torch nor onnx, so that `--help` needs no `train` extra. Called by `build`,
-`finetune`, `train`, `package` and `cli`.
+`finetune`, `train`, `package` and `commands`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from modelkit.dataset import TaskFiles
-from modelkit.evaluate import DEFAULT_SETS
-from modelkit.examples import Data
+from modelkit.data.dataset import TaskFiles
+from modelkit.data.examples import Data
+from modelkit.scoring.evaluate import DEFAULT_SETS
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """`minwatt model card`: a model directory's variants measured, as card.json, as a page, and as a table.
 
-Owns the options and what each meter and intensity stands for. Leaves measuring to `modelkit.card_run`, the
+Owns the options and what each meter and intensity stands for. Leaves measuring to `modelkit.card.run`, the
 table to `model_card_rows`, the page to `model_card_page`.
 """
 
@@ -19,12 +19,12 @@ from minwatt.commands.model_card_page import card_page
 from minwatt.commands.model_card_rows import print_card
 from minwatt.commands.profile_device import CPU, find_device
 from minwatt.v1.errors import UsageError
-from modelkit.card import CARD_FILE, GridIntensity, Meter
-from modelkit.card_run import CardOptions, Metering, measure_card
-from modelkit.cli import FilesOption, FolderOption
-from modelkit.evaluate import DEFAULT_SETS, SPLITS
-from modelkit.examples import named_data
+from modelkit.card.measurements import CARD_FILE, GridIntensity, Meter
+from modelkit.card.run import CardOptions, Metering, measure_card
+from modelkit.commands.options import FilesOption, FolderOption
+from modelkit.data.examples import named_data
 from modelkit.inference import PROVIDERS, Provider
+from modelkit.scoring.evaluate import DEFAULT_SETS, SPLITS
 from scaler.carbon import read_intensity
 
 PAGE_FILE = "card.html"

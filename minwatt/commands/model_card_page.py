@@ -13,8 +13,8 @@ import plotly.graph_objects as go
 
 from loadtest.page import GREY, Pieces, colour, dot, page, section
 from minwatt.commands.model_card_rows import FIGURES, about, cells, doubts, load_name, notes, title
-from modelkit.card import Card, Timing, VariantCard
-from modelkit.pareto import front
+from modelkit.card.measurements import Card, Timing, VariantCard
+from modelkit.card.pareto import front
 
 _MS = 1000
 _MARGIN = 0.005  # of accuracy, above and below

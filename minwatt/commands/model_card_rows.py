@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from modelkit.card import Card, Comparison, Timing, VariantCard
-from modelkit.intervals import Interval, Spread
+from modelkit.card.measurements import Card, Comparison, Timing, VariantCard
+from modelkit.scoring.intervals import Interval, Spread
 
 UNKNOWN = "–"
 _BUSY_CORES = 0.1  # of others, on average: more is told

@@ -1,6 +1,6 @@
 """`minwatt model choose`: the measured variant that takes the fewest joules within limits, and why.
 
-Owns which cards count and the words of the answer. Leaves the choice to `modelkit.pareto`.
+Owns which cards count and the words of the answer. Leaves the choice to `modelkit.card.pareto`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from rich.console import Console
 from minwatt.v1.errors import UsageError
 from minwatt.v1.model_dir import MODEL_FILE, ModelDirectory
 from minwatt.v1.quantities import parse_duration_s
-from modelkit.card import CARD_FILE, Card, read_card
-from modelkit.pareto import Limits, Pick, pick, relaxed
+from modelkit.card.measurements import CARD_FILE, Card, read_card
+from modelkit.card.pareto import Limits, Pick, pick, relaxed
 
 _CARDS_HELP = f"{CARD_FILE}, or a folder with one; several: of several devices."
 _LATENCY_HELP = "p99 of a batch of the set's texts, e.g. 20ms."

@@ -1,7 +1,7 @@
 """Which variants may be chosen at all, and which of those is: the one rule for the fleet and the energy card.
 
-Pure. `scaler.profile` asks `accurate_enough` of each variant that a policy allows; `modelkit.pareto` asks it
-too, and `leanest` of those that are left. A fleet's own watts, its SLO and what a switch costs are
+Pure. `scaler.profile` asks `accurate_enough` of each variant that a policy allows; `modelkit.card.pareto`
+asks it too, and `leanest` of those that are left. A fleet's own watts, its SLO and what a switch costs are
 `scaler.variants`' matter: where a switch costs nothing, it comes to the same.
 """
 

@@ -14,11 +14,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from minwatt.cli import main
 from minwatt.v1.model_dir import ModelDirectory
-from modelkit.card import Card, read_card
-from modelkit.evaluate import evaluate
+from modelkit.card.measurements import Card, read_card
+from modelkit.card.parameters import parameters_of
+from modelkit.card.pareto import Candidate, Limits, pick
 from modelkit.inference import Graph, encode, load_tokenizer, run_batch
-from modelkit.parameters import parameters_of
-from modelkit.pareto import Candidate, Limits, pick
+from modelkit.scoring.evaluate import evaluate
 from scaler.variants import Offer, SwitchRules, VariantState
 from scaler.variants import choose as fleets_choice
 from tests.modelkit.tiny_graph import tiny_graph

@@ -12,7 +12,7 @@ import minwatt
 from minwatt.resources import default_model_dir
 from minwatt.v1.decode import EntitySpan, ScoredLabel, entity_spans, top_labels
 from minwatt.v1.model_dir import ModelDirectory
-from modelkit.examples import Tasks
+from modelkit.data.examples import Tasks
 from modelkit.inference import Graph, encode, load_tokenizer, run_batch
 from tests.e2e.replica_process import ReplicaProcess
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelkit.evaluate import VariantScore
+from modelkit.scoring.evaluate import VariantScore
 
 
 def score_of(

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minwatt.v1.model_dir import ModelDirectory
-from modelkit.answers import Answers, answers_of, changed_share, intent_accuracy
-from modelkit.data import LabelledText
-from modelkit.examples import EvaluationSet
+from modelkit.data.examples import EvaluationSet
+from modelkit.data.texts import LabelledText
 from modelkit.inference import Graph, encode, load_tokenizer
+from modelkit.scoring.answers import Answers, answers_of, changed_share, intent_accuracy
 from tests.tiny_model import TAGS
 
 LABEL = st.integers(0, 3)

@@ -7,8 +7,8 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelkit.augment import hide_tokens, mentions_by_label, swap_mentions
-from modelkit.data import AnnotatedText, TaggedSentence
+from modelkit.data.augment import hide_tokens, mentions_by_label, swap_mentions
+from modelkit.data.texts import AnnotatedText, TaggedSentence
 
 TAGS = ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
 PAIRS = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.sampled_from(TAGS)), min_size=1, max_size=12)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from minwatt.v1.errors import UsageError
-from modelkit.base import FILES, base_directory
+from modelkit.training.base import FILES, base_directory
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 

@@ -7,8 +7,8 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelkit.choice import MAX_LOSS, MIN_SPEED, choose
-from modelkit.evaluate import VariantScore
+from modelkit.compress.choice import MAX_LOSS, MIN_SPEED, choose
+from modelkit.scoring.evaluate import VariantScore
 from tests.modelkit.scores import score_of
 
 FP32 = score_of("fp32", speed=1.0, changed=0.0)

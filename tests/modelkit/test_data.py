@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minwatt.v1.errors import UsageError
-from modelkit.data import LabelledText, TaggedSentence, tags_of_offsets, tags_of_pieces
-from modelkit.formats import read_labelled_texts, read_labels, read_tagged_sentences, read_tags
+from modelkit.data.formats import read_labelled_texts, read_labels, read_tagged_sentences, read_tags
+from modelkit.data.texts import LabelledText, TaggedSentence, tags_of_offsets, tags_of_pieces
 
 LABELS = ("refund", "card_arrival")
 TAGS = ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")

@@ -12,9 +12,9 @@ from minwatt.cli import main
 from minwatt.v1.decode import top_labels
 from minwatt.v1.errors import UsageError
 from minwatt.v1.model_dir import ModelDirectory
-from modelkit.dataset import TaskFiles
-from modelkit.evaluate import evaluate
+from modelkit.data.dataset import TaskFiles
 from modelkit.inference import Graph, encode, load_tokenizer, run_batch
+from modelkit.scoring.evaluate import evaluate
 from tests.tiny_model import INTENTS, TAGS
 
 SETS = {"intent": "questions", "entity": "people"}

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from minwatt.v1.errors import UsageError
 from minwatt.v1.model_dir import ModelDirectory
 from modelkit.cli import app
-from modelkit.dataset import TaskFiles
+from modelkit.data.dataset import TaskFiles
 from modelkit.recipe import FinetuneOptions, TrainingOptions
 from tests.modelkit.tiny_base import write_base
 from tests.tiny_model import WORDS
@@ -58,7 +58,7 @@ def span(start: int) -> dict[str, object]:
 def run(options: FinetuneOptions, stop_after: int | None = None) -> list[str]:
     """What it said; `stop_after` kills it once that epoch is reported."""
     from modelkit.build import Hearers
-    from modelkit.finetune import finetune
+    from modelkit.training.finetune import finetune
 
     said: list[str] = []
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelkit.data import DataError, Span, TaggedSentence
-from modelkit.formats import EntityRow, LabelRow, read_rows
+from modelkit.data.formats import EntityRow, LabelRow, read_rows
+from modelkit.data.texts import DataError, Span, TaggedSentence
 
 TOKEN = st.text(
     st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="\t"), min_size=1, max_size=6

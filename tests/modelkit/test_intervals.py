@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelkit.intervals import Spread, bootstrap_f1, paired_difference, wilson
+from modelkit.scoring.intervals import Spread, bootstrap_f1, paired_difference, wilson
 
 COUNTS = st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(0, 5)).map(
     lambda row: (min(row), row[1], row[2])

@@ -12,8 +12,8 @@ import pytest
 from minwatt.cli import main
 from minwatt.v1.decode import entity_spans
 from minwatt.v1.model_dir import ModelDirectory, sha256_of
-from modelkit.evaluate import evaluate
 from modelkit.inference import Graph, encode, load_tokenizer, run_batch
+from modelkit.scoring.evaluate import evaluate
 from tests.modelkit.tiny_graph import saved, tiny_graph
 from tests.tiny_model import INTENTS, TAGS, WORDS, write_tiny_model
 

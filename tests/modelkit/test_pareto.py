@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelkit.pareto import Candidate, Limits, dominates, front, pick, relaxed
+from modelkit.card.pareto import Candidate, Limits, dominates, front, pick, relaxed
 
 SHARES = st.integers(0, 20).map(lambda n: n / 20) | st.floats(0, 1)
 JOULES = st.integers(1, 20).map(float) | st.floats(0.001, 1e4)

@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from modelkit.inference import Graph
-from modelkit.quantize import (
+from modelkit.compress.quantize import (
     HIGHEST,
     per_token,
     quantize_embeddings,
     quantize_rows,
     quantize_weights,
 )
+from modelkit.inference import Graph
 from tests.modelkit.tiny_graph import WORDS, saved, tiny_graph
 
 MATRICES = hnp.arrays(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from modelkit.evaluate import EvaluationReport, VariantScore
-from modelkit.report import report_table
+from modelkit.scoring.evaluate import EvaluationReport, VariantScore
+from modelkit.scoring.report import report_table
 from tests.modelkit.scores import score_of
 
 

@@ -12,9 +12,9 @@ from tokenizers import Tokenizer
 
 from minwatt.v1.decode import entity_spans, softmax, top_labels
 from minwatt.v1.model_dir import ModelDirectory
-from modelkit.answers import answers_of, entity_scores, intent_accuracy
-from modelkit.examples import EvaluationSet, FolderSource, Tasks, load_evaluation_set
+from modelkit.data.examples import EvaluationSet, FolderSource, Tasks, load_evaluation_set
 from modelkit.inference import Graph, encode, load_tokenizer, run_batch
+from modelkit.scoring.answers import answers_of, entity_scores, intent_accuracy
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data"

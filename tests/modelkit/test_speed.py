@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from modelkit.card import comparisons, timing
+from modelkit.card.measurements import comparisons, timing
+from modelkit.card.speed import Round, interleaved
 from modelkit.inference import Floats, Ids
-from modelkit.speed import Round, interleaved
 
 
 class Recorder:

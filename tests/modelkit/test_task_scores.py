@@ -6,10 +6,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from modelkit.confusion_page import confusion_page
-from modelkit.data import TaggedSentence
-from modelkit.report import task_table
-from modelkit.task_scores import Confusion, LabelScore, TaskScore, entity_task_score
+from modelkit.data.texts import TaggedSentence
+from modelkit.scoring.confusion_page import confusion_page
+from modelkit.scoring.report import task_table
+from modelkit.scoring.task_scores import Confusion, LabelScore, TaskScore, entity_task_score
 
 LABELS = ("LOC", "PER")
 TAGS = ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
@@ -58,7 +58,7 @@ def test_entities_are_counted_as_seqeval_counts_them(corpus: list[list[tuple[str
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=30))
 def test_every_text_is_right_or_confused(pairs: list[tuple[int, int]]) -> None:
     pytest.importorskip("sklearn", reason="scores of labels need the train extra")
-    from modelkit.class_scores import class_task_score
+    from modelkit.scoring.class_scores import class_task_score
 
     truths, answers = [truth for truth, _ in pairs], [answer for _, answer in pairs]
     score = class_task_score("intent", "test", truths, answers, ("a", "b", "c"))

@@ -16,8 +16,8 @@ from tokenizers import Encoding, Tokenizer
 
 from minwatt.v1.errors import UsageError
 from minwatt.v1.model_dir import Task
-from modelkit.augment import hide_tokens, mentions_by_label, swap_mentions
-from modelkit.data import AnnotatedText, LabelledText, tags_of_pieces
+from modelkit.data.augment import hide_tokens, mentions_by_label, swap_mentions
+from modelkit.data.texts import AnnotatedText, LabelledText, tags_of_pieces
 
 MASK = "[MASK]"
 IGNORED = -100  # cross_entropy's default ignore_index

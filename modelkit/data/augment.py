@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 
-from modelkit.data import AnnotatedText, Span
+from modelkit.data.texts import AnnotatedText, Span
 
 
 def mentions_by_label(texts: Sequence[AnnotatedText]) -> dict[str, tuple[str, ...]]:

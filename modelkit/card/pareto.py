@@ -1,8 +1,8 @@
 """Which variants are worth having, and which of them one that sets limits should run.
 
 Pure. Owns the Pareto front accuracy × joules and the choice within limits, with its reasons. Leaves the
-measuring to `card_run` and the rule itself to `minwatt.v1.variant_rule`, which the scaler keeps too.
-Called by `card` and `minwatt model choose`.
+measuring to `run` and the rule itself to `minwatt.v1.variant_rule`, which the scaler keeps too.
+Called by `run` and `minwatt model choose`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Runs graphs against one another in interleaved rounds, so that a busy machine slows all alike.
 
 Owns the rounds: their time and, where a meter is given, their joules. Leaves what the graphs answer to
-`evaluate`, what the rounds say of a variant to `card`. Called by `evaluate` and `card_run`.
+`evaluate`, what the rounds say of a variant to `measurements`. Called by `evaluate` and `run`.
 """
 
 from __future__ import annotations

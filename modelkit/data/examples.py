@@ -15,9 +15,9 @@ from tokenizers import Tokenizer
 from minwatt.v1.decode import EncodedText
 from minwatt.v1.errors import UsageError
 from minwatt.v1.model_dir import ModelSpec, Task
-from modelkit.data import OUTSIDE, AnnotatedText, DataError, LabelledText
-from modelkit.dataset import TaskFiles, examples_of
-from modelkit.formats import read_labelled_texts, read_labels, read_tagged_sentences, read_tags
+from modelkit.data.dataset import TaskFiles, examples_of
+from modelkit.data.formats import read_labelled_texts, read_labels, read_tagged_sentences, read_tags
+from modelkit.data.texts import OUTSIDE, AnnotatedText, DataError, LabelledText
 from modelkit.inference import encode
 
 Data = Path | tuple[TaskFiles, ...]  # a folder of sets, or the files of each task

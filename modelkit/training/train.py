@@ -22,10 +22,10 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 
 from minwatt.v1.errors import UsageError
-from modelkit.batches import Batch, Batches, LearningTask
-from modelkit.checkpoint import ResumeFile
-from modelkit.network import MultiTaskEncoder
 from modelkit.recipe import TrainingOptions
+from modelkit.training.batches import Batch, Batches, LearningTask
+from modelkit.training.checkpoint import ResumeFile
+from modelkit.training.network import MultiTaskEncoder
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The energy card: what was measured of a model's variants, as `card.json` holds it.
 
 Owns the format (docs/card.md), what rounds and scores come to, and the file's errors. Leaves measuring to
-`card_run` and the choice to `pareto`. Called by `card_run` and by the commands `model card`, `model choose`.
+`run` and the choice to `pareto`. Called by `run` and by the commands `model card`, `model choose`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from minwatt.v1.errors import UsageError, one_line
 from minwatt.v1.model_dir import Sha256
-from modelkit.intervals import Interval, Spread, paired_difference
-from modelkit.pareto import Candidate, front
-from modelkit.speed import Round
+from modelkit.card.pareto import Candidate, front
+from modelkit.card.speed import Round
+from modelkit.scoring.intervals import Interval, Spread, paired_difference
 
 CARD_FILE = "card.json"
 _JOULES_PER_KWH = 3.6e6

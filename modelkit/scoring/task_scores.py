@@ -11,7 +11,7 @@ from collections.abc import Sequence, Set
 
 from pydantic import BaseModel, ConfigDict
 
-from modelkit.data import AnnotatedText, Span
+from modelkit.data.texts import AnnotatedText, Span
 
 
 class _Frozen(BaseModel):

@@ -1,6 +1,6 @@
 """How sure a score is: intervals of 95% around accuracy and entity F1, and the spread of repeated rounds.
 
-Pure: the seed comes in. Called by `card_run`.
+Pure: the seed comes in. Called by `card.run`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a graph answers to an evaluation set, how right that is, and how often two graphs' answers differ.
 
 Pure but for running the graph. Leaves padding to `inference`, the meaning of logits to `minwatt.v1.decode`.
-Called by `evaluate`, `card_run` and `build`.
+Called by `evaluate`, `card.run` and `build`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from minwatt.v1.decode import EncodedText, entity_spans
-from modelkit.data import Span
-from modelkit.examples import EvaluationSet
+from modelkit.data.examples import EvaluationSet
+from modelkit.data.texts import Span
 from modelkit.inference import Logits, Runner, run_all
 
 

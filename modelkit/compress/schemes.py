@@ -27,8 +27,14 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
+from modelkit.compress.quantize import (
+    constant_weights,
+    is_head,
+    is_projection,
+    per_token,
+    quantize_embeddings,
+)
 from modelkit.inference import INPUTS, Ids
-from modelkit.quantize import constant_weights, is_head, is_projection, per_token, quantize_embeddings
 
 COMPARED_ONLY = "dynamic"
 

@@ -22,23 +22,23 @@ from tokenizers import Tokenizer
 from minwatt.v1.decode import EncodedText, Floats, entity_spans
 from minwatt.v1.errors import UsageError
 from minwatt.v1.model_dir import ModelDirectory, ModelSpec, TokenizerFile, sha256_of
-from modelkit.base import TOKENIZER, WEIGHTS, base_directory
-from modelkit.batches import LearningTask
 from modelkit.build import Hearers, write_tokenizer
-from modelkit.checkpoint import HEADS, ResumeFile, adopt_heads, write_checkpoint
-from modelkit.class_scores import class_task_score
-from modelkit.confusion_page import confusion_page
-from modelkit.data import AnnotatedText, LabelledText, Span
-from modelkit.dataset import DEV, TRAIN, Dataset, Example, read_datasets, unserved
-from modelkit.evaluate import BASELINE
+from modelkit.data.dataset import DEV, TRAIN, Dataset, Example, read_datasets, unserved
+from modelkit.data.texts import AnnotatedText, LabelledText, Span
 from modelkit.export import export
 from modelkit.inference import encode, load_tokenizer, pad
-from modelkit.network import MultiTaskEncoder, load_base
 from modelkit.package import quiet, refuse_bad_name, variant_in, variant_path
 from modelkit.recipe import FinetuneOptions, TrainingOptions
+from modelkit.scoring.class_scores import class_task_score
+from modelkit.scoring.confusion_page import confusion_page
+from modelkit.scoring.evaluate import BASELINE
+from modelkit.scoring.task_scores import FinetuneReport, TaskScore, entity_task_score
 from modelkit.staging import staging
-from modelkit.task_scores import FinetuneReport, TaskScore, entity_task_score
-from modelkit.train import Hooks, Progress, TrainingData, train
+from modelkit.training.base import TOKENIZER, WEIGHTS, base_directory
+from modelkit.training.batches import LearningTask
+from modelkit.training.checkpoint import HEADS, ResumeFile, adopt_heads, write_checkpoint
+from modelkit.training.network import MultiTaskEncoder, load_base
+from modelkit.training.train import Hooks, Progress, TrainingData, train
 
 CHECKPOINT, REPORT, RESUME = "checkpoint", "report.json", "resume.pt"
 _ENCODED_AT_A_TIME = 1024

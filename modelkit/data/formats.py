@@ -20,7 +20,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from modelkit.data import (
+from modelkit.data.texts import (
     OUTSIDE,
     DataError,
     LabelledText,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
-from modelkit.task_scores import Confusion, LabelScore, TaskScore
+from modelkit.scoring.task_scores import Confusion, LabelScore, TaskScore
 
 
 def class_task_score(

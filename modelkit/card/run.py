@@ -1,7 +1,8 @@
 """Measures a model directory's variants for its energy card.
 
 Owns the loads, the order of the steps and what is said of the machine. Leaves rounds to `speed`, answers to
-`answers`, the figures' meaning to `card`, meters to `energy`. Called by `minwatt model card`. Needs no torch.
+`answers`, the figures' meaning to `measurements`, meters to `energy`. Called by `minwatt model card`. Needs
+no torch.
 """
 
 from __future__ import annotations
@@ -20,8 +21,7 @@ from pathlib import Path
 from energy import PowerMeter, Reading
 from minwatt.v1.errors import UsageError
 from minwatt.v1.model_dir import ModelDirectory
-from modelkit.answers import Answers, answers_of, entity_counts
-from modelkit.card import (
+from modelkit.card.measurements import (
     Card,
     GridIntensity,
     Machine,
@@ -33,13 +33,14 @@ from modelkit.card import (
     timing,
     with_front,
 )
-from modelkit.evaluate import DEFAULT_SETS, SPLITS, Say, open_graphs
-from modelkit.examples import Data, EvaluationSet, Tasks, load_evaluation_set, source_of
+from modelkit.card.parameters import parameters_of
+from modelkit.card.resident import resident_bytes
+from modelkit.card.speed import STANDARD_SPEED, ReadJoules, Round, interleaved, random_batch
+from modelkit.data.examples import Data, EvaluationSet, Tasks, load_evaluation_set, source_of
 from modelkit.inference import Graph, Ids, Provider, load_tokenizer, pad
-from modelkit.intervals import bootstrap_f1, wilson
-from modelkit.parameters import parameters_of
-from modelkit.resident import resident_bytes
-from modelkit.speed import STANDARD_SPEED, ReadJoules, Round, interleaved, random_batch
+from modelkit.scoring.answers import Answers, answers_of, entity_counts
+from modelkit.scoring.evaluate import DEFAULT_SETS, SPLITS, Say, open_graphs
+from modelkit.scoring.intervals import bootstrap_f1, wilson
 
 LEAST_CALLS = 100  # of a load: fewer have no 99th percentile
 OWN_BATCHES = 32  # drawn from the set's texts

@@ -1,7 +1,7 @@
 """Scores a model's variants: accuracy, entity F1, answers unlike fp32's, batch company, speed, size.
 
 Needs no torch. Leaves running a graph to `inference`, its answers to `answers`, timing to `speed`, examples
-to `examples`, tables to `report`. Called by `cli` and `package`.
+to `examples`, tables to `report`. Called by `commands` and `package`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from pydantic import BaseModel, ConfigDict
 from minwatt.v1.decode import softmax
 from minwatt.v1.errors import UsageError
 from minwatt.v1.model_dir import ModelDirectory, ModelSpec
-from modelkit.answers import answers_of, changed_share, entity_scores, intent_accuracy, spans_of
-from modelkit.examples import Data, EvaluationSet, Source, Tasks, load_evaluation_set, source_of
+from modelkit.card.speed import STANDARD_SPEED, SpeedOptions, relative_speeds
+from modelkit.data.examples import Data, EvaluationSet, Source, Tasks, load_evaluation_set, source_of
 from modelkit.inference import Graph, Logits, Provider, Runner, load_tokenizer, run_batch
-from modelkit.speed import STANDARD_SPEED, SpeedOptions, relative_speeds
+from modelkit.scoring.answers import answers_of, changed_share, entity_scores, intent_accuracy, spans_of
 
 BASELINE = "fp32"
 DEFAULT_SETS = {"intent": "banking77", "entities": "uner_ewt"}

@@ -1,8 +1,8 @@
 """What a graph takes of memory once it is loaded, measured in a process that holds nothing else.
 
-    python -m modelkit.resident cpu FILE OUTPUT OUTPUT      # prints bytes
+    python -m modelkit.card.resident cpu FILE OUTPUT OUTPUT      # prints bytes
 
-Owns that process. Called by `card_run`. Linux: resident pages are read from /proc.
+Owns that process. Called by `run`. Linux: resident pages are read from /proc.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NO_OUTPUT = ""  # of a head that the model has not
 
 def resident_bytes(file: Path, outputs: tuple[str | None, str | None], provider: Provider) -> int:
     """The process's growth by session and one batch. Raises UsageError when it fails."""
-    command = [sys.executable, "-m", "modelkit.resident", provider, str(file)]
+    command = [sys.executable, "-m", "modelkit.card.resident", provider, str(file)]
     command += [output or NO_OUTPUT for output in outputs]
     path = os.pathsep.join(filter(None, sys.path))  # what this process imports, that one must
     done = subprocess.run(  # noqa: S603 - this interpreter, this module

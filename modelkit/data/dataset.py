@@ -1,7 +1,7 @@
 """What a task learns from and is scored on: its files, the labels they share, and what speaks against them.
 
 Owns the relations between splits: labels are those of the training file; texts that stand twice, with two
-labels or in two splits are reported. Leaves the formats to `formats`. Called by `finetune` and `cli`.
+labels or in two splits are reported. Leaves the formats to `formats`. Called by `finetune` and `commands`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from minwatt.v1.errors import UsageError
 from minwatt.v1.model_dir import Name, Task
-from modelkit.data import OUTSIDE, AnnotatedText, DataError, LabelledText
-from modelkit.formats import CLASSIFICATION, NER, EntityRow, LabelRow, Row, listed, read_rows
+from modelkit.data.formats import CLASSIFICATION, NER, EntityRow, LabelRow, Row, listed, read_rows
+from modelkit.data.texts import OUTSIDE, AnnotatedText, DataError, LabelledText
 
 TASK_FORM = "NAME:TRAIN,DEV[,TEST]"
 TRAIN, DEV, TEST = "train", "dev", "test"

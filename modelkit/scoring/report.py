@@ -1,11 +1,11 @@
-"""Shows evaluation and fine-tuning reports as terminal tables. Called by `cli`."""
+"""Shows evaluation and fine-tuning reports as terminal tables. Called by `commands`."""
 
 from __future__ import annotations
 
 from rich.table import Table
 
-from modelkit.evaluate import EvaluationReport, VariantScore
-from modelkit.task_scores import TaskScore
+from modelkit.scoring.evaluate import EvaluationReport, VariantScore
+from modelkit.scoring.task_scores import TaskScore
 
 UNKNOWN = "–"  # there is no fp32 to compare with, or no such task
 COLUMNS = ("variant", "MB", "intents", "F1", "unlike", "flips", "drift", "speed")

@@ -25,8 +25,8 @@ from safetensors.torch import load_file, save_file
 
 from minwatt.v1.errors import UsageError
 from minwatt.v1.model_dir import Task
-from modelkit.base import TOKENIZER, WEIGHTS
-from modelkit.network import MultiTaskEncoder
+from modelkit.training.base import TOKENIZER, WEIGHTS
+from modelkit.training.network import MultiTaskEncoder
 
 HEADS, TASKS = "heads.safetensors", "tasks.json"
 _TASK_LIST = TypeAdapter(tuple[Task, ...])

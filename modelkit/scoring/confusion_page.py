@@ -5,7 +5,7 @@ from __future__ import annotations
 import plotly.graph_objects as go
 import plotly.io
 
-from modelkit.task_scores import TaskScore
+from modelkit.scoring.task_scores import TaskScore
 
 _CELL_PX, _MARGIN_PX, _LEAST_PX = 18, 260, 480
 

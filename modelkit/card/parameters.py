@@ -1,6 +1,6 @@
 """How many parameters a graph holds, read from its file without the `onnx` package.
 
-Owns the few fields of onnx.proto that this takes; protobuf skips the rest. Called by `card_run`.
+Owns the few fields of onnx.proto that this takes; protobuf skips the rest. Called by `run`.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from modelkit.evaluate import BASELINE, VariantScore
+from modelkit.scoring.evaluate import BASELINE, VariantScore
 
 MAX_LOSS = 0.003  # of accuracy or entity F1 against fp32, on dev: 0.005 are promised on other texts
 MAX_COMPANY_CHANGE = 0.01  # of any probability

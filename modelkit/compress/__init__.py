@@ -1,0 +1,1 @@
+"""Makes a graph smaller and faster, and picks what keeps its scores."""

@@ -1,0 +1,1 @@
+"""Reads labelled texts: formats, sets, splits, and how training changes them."""

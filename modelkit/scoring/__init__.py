@@ -1,0 +1,1 @@
+"""Scores graphs and networks: accuracy, entity F1, by label, and how sure that is."""

@@ -1,0 +1,1 @@
+"""Trains one encoder with a head for each task. Needs torch (the `train` extra)."""
