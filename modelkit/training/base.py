@@ -41,8 +41,10 @@ def base_directory(base: Path | None, cache: Path) -> Path:
 
 
 def write_tokenizer(base: Path, folder: Path, with_capitals: bool = False) -> Path:
-    """The base tokenizer without padding and truncation (the base file pads every text to 128 tokens), and
-    where they are asked for, with capitals. Raises UsageError where it is none, or can't be given capitals."""
+    """The base tokenizer without padding and truncation (the base file pads every text to 128 tokens).
+
+    Raises UsageError where it is none, or can't be given the capitals that are asked for.
+    """
     document: str = read_tokenizer(base / TOKENIZER).to_str(pretty=True)
     if with_capitals:
         document = cased(document, str(base))

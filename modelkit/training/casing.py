@@ -1,9 +1,9 @@
-"""Gives a vocabulary of small letters its capitals: `Paris` and `PARIS` are tokens of their own beside `paris`.
+"""Gives a vocabulary of small letters its capitals: `Paris` and `PARIS` become tokens beside `paris`.
 
-A BERT that was trained on small letters has no more than that to tell a name by, or none at all of it. The new
-tokens take no place in its table of words: each is looked up as the small-letter piece that it is a form of, and
-the form goes where BERT's segment number goes, which nothing else uses here. A text is as many tokens as before,
-but for words with capitals in their midst.
+Capitals tell names from other words, and a BERT that reads small letters only does not see them. The new
+tokens take no place in its table of words: each is looked up as the small-letter piece that it is a form of,
+and the form goes where BERT has the number of a segment, which nothing else uses here. A text has as many
+tokens as before, but for words with capitals in their midst.
 
 Owns the rewriting of the tokenizer and how its tokens are read. Pure. Called by `base` and `network`.
 """
@@ -37,8 +37,8 @@ def cased(document: str, base: str) -> str:
     if normalizer["strip_accents"] is None:
         normalizer["strip_accents"] = True  # what small letters bring with them
     normalizer["lowercase"] = False
-    special = {token["content"] for token in tokenizer["added_tokens"]}
-    vocabulary: dict[str, int] = model["vocab"]
+    special = {token["content"]: token["id"] for token in tokenizer["added_tokens"]}
+    vocabulary: dict[str, int] = model["vocab"] | special
     forms: dict[str, int] = dict(vocabulary)
     for form in (CAPITAL, CAPITALS):
         for token in vocabulary:
@@ -49,7 +49,7 @@ def cased(document: str, base: str) -> str:
 
 
 def readings(tokenizer: Tokenizer, words: int) -> tuple[list[int], list[int]] | None:
-    """Of every token its row in a table of `words` words, and its form; None where each has a row of its own."""
+    """Of every token its row in a table of `words` words, and its form; None where all have rows."""
     vocabulary: Mapping[str, int] = tokenizer.get_vocab(with_added_tokens=True)
     if len(vocabulary) <= words:
         return None

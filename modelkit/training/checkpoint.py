@@ -86,7 +86,8 @@ def load_checkpoint(folder: Path) -> MultiTaskEncoder:
     network = load_base(folder, tasks, 0.0, folder / TOKENIZER)
     if len(adopt_heads(network, folder)) < len(tasks):
         raise UsageError(f"{folder}: heads that can't be read: {HEADS} has not all of {TASKS}")
-    return network.eval()
+    network.eval()
+    return network
 
 
 def adopt_heads(network: MultiTaskEncoder, base: Path) -> tuple[str, ...]:

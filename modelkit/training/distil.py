@@ -1,7 +1,8 @@
 """Distils a smaller model from a trained one and writes a model directory of it.
 
-Owns the order of the steps. Leaves the student's first weights to `student`, the loss to `distil_loss`, data,
-scores and files to what `finetune` uses. Called by `build` and the `minwatt` command. Needs the `train` extra.
+Owns the order of the steps. Leaves the student's first weights to `student`, the loss to `distil_loss`, and
+data, scores and files to what `finetune` uses. Called by `build` and the `minwatt` command. Needs the `train`
+extra.
 
 OUT is laid out as `finetune` lays it out, its checkpoint among it: a student can teach in turn.
 """
@@ -103,7 +104,9 @@ def _refuse_bad_weights(options: DistilOptions) -> None:
     if not 0 < weights.temperature < math.inf:
         raise UsageError(f"temperature = {weights.temperature:g}: allowed: more than 0")
     if not weights.logits + weights.hidden + weights.labels > 0:
-        raise UsageError("logits-weight, hidden-weight and labels-weight are all 0; allowed: one or more above 0")
+        raise UsageError(
+            "logits-weight, hidden-weight and labels-weight are all 0; allowed: one or more above 0"
+        )
 
 
 def _refuse_other_tasks(tasks: Sequence[Task], taught: Sequence[Task], teacher: Path) -> None:
@@ -114,9 +117,9 @@ def _refuse_other_tasks(tasks: Sequence[Task], taught: Sequence[Task], teacher: 
             names = ", ".join(other.name for other in taught)
             raise UsageError(f"task = {task.name!r}: {teacher} has none of that name; allowed: {names}")
         if there != task:
-            odd = sorted(set(there.labels) ^ set(task.labels)) or ["another kind"]
+            odd = listed(sorted(set(there.labels) ^ set(task.labels)) or [task.kind])
             raise UsageError(
-                f"task = {task.name!r}: its labels are not those of {teacher}: {listed(odd)}; allowed: the same"
+                f"task = {task.name!r}: not as {teacher} has it: {odd}; allowed: the same labels"
             )
 
 

@@ -1,7 +1,7 @@
 """What a student learns from: its teacher's logits and hidden states, and the labels.
 
-Owns the distillation loss. Leaves steps to `train`, the student's shape to `student`. Called by `distil`. Needs
-torch (the `train` extra).
+Owns the distillation loss. Leaves steps to `train`, the student's shape to `student`. Called by `distil`.
+Needs torch (the `train` extra).
 
 The teacher answers each batch anew: training varies its texts, so that no answer could be kept.
 """
@@ -23,10 +23,10 @@ from modelkit.training.objective import LabelLoss, Objective
 class DistilLoss(Objective):
     """The weighted sum of three losses, each of which is a mean.
 
-    - logits: the divergence of the student's from the teacher's answers, both at `temperature` and times its square,
-      of every head on every text: the entity head learns from labelled texts too;
+    - logits: the divergence of the student's from the teacher's answers, both at `temperature` and times its
+      square, of every head on every text: the entity head learns from labelled texts too;
     - hidden: the mean squared difference of the hidden states behind the embeddings and each of the student's
-      layers from those of the teacher's layer in its place, through a learnt projection where the widths differ;
+      layers from those of the teacher's layer in its place, through a learnt projection if widths differ;
     - labels: cross entropy. Of unlabelled texts, which come after the tasks, there is none.
     """
 

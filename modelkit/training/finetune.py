@@ -203,7 +203,7 @@ def learning(dataset: Dataset, options: FinetuneOptions | DistilOptions) -> Lear
 
 
 def told(options: FinetuneOptions | DistilOptions, base: Path, **more: object) -> dict[str, str]:
-    """What a training must have in common with one that it goes on from; `base`: the weights it begins with."""
+    """What a training must have in common with one that it goes on from. `base`: what it begins with."""
     auxiliary = options.auxiliary if isinstance(options, FinetuneOptions) else ()
     digests = {f"data of {files.name}": files.digest() for files in (*options.tasks, *auxiliary)}
     weights = {name: sha256_of(base / name) for name in (WEIGHTS, HEADS) if (base / name).is_file()}

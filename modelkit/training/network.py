@@ -75,7 +75,8 @@ class MultiTaskEncoder(nn.Module):
         """The same encoder with the first heads alone, in evaluation mode."""
         network = self.like(self.encoder, self.tasks[:heads])
         network.task_heads.load_state_dict(self.task_heads[:heads].state_dict())
-        return network.eval()
+        network.eval()
+        return network
 
     def logits(self, head: int, states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Of the task with that number: [batch, tokens, tags], or [batch, labels] from the mean over the
@@ -134,7 +135,7 @@ def load_base(
 
 
 def _with_forms(encoder: BertModel) -> None:
-    """A vector for each form where BERT has one for each segment: at first they are all the first segment's."""
+    """A vector for each form where BERT has one for each segment; at first all are the first segment's."""
     there = encoder.embeddings.token_type_embeddings
     if there.num_embeddings == FORMS:  # a checkpoint of ours
         return

@@ -1,7 +1,7 @@
 """What training makes smaller: the loss of one batch.
 
-Owns the loss on labels. Leaves what is learnt from a teacher to `distil_loss`, the steps to `train`. Needs torch
-(the `train` extra).
+Owns the loss on labels. Leaves what is learnt from a teacher to `distil_loss`, the steps to `train`. Needs
+torch (the `train` extra).
 """
 
 from __future__ import annotations

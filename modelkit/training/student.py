@@ -8,11 +8,10 @@ What fits is copied, cut where the student is narrower:
 - layers: evenly from the teacher's, its last always among them;
 - feed-forward units: those with the largest product of the norms of what leads in and what leads out;
 - coordinates of the hidden state: those that the layers' normalisations scale highest;
-- attention heads, where they are as wide as the teacher's: those with the largest output matrix; else they begin
-  at random.
+- attention heads, where they are as wide as the teacher's: those with the largest output matrix; else they
+  begin at random.
 
-Where the student has as much of something as the teacher or more than it, nothing is cut; what the teacher has
-not begins at random.
+Parts that are larger than the teacher's begin at random.
 """
 
 from __future__ import annotations
@@ -29,7 +28,6 @@ from minwatt.v1.model_dir import Task
 from modelkit.recipe import StudentShape
 from modelkit.training.network import MultiTaskEncoder
 
-Kept = torch.Tensor  # indices into the teacher, in order
 ATTENTION = ("attention.self.query", "attention.self.key", "attention.self.value")
 
 
@@ -42,7 +40,9 @@ class Student:
     notes: tuple[str, ...]
 
 
-def make_student(teacher: MultiTaskEncoder, shape: StudentShape, tasks: Sequence[Task], dropout: float) -> Student:
+def make_student(
+    teacher: MultiTaskEncoder, shape: StudentShape, tasks: Sequence[Task], dropout: float
+) -> Student:
     """A student with the teacher's vocabulary, positions and heads (of `tasks`, which the teacher has).
 
     Raises UsageError on a shape that no encoder has, or more layers than the teacher's.
@@ -53,7 +53,9 @@ def make_student(teacher: MultiTaskEncoder, shape: StudentShape, tasks: Sequence
     layers = spread(config.num_hidden_layers, teacher.encoder.config.num_hidden_layers)
     width = _coordinates(teacher.encoder, config.hidden_size)
     fresh = set(_copy_embeddings(teacher.encoder, encoder, width))
-    for ours, theirs in zip(encoder.encoder.layer, (teacher.encoder.encoder.layer[i] for i in layers), strict=True):
+    for ours, theirs in zip(
+        encoder.encoder.layer, (teacher.encoder.encoder.layer[i] for i in layers), strict=True
+    ):
         fresh.update(_copy_layer(theirs, ours, width, teacher.encoder.config, config))
     if not _is_wider(config.hidden_size, teacher.encoder.config.hidden_size):
         for head, task in enumerate(tasks):
@@ -75,7 +77,9 @@ def _config(teacher: BertConfig, shape: StudentShape, dropout: float) -> BertCon
     heads = shape.heads or teacher.num_attention_heads
     inner = shape.feed_forward or teacher.intermediate_size
     if layers > teacher.num_hidden_layers:
-        raise UsageError(f"layers = {layers}: the teacher has {teacher.num_hidden_layers}; allowed: as many or fewer")
+        raise UsageError(
+            f"layers = {layers}: the teacher has {teacher.num_hidden_layers}; allowed: as many or fewer"
+        )
     if width % heads:
         raise UsageError(f"hidden-size = {width}: allowed: a multiple of the {heads} heads")
     config = BertConfig.from_dict(teacher.to_dict())
@@ -89,7 +93,7 @@ def _is_wider(ours: int, theirs: int) -> bool:
     return ours > theirs
 
 
-def _coordinates(teacher: BertModel, width: int) -> Kept:
+def _coordinates(teacher: BertModel, width: int) -> torch.Tensor:
     """Of the hidden state: all, or those with the largest normalisation gains, summed over the layers."""
     gains = teacher.embeddings.LayerNorm.weight.detach().abs().clone()
     for layer in teacher.encoder.layer:
@@ -97,12 +101,13 @@ def _coordinates(teacher: BertModel, width: int) -> Kept:
     return _largest(gains, width)
 
 
-def _largest(sizes: torch.Tensor, count: int) -> Kept:
+def _largest(sizes: torch.Tensor, count: int) -> torch.Tensor:
     """Indices, in order, of the `count` largest; of all where there are no more."""
-    return sizes.topk(min(count, len(sizes))).indices.sort().values
+    kept: torch.Tensor = sizes.topk(min(count, len(sizes))).indices.sort().values
+    return kept
 
 
-def _copy_embeddings(teacher: BertModel, student: BertModel, width: Kept) -> Iterator[str]:
+def _copy_embeddings(teacher: BertModel, student: BertModel, width: torch.Tensor) -> Iterator[str]:
     if student.config.hidden_size > teacher.config.hidden_size:
         yield "embeddings"
         return
@@ -113,7 +118,7 @@ def _copy_embeddings(teacher: BertModel, student: BertModel, width: Kept) -> Ite
 
 
 def _copy_layer(
-    teacher: nn.Module, student: nn.Module, width: Kept, theirs: BertConfig, ours: BertConfig
+    teacher: nn.Module, student: nn.Module, width: torch.Tensor, theirs: BertConfig, ours: BertConfig
 ) -> Iterator[str]:
     """Copies what fits and names what does not."""
     if ours.hidden_size > theirs.hidden_size:
@@ -124,7 +129,12 @@ def _copy_layer(
         rows = _units_of_heads(teacher, ours.num_attention_heads, head)
         for name in ATTENTION:
             _copy(teacher.get_submodule(name), student.get_submodule(name), rows, width)
-        _copy(teacher.get_submodule("attention.output.dense"), student.get_submodule("attention.output.dense"), width, rows)
+        _copy(
+            teacher.get_submodule("attention.output.dense"),
+            student.get_submodule("attention.output.dense"),
+            width,
+            rows,
+        )
     else:
         yield "attention"
     for name in ("attention.output.LayerNorm", "output.LayerNorm"):
@@ -133,20 +143,25 @@ def _copy_layer(
         yield "feed-forward matrices"
         return
     into, out = teacher.get_submodule("intermediate.dense"), teacher.get_submodule("output.dense")
-    units = _largest(into.weight.detach().norm(dim=1) * out.weight.detach().norm(dim=0), ours.intermediate_size)
+    units = _largest(
+        into.weight.detach().norm(dim=1) * out.weight.detach().norm(dim=0), ours.intermediate_size
+    )
     _copy(into, student.get_submodule("intermediate.dense"), units, width)
     _copy(out, student.get_submodule("output.dense"), width, units)
 
 
-def _units_of_heads(teacher: nn.Module, heads: int, size: int) -> Kept:
+def _units_of_heads(teacher: nn.Module, heads: int, size: int) -> torch.Tensor:
     """The rows of the strongest attention heads, as many as the student has."""
     out = teacher.get_submodule("attention.output.dense").weight.detach()
     strength = out.reshape(out.shape[0], -1, size).norm(dim=(0, 2))
     kept = _largest(strength, heads)
-    return (kept[:, None] * size + torch.arange(size)).flatten()
+    rows: torch.Tensor = (kept[:, None] * size + torch.arange(size)).flatten()
+    return rows
 
 
-def _copy(theirs: nn.Module, ours: nn.Module, rows: Kept | None = None, columns: Kept | None = None) -> None:
+def _copy(
+    theirs: nn.Module, ours: nn.Module, rows: torch.Tensor | None = None, columns: torch.Tensor | None = None
+) -> None:
     weight, bias = theirs.weight.data, theirs.bias.data
     if rows is not None:
         weight, bias = weight[rows], bias[rows]

@@ -57,8 +57,8 @@ def span(start: int) -> dict[str, object]:
 
 def run(options: FinetuneOptions, stop_after: int | None = None) -> list[str]:
     """What it said; `stop_after` kills it once that epoch is reported."""
-    from modelkit.training.hearers import Hearers
     from modelkit.training.finetune import finetune
+    from modelkit.training.hearers import Hearers
 
     said: list[str] = []
 
