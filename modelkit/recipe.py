@@ -119,6 +119,7 @@ class PackageOptions:
 # What the shipped models were built with.
 SHIPPED = TrainingOptions(epochs=6, lower_probability=0.1)
 SHIPPED_STUDENT = StudentShape(layers=3, feed_forward=512)
+SHIPPED_DISTILLATION = TrainingOptions(epochs=5, lower_probability=0.1)
 
 
 @dataclass(frozen=True)
@@ -148,4 +149,4 @@ class BuildOptions:
     training: TrainingOptions = SHIPPED
     student: StudentShape = SHIPPED_STUDENT
     weights: DistilWeights = field(default_factory=DistilWeights)
-    student_training: TrainingOptions = SHIPPED
+    student_training: TrainingOptions = SHIPPED_DISTILLATION

@@ -24,7 +24,7 @@ from modelkit.commands.options import (
     train_extra,
     training_progress,
 )
-from modelkit.recipe import SHIPPED, BuildOptions
+from modelkit.recipe import SHIPPED, SHIPPED_DISTILLATION, BuildOptions
 from modelkit.scoring.evaluate import DEFAULT_SETS
 
 CARD = "card"
@@ -36,7 +36,10 @@ def build_model(
     out: Annotated[Path, typer.Option("--out", help="Model directory to write.")],
     student_out: Annotated[Path | None, typer.Option(help=STUDENT_HELP)] = None,
     base: Annotated[Path | None, typer.Option(help=BASE_HELP)] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="Of both trainings.")] = SHIPPED.epochs,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the tagged sentences.")] = SHIPPED.epochs,
+    student_epochs: Annotated[int, typer.Option(min=1, help="Of the distillation.")] = (
+        SHIPPED_DISTILLATION.epochs
+    ),
     seed: Annotated[int, typer.Option(min=0, help="Seed of weights and augmentation.")] = SHIPPED.seed,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads to train on.")] = SHIPPED.threads,
     name: Annotated[
@@ -58,7 +61,6 @@ def build_model(
     with train_extra():
         from modelkit.build import SchemeRefusedError, build
         from modelkit.training.hearers import Hearers
-    training = replace(SHIPPED, epochs=epochs, seed=seed, threads=threads)
     sets = {"intent": intent_set, "entities": entity_set}
     options = BuildOptions(
         data_dir=data,
@@ -69,8 +71,8 @@ def build_model(
         name=name,
         student_name=f"{name}-small",
         version=version,
-        training=training,
-        student_training=training,
+        training=replace(SHIPPED, epochs=epochs, seed=seed, threads=threads),
+        student_training=replace(SHIPPED_DISTILLATION, epochs=student_epochs, seed=seed, threads=threads),
     )
 
     def make_card(model_dir: Path) -> None:
