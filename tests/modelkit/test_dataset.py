@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from minwatt.v1.errors import UsageError
 from minwatt.v1.model_dir import Task
-from modelkit.data.dataset import TaskFiles, examples_of, notes_on, read_dataset, read_datasets, unserved
-from modelkit.data.formats import LabelRow
+from modelkit.data.dataset import TaskFiles, examples_of, read_dataset, read_datasets, unserved
+from modelkit.data.notes import notes_on
+from modelkit.data.rows import LabelRow
 from modelkit.data.texts import AnnotatedText, DataError, LabelledText, Span
 
 ROWS = st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from("xyz")), min_size=1, max_size=12)

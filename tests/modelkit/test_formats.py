@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelkit.data.formats import EntityRow, LabelRow, read_rows
+from modelkit.data.formats import read_rows
+from modelkit.data.rows import EntityRow, LabelRow
 from modelkit.data.texts import DataError, Span, TaggedSentence
 
 TOKEN = st.text(
