@@ -14,7 +14,7 @@ from modelkit.commands.options import BASE_HELP, DEFAULTS, JsonOption, train_ext
 from modelkit.data.checks import read_checks
 from modelkit.data.dataset import FILE_FORM, TASK_FORM, EarlierFile, TaskFiles, read_datasets
 from modelkit.recipe import DEVICES, PRECISIONS, FinetuneOptions, TrainingOptions
-from modelkit.scoring.report import energy_line, forgetting_table, task_table
+from modelkit.scoring.report import forgetting_table, task_table
 from modelkit.training.base import known_tasks
 
 TASK_HELP = "A task's name and files: .jsonl, .csv or .conll. Repeat for more tasks on one encoder."
@@ -129,7 +129,7 @@ def finetune_model(
             output.print(task_table(score))
         if report.forgetting:
             output.print(forgetting_table(report))
-        output.print(energy_line(report.energy), soft_wrap=True, highlight=False)
+        output.print(f"training: {report.energy.in_words()}", soft_wrap=True, highlight=False)
     if not report.published:
         line = (
             f"a check lost more than max-forgetting = {max_forgetting:g}: {out} is as it was, the rest is in "

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from minwatt.v1.model_dir import Sha256
 from modelkit.scoring.task_scores import TaskScore
 
+REPORT_FILE = "report.json"
 _JOULES_PER_KWH = 3.6e6
 
 
@@ -45,18 +46,34 @@ class TrainingEnergy(_Frozen):
     ) -> TrainingEnergy:
         """`meter`: source and note. `spent`: joules and seconds."""
         (source, note), (joules, duration_s) = meter, spent
-        kwh = None if joules is None else joules / _JOULES_PER_KWH
-        return cls(
+        measured = cls(
             source=source,
             note=note,
             device=device,
             processes=processes,
             duration_s=duration_s,
             joules=joules,
-            kwh=kwh,
-            gco2_per_kwh=gco2_per_kwh,
-            gco2=None if kwh is None or gco2_per_kwh is None else kwh * gco2_per_kwh,
+            kwh=None if joules is None else joules / _JOULES_PER_KWH,
+            gco2_per_kwh=None,
+            gco2=None,
         )
+        return measured if gco2_per_kwh is None else measured.at(gco2_per_kwh)
+
+    def at(self, gco2_per_kwh: float) -> TrainingEnergy:
+        """The same on a grid of that intensity."""
+        gco2 = None if self.kwh is None else self.kwh * gco2_per_kwh
+        return self.model_copy(update={"gco2_per_kwh": gco2_per_kwh, "gco2": gco2})
+
+    def in_words(self) -> str:
+        """One line, with what kind of figure the joules are."""
+        minutes = (
+            f"{self.duration_s / 60:.1f} minutes" if self.duration_s >= 120 else f"{self.duration_s:.0f} s"
+        )
+        where = f"{minutes} on {self.device}"
+        if self.joules is None or self.kwh is None:
+            return f"{where}; joules are not known: {self.source} could not be read throughout"
+        carbon = "" if self.gco2 is None else f", {self.gco2:.3g} gCO2 at {self.gco2_per_kwh:g} g a kWh"
+        return f"{where}, {self.joules:.4g} J = {self.kwh:.3g} kWh{carbon} ({self.source}; {self.note})"
 
 
 class Forgetting(_Frozen):

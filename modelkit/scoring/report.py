@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 
 from modelkit.scoring.evaluate import EvaluationReport, VariantScore
-from modelkit.scoring.finetune_report import FinetuneReport, TrainingEnergy
+from modelkit.scoring.finetune_report import FinetuneReport
 from modelkit.scoring.task_scores import TaskScore
 
 UNKNOWN = "–"  # there is no fp32 to compare with, or no such task
@@ -62,15 +62,6 @@ def forgetting_table(report: FinetuneReport) -> Table:
         scores = (f"{score:.4f}" for score in (one.before, one.after, one.lost))
         table.add_row(one.task, one.file, str(one.examples), *scores)
     return table
-
-
-def energy_line(energy: TrainingEnergy) -> str:
-    """What the training took, with what kind of figure it is."""
-    minutes = f"{energy.duration_s / 60:.1f} minutes on {energy.device}"
-    if energy.joules is None or energy.kwh is None:
-        return f"training: {minutes}; joules are not known, as {energy.source} could not be read throughout"
-    carbon = "" if energy.gco2 is None else f", {energy.gco2:.3g} gCO2 at {energy.gco2_per_kwh:g} g a kWh"
-    return f"training: {minutes}, {energy.joules:.4g} J = {energy.kwh:.3g} kWh{carbon} ({energy.note})"
 
 
 def _cells(score: VariantScore) -> tuple[str, ...]:

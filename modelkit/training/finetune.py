@@ -36,7 +36,7 @@ from modelkit.package import quiet, refuse_bad_name, variant_in, variant_path
 from modelkit.recipe import FinetuneOptions, TrainingOptions
 from modelkit.scoring.confusion_page import confusion_page
 from modelkit.scoring.evaluate import BASELINE
-from modelkit.scoring.finetune_report import FinetuneReport, Forgetting, TrainingEnergy
+from modelkit.scoring.finetune_report import REPORT_FILE, FinetuneReport, Forgetting, TrainingEnergy
 from modelkit.staging import Staging, staging
 from modelkit.training.base import CONFIG, HEADS, TASKS, TOKENIZER, WEIGHTS, base_directory, known_tasks
 from modelkit.training.batches import LearningTask
@@ -48,7 +48,7 @@ from modelkit.training.processes import Processes, launched
 from modelkit.training.spent import Spent, note_on, open_training_meter
 from modelkit.training.train import Hooks, Progress, TrainingData, train
 
-CHECKPOINT, REPORT, RESUME = "checkpoint", "report.json", "resume.pt"
+CHECKPOINT, RESUME = "checkpoint", "resume.pt"
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ def _write(
         published=all(one.lost <= options.max_forgetting for one in found),
         energy=trained.energy,
     )
-    (stage.new / REPORT).write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    (stage.new / REPORT_FILE).write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
     for one in report.tasks:
         if one.kind == "classification":
             page = stage.new / f"confusion-{one.task}.html"

@@ -7,6 +7,8 @@ Needs the `train` extra.
 
 from __future__ import annotations
 
+import warnings
+
 from peft import LoraConfig, get_peft_model
 
 from modelkit.training.network import MultiTaskEncoder
@@ -25,7 +27,11 @@ def add_adapters(network: MultiTaskEncoder, rank: int, frozen_layers: int, dropo
         layers_to_transform=list(layers),
         layers_pattern="layer",
     )
-    network.encoder = get_peft_model(network.encoder, config)
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", FutureWarning
+        )  # peft asks transformers for what it now calls otherwise
+        network.encoder = get_peft_model(network.encoder, config)
 
 
 def merge_adapters(network: MultiTaskEncoder) -> None:

@@ -104,9 +104,9 @@ class Processes:
         all_indices = gather(pad_across_processes(indices)).split(longest)
         all_values = gather(pad_across_processes(values)).split(longest)
         kept = [(i[:n], v[:n]) for i, v, n in zip(all_indices, all_values, counts, strict=True)]
-        return torch.sparse_coo_tensor(
-            torch.cat([i for i, _ in kept]).unsqueeze(0), torch.cat([v for _, v in kept]), parameter.shape
-        ).coalesce()
+        rows = torch.cat([i for i, _ in kept]).unsqueeze(0)
+        summed = torch.cat([v for _, v in kept])
+        return torch.sparse_coo_tensor(rows, summed, parameter.shape, check_invariants=False).coalesce()
 
 
 def alone(device: str = "auto") -> Processes:

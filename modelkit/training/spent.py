@@ -18,7 +18,7 @@ from minwatt.v1.errors import UsageError
 _WRITTEN_EACH_S = 10.0
 _OF_A_CPU = ("rapl", "modelled")
 _NOTES = {
-    "modelled": "modelled from CPU time, not measured: published averages per vCPU, see energy/modelled.py",
+    "modelled": "from CPU time, not measured: published averages per vCPU, see energy/modelled.py",
     "rapl": "measured: all CPU packages of the machine, with whatever else ran on it",
     "nvml": "measured: the cards themselves, without the rest of the machine",
 }
