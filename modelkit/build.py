@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from minwatt.v1.errors import UsageError
-from modelkit.data.dataset import TaskFiles, read_datasets
+from modelkit.data.dataset import TaskFiles, digest_of, read_datasets
 from modelkit.package import PackageResult, quantize, refuse_bad_name
 from modelkit.recipe import BuildOptions, DistilOptions, FinetuneOptions, PackageOptions
 from modelkit.scoring.evaluate import SPLITS, Say
@@ -84,7 +84,7 @@ def build(options: BuildOptions, hearers: Hearers, make_card: MakeCard) -> tuple
     )
     told = _told(options, tasks)
     default, student = (_Steps(path, told, hearers.say) for path in (options.out_dir, options.student_dir))
-    default.do("fine-tune", lambda _: finetune(teaching, hearers))
+    default.do("fine-tune", lambda _: finetune(teaching, read_datasets(tasks), (), hearers))
     student.do("distil", lambda _: distil(learning, hearers))
 
     def quantized(model_dir: Path) -> PackageResult:
@@ -171,4 +171,4 @@ def _told(options: BuildOptions, tasks: Sequence[TaskFiles]) -> dict[str, str]:
     chosen = {
         name: str(value) for name, value in vars(options).items() if name not in ("out_dir", "student_dir")
     }
-    return chosen | {f"data of {files.name}": files.digest() for files in tasks}
+    return chosen | {f"data of {files.name}": digest_of(files.splits.values()) for files in tasks}

@@ -15,7 +15,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Train, shrink, measure and choose models. Example: minwatt model build --data data --out models/mine",
+    help="Train, shrink, measure and choose models. Example: minwatt model build --data data --out mine",
 )
 app.command("mask")(mask)
 app.command("finetune")(finetune_model)

@@ -10,9 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from modelkit.data.dataset import TaskFiles
+from modelkit.data.dataset import EarlierFile, TaskFiles
 from modelkit.data.examples import Data
 from modelkit.scoring.evaluate import DEFAULT_SETS
+
+DEVICES = ("auto", "cpu", "cuda")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,9 @@ class TrainingOptions:
     accumulate: int = 1  # batches of each task to one step
     frozen_layers: int = 0  # of the encoder, from below, and with the first its embeddings
     patience: int | None = None  # epochs without a better score before training stops; None: it never does
+    lora_rank: int | None = None  # of the adapters that train in place of the encoder; None: the encoder does
+    device: str = "auto"  # DEVICES, or a card by its number
+    precision: str = "auto"  # PRECISIONS, of the encoder while it trains
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,11 @@ class FinetuneOptions:
     auxiliary: tuple[TaskFiles, ...] = ()
     cased: bool = False
     training: TrainingOptions = field(default_factory=TrainingOptions)
+    replay: tuple[EarlierFile, ...] = ()  # earlier texts to train on besides
+    checks: tuple[EarlierFile, ...] = ()  # earlier texts that are scored before and after
+    max_forgetting: float = 0.01  # of a check's score; where more is lost, nothing is replaced
+    meter: str = "auto"
+    gco2_per_kwh: float | None = None  # of the grid that the training ran on
 
 
 @dataclass(frozen=True)
@@ -103,6 +114,8 @@ class DistilOptions:
     class_weights: bool = False
     weights: DistilWeights = field(default_factory=DistilWeights)
     training: TrainingOptions = field(default_factory=TrainingOptions)
+    meter: str = "auto"
+    gco2_per_kwh: float | None = None  # of the grid that the training ran on
 
 
 @dataclass(frozen=True)

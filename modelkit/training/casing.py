@@ -49,7 +49,10 @@ def cased(document: str, base: str) -> str:
 
 
 def readings(tokenizer: Tokenizer, words: int) -> tuple[list[int], list[int]] | None:
-    """Of every token its row in a table of `words` words, and its form; None where all have rows."""
+    """Of every token its row in a table of `words` words, and its form; None where all have rows.
+
+    Raises UsageError on a token that has no row and is no capital form of one that has.
+    """
     vocabulary: Mapping[str, int] = tokenizer.get_vocab(with_added_tokens=True)
     if len(vocabulary) <= words:
         return None
@@ -57,6 +60,9 @@ def readings(tokenizer: Tokenizer, words: int) -> tuple[list[int], list[int]] | 
     for token, number in sorted(vocabulary.items(), key=lambda item: item[1]):
         if number >= words:
             small = token.lower()
+            if vocabulary.get(small, words) >= words:
+                told = f"{len(vocabulary)} tokens in its tokenizer, {words} in the weights"
+                raise UsageError(f"base: {told}; expected no more")
             rows.append(vocabulary[small])
             forms.append(CAPITAL if token == _in(CAPITAL, small) else CAPITALS)
     return rows, forms

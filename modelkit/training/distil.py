@@ -17,32 +17,28 @@ import torch
 
 from minwatt.v1.errors import UsageError
 from minwatt.v1.model_dir import Task, sha256_of
-from modelkit.data.dataset import TRAIN, Dataset
-from modelkit.data.formats import listed, read_texts
+from modelkit.data.dataset import TRAIN, Dataset, read_datasets, unserved
+from modelkit.data.formats import read_texts
+from modelkit.data.lines import listed
 from modelkit.data.texts import LabelledText
 from modelkit.inference import load_tokenizer
 from modelkit.package import refuse_bad_name
 from modelkit.recipe import DistilOptions
-from modelkit.scoring.task_scores import FinetuneReport
+from modelkit.scoring.finetune_report import FinetuneReport
 from modelkit.staging import staging
-from modelkit.training.base import base_directory, write_tokenizer
+from modelkit.training.base import TASKS, base_directory, known_tasks, write_tokenizer
 from modelkit.training.batches import IGNORED, LearningTask
-from modelkit.training.checkpoint import TASKS, ResumeFile, load_checkpoint
+from modelkit.training.checkpoint import ResumeFile, load_checkpoint
 from modelkit.training.distil_loss import DistilLoss
-from modelkit.training.finetune import (
-    CHECKPOINT,
-    RESUME,
-    judge,
-    learning,
-    publish,
-    read_tasks,
-    refuse_long_texts,
-    told,
-)
 from modelkit.training.hearers import Hearers
+from modelkit.training.learning import judge, learning, refuse_long_texts, told, told_digest
 from modelkit.training.objective import LabelLoss
+from modelkit.training.processes import alone
+from modelkit.training.publish import CHECKPOINT, RESUME, Trained, publish
+from modelkit.training.spent import Spent, open_training_meter
 from modelkit.training.student import make_student
 from modelkit.training.train import Hooks, TrainingData, train
+from modelkit.training.training_energy import card_of, energy_of
 
 UNLABELLED = "unlabelled"  # texts: the name of what is learnt from them
 
@@ -55,38 +51,41 @@ def distil(options: DistilOptions, hearers: Hearers) -> FinetuneReport:
     refuse_bad_name(options.name, options.version)
     _refuse_bad_weights(options)
     checkpoint = _checkpoint_of(options.teacher)
-    datasets, _, notes = read_tasks(options.tasks, (), hearers)
+    datasets = read_datasets(options.tasks, known_tasks(checkpoint))
+    tasks = [dataset.task for dataset in datasets]
     texts = None if options.texts is None else read_texts(options.texts)
+    processes = alone(options.training.device)
     with staging(options.out_dir) as stage:
         base = base_directory(checkpoint, stage.cache)
         tokenizer_file = write_tokenizer(base, stage.new)
         tokenizer = load_tokenizer(tokenizer_file, options.training.max_tokens)
         teacher = load_checkpoint(base)
-        tasks = [dataset.task for dataset in datasets]
         _refuse_other_tasks(tasks, teacher.tasks, options.teacher)
         refuse_long_texts(teacher, options)
         torch.manual_seed(options.training.seed)
         student = make_student(teacher, options.student, tasks, options.training.dropout)
-        for note in student.notes:
+        notes = (*(note for one in datasets for note in one.notes), *unserved(tasks), *student.notes)
+        for note in notes:
             hearers.say(note)
         learnt = [learning(dataset, options) for dataset in datasets]
         if texts is not None:
             learnt.append(_unlabelled(texts, options.training.hide_text_probability))
         labels = LabelLoss(learnt, options.training.label_smoothing)
+        teacher.to(processes.device)
         objective = DistilLoss(teacher, student.network, student.layers, options.weights, labels)
         resume = ResumeFile(stage.cache / RESUME, _told(options, base))
-        hearers.say(_opening(datasets, texts, options.training.epochs))
-        network = train(
-            student.network,
-            TrainingData(learnt, tokenizer),
-            options.training,
-            Hooks(judge(datasets, tokenizer, hearers), hearers.advance),
-            resume,
-            objective,
-        )
-        report = publish(network, datasets, tokenizer, options, (*notes, *student.notes), stage, hearers)
-        resume.path.unlink(missing_ok=True)
-    return report
+        meter = open_training_meter(options.meter, card_of(processes.device))
+        with Spent(meter, stage.cache / "spent-0.json", told_digest(resume.told)) as spent:
+
+            def step(done: int, total: int) -> None:
+                spent.note()
+                hearers.advance(done, total)
+
+            hearers.say(_opening(datasets, texts, options.training.epochs))
+            data, hooks = TrainingData(learnt, tokenizer), Hooks(judge(datasets, tokenizer, hearers), step)
+            network = train(student.network, data, options.training, hooks, resume, processes, objective)
+        energy = energy_of(spent, processes, options.gco2_per_kwh)
+        return publish(Trained(network, tokenizer, energy, notes), datasets, options, stage, hearers)
 
 
 def _checkpoint_of(teacher: Path) -> Path:

@@ -17,7 +17,7 @@ from torch.nn.functional import kl_div, linear, log_softmax, mse_loss
 from modelkit.recipe import DistilWeights
 from modelkit.training.batches import Batch
 from modelkit.training.network import MultiTaskEncoder
-from modelkit.training.objective import LabelLoss, Objective
+from modelkit.training.objective import Autocast, LabelLoss, Objective
 
 
 class DistilLoss(Objective):
@@ -44,12 +44,21 @@ class DistilLoss(Objective):
         self._places = [0, *(layer + 1 for layer in layers)]  # among the hidden states, the embeddings' first
         self._weights = weights
         self._labels = labels
+        self._labelled = len(student.tasks)
         ours, theirs = student.encoder.config.hidden_size, teacher.encoder.config.hidden_size
         self.projection: nn.Linear | None = nn.Linear(ours, theirs, bias=False) if ours != theirs else None
 
-    def forward(self, network: MultiTaskEncoder, number: int, batch: Batch) -> torch.Tensor:
+    def weight(self, number: int, batch: Batch) -> torch.Tensor:
+        """As the labels'; of unlabelled texts their number."""
+        if number < self._labelled:
+            return self._labels.weight(number, batch)
+        return torch.tensor(float(len(batch.ids)), device=batch.ids.device)
+
+    def forward(
+        self, network: MultiTaskEncoder, number: int, batch: Batch, autocast: Autocast
+    ) -> torch.Tensor:
         [teacher] = self._teacher
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with autocast():
             with torch.no_grad():
                 theirs = teacher.states(batch.ids, batch.mask)
             ours = network.states(batch.ids, batch.mask)
@@ -69,7 +78,7 @@ class DistilLoss(Objective):
             pairs = [(one, theirs[place]) for one, place in zip(ours, self._places, strict=True)]
             differences = [self._difference(one[kept].float(), other[kept].float()) for one, other in pairs]
             loss = loss + self._weights.hidden * torch.stack(differences).mean()
-        if self._weights.labels and number < len(network.tasks):
+        if self._weights.labels and number < self._labelled:
             logits = network.logits(number, states, batch.mask)
             loss = loss + self._weights.labels * self._labels.of(logits, number, batch)
         return loss

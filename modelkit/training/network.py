@@ -45,6 +45,11 @@ class MultiTaskEncoder(nn.Module):
         self.dropout = nn.Dropout(head_dropout)
         self.task_heads = nn.ModuleList(nn.Linear(width, len(task.labels)) for task in tasks)
 
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return next(self.task_heads.parameters()).device
+
     def hidden(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Token states [batch, tokens, width] in float32, for ids and mask [batch, tokens]."""
         return self.dropout(self.states(input_ids, attention_mask)[-1].float())
@@ -155,5 +160,6 @@ class NetworkRunner:
     def run(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> tuple[Floats, Floats]:
         """Logits ([batch, intents], [batch, tokens, tags]) for ids and mask [batch, tokens]."""
         with torch.inference_mode():
-            intents, tags = self._network(torch.from_numpy(ids), torch.from_numpy(mask))
-        return intents.numpy(), tags.numpy()
+            device = self._network.device
+            intents, tags = self._network(torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device))
+        return intents.cpu().numpy(), tags.cpu().numpy()

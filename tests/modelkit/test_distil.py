@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from minwatt.v1.errors import UsageError
 from minwatt.v1.model_dir import ModelDirectory
 from modelkit.cli import app
+from modelkit.data.dataset import read_datasets
 from modelkit.recipe import DistilOptions, DistilWeights, FinetuneOptions, StudentShape
 from tests.modelkit.test_finetune import KINDS, QUICK, write_people, write_texts
 from tests.modelkit.tiny_base import write_base
@@ -37,7 +38,7 @@ def learnt(tmp_path_factory: pytest.TempPathFactory) -> DistilOptions:
         cased=True,
         training=replace(QUICK, epochs=20),
     )
-    finetune(options, Hearers(lambda line: None, lambda done, total: None))
+    finetune(options, read_datasets(tasks), (), Hearers(lambda line: None, lambda done, total: None))
     (path / "texts.txt").write_text("\n\n".join(f"{word} alice" for word in WORDS))
     return DistilOptions(
         teacher=options.out_dir,

@@ -12,8 +12,10 @@ from typer.testing import CliRunner
 from minwatt.v1.errors import UsageError
 from minwatt.v1.model_dir import ModelDirectory
 from modelkit.cli import app
-from modelkit.data.dataset import TaskFiles
+from modelkit.data.checks import read_checks
+from modelkit.data.dataset import TaskFiles, read_datasets
 from modelkit.recipe import FinetuneOptions, TrainingOptions
+from modelkit.training.base import known_tasks
 from tests.modelkit.tiny_base import write_base
 from tests.tiny_model import WORDS
 
@@ -67,7 +69,10 @@ def run(options: FinetuneOptions, stop_after: int | None = None) -> list[str]:
         if stop_after is not None and line.startswith(f"epoch {stop_after + 1} "):
             raise KeyboardInterrupt
 
-    finetune(options, Hearers(say, lambda done, total: None))
+    known = known_tasks(options.base)
+    datasets = read_datasets((*options.tasks, *options.auxiliary), known, options.replay)
+    checks = read_checks(options.checks, known, datasets)
+    finetune(options, datasets, checks, Hearers(say, lambda done, total: None))
     return said
 
 
