@@ -12,7 +12,7 @@ Owns the order of the steps and the answers that are scored. Leaves data to `dat
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -67,8 +67,12 @@ def finetune(options: FinetuneOptions, hearers: Hearers) -> FinetuneReport:
         _refuse_long_texts(untrained, options.training)
         if adopted := adopt_heads(untrained, base):
             hearers.say(f"going on from the heads of {', '.join(adopted)}")
-        resume = ResumeFile(stage.cache / RESUME, _told(options, base))
-        network = _train(untrained, datasets, tokenizer, options, hearers, resume)
+        resume = ResumeFile(stage.cache / RESUME, told(options, base))
+        data = TrainingData([learning(dataset, options) for dataset in datasets], tokenizer)
+        sizes = ", ".join(f"{one.task.name} {len(one.splits[TRAIN])}" for one in datasets)
+        hearers.say(f"training on {sizes} examples, up to {options.training.epochs} epochs")
+        hooks = Hooks(judge(datasets, tokenizer, hearers), hearers.advance)
+        network = train(untrained, data, options.training, hooks, resume)
         hearers.say("exporting")
         with quiet():
             export(network, stage.new / variant_path(BASELINE))
@@ -139,32 +143,25 @@ def _logits(
                 yield first + index, logits[row], encoded[index]
 
 
-def _train(
-    network: MultiTaskEncoder,
-    datasets: Sequence[Dataset],
-    tokenizer: Tokenizer,
-    options: FinetuneOptions,
-    hearers: Hearers,
-    resume: ResumeFile,
-) -> MultiTaskEncoder:
-    training = options.training
-    data = TrainingData([_learning(dataset, options) for dataset in datasets], tokenizer)
+def judge(
+    datasets: Sequence[Dataset], tokenizer: Tokenizer, hearers: Hearers
+) -> Callable[[Progress, MultiTaskEncoder], float]:
+    """What is said of an epoch; it gives the mean of the tasks' scores on dev."""
 
-    def judge(progress: Progress, network: MultiTaskEncoder) -> float:
+    def judged(progress: Progress, network: MultiTaskEncoder) -> float:
         scores = [score(network, head, tokenizer, one, DEV) for head, one in enumerate(datasets)]
-        told = "; ".join(
+        lines = "; ".join(
             f"{one.task}: loss {loss:.3f}, dev {one.metric.rpartition('.')[2]} {one.score:.4f}"
             for one, loss in zip(scores, progress.losses, strict=True)
         )
-        hearers.say(f"epoch {progress.epoch} of {progress.epochs}: {told}")
+        hearers.say(f"epoch {progress.epoch} of {progress.epochs}: {lines}")
         return sum(one.score for one in scores) / len(scores)
 
-    sizes = ", ".join(f"{one.task.name} {len(one.splits[TRAIN])}" for one in datasets)
-    hearers.say(f"training on {sizes} examples, up to {training.epochs} epochs")
-    return train(network, data, training, Hooks(judge, hearers.advance), resume)
+    return judged
 
 
-def _learning(dataset: Dataset, options: FinetuneOptions) -> LearningTask:
+def learning(dataset: Dataset, options: FinetuneOptions) -> LearningTask:
+    """What a head learns from, and how it is varied."""
     training, examples = options.training, dataset.splits[TRAIN]
     if dataset.task.kind == "ner":
         return LearningTask(
@@ -174,12 +171,12 @@ def _learning(dataset: Dataset, options: FinetuneOptions) -> LearningTask:
     return LearningTask(dataset.task, examples, training.hide_text_probability, weights=weights)
 
 
-def _told(options: FinetuneOptions, base: Path) -> dict[str, str]:
-    """What a training must have in common with one that it goes on from."""
+def told(options: FinetuneOptions, base: Path, **more: object) -> dict[str, str]:
+    """What a training must have in common with one that it goes on from; `base`: what it begins with."""
     digests = {f"data of {files.name}": files.digest() for files in options.tasks}
     weights = {name: sha256_of(base / name) for name in (WEIGHTS, HEADS) if (base / name).is_file()}
     names = {"tasks": " ".join(files.name for files in options.tasks), "torch": torch.__version__}
-    chosen = asdict(options.training) | {"class_weights": options.class_weights}
+    chosen = asdict(options.training) | {"class_weights": options.class_weights} | more
     return {name: str(value) for name, value in (names | digests | weights | chosen).items()}
 
 
