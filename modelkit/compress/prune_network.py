@@ -37,7 +37,7 @@ from modelkit.training.network import MultiTaskEncoder
 
 SCAN = "sensitivity.json"
 SCANNED_EXAMPLES = 500  # of each task's dev
-IMPORTANCE_BATCHES = 32  # of each task's training examples
+IMPORTANCE_BATCHES, IMPORTANCE_BATCH = 32, 32  # of each task's training examples
 
 
 class _ScanFile(BaseModel):
@@ -114,7 +114,7 @@ def _importance(model: TrainedModel, options: PruneOptions, hearers: Hearers) ->
     batches = []
     for dataset in model.datasets:
         task = LearningTask(dataset.task, dataset.splits[TRAIN], hide_probability=0.0)
-        stream = Batches(task, model.tokenizer, options.training.batch_size, options.training.seed)
+        stream = Batches(task, model.tokenizer, IMPORTANCE_BATCH, options.training.seed)
         batches.append(list(islice(stream.starting_at(0), IMPORTANCE_BATCHES)))
     return fisher(model.network, batches)
 
@@ -128,11 +128,7 @@ def _scan(
     hearers: Hearers,
 ) -> tuple[Sensitivity, ...]:
     """The scan of this model on this data; one that is there already is not made again."""
-    few = TrainingOptions(
-        batch_size=options.training.batch_size,
-        seed=options.training.seed,
-        max_tokens=options.training.max_tokens,
-    )
+    few = TrainingOptions(seed=options.training.seed, max_tokens=options.training.max_tokens)
     what = (
         f"{bool(options.heads)} {bool(options.width)} {bool(options.zeros)} {options.rank} {options.energy}"
     )

@@ -111,7 +111,7 @@ def sensitivity_table(found: Sequence[Sensitivity]) -> Table:
     table = Table(
         title="What each part loses when it alone is pruned",
         title_justify="left",
-        caption="share taken out: points of the mean score on a part of dev / rise of the loss",
+        caption="share taken out, points lost of the mean score on a part of dev, rise of the loss",
         caption_justify="left",
     )
     table.add_column("part")
@@ -119,9 +119,7 @@ def sensitivity_table(found: Sequence[Sensitivity]) -> Table:
     for _ in range(max(map(len, rows.values()), default=0)):
         table.add_column("", justify="right", no_wrap=True)
     for (part, layer), trials in rows.items():
-        cells = [
-            f"{100 * one.share:.0f}%: {100 * one.score_lost:+.1f} / {one.loss_rise:+.3f}" for one in trials
-        ]
+        cells = [f"{100 * one.share:.0f}% {100 * one.score_lost:.1f} {one.loss_rise:.2f}" for one in trials]
         table.add_row(part, str(layer), *cells)
     return table
 

@@ -17,8 +17,7 @@ from modelkit.scoring.intervals import Spread
 
 LOADS = (1, 8)  # texts of a batch
 ROUNDS = 9
-ROUND_S = 0.3  # at least, of the fastest graph
-BATCHES = 24  # others of each load
+BATCHES = 32  # of a round, the same in each
 
 _UNPRUNED, _AGAIN, _PRUNED = "unpruned", "unpruned again", "pruned"
 
@@ -45,11 +44,8 @@ def _speed(unpruned: Runner, pruned: Runner, texts: Sequence[EncodedText], load:
     size = min(load, len(texts))
     batches = [pad(generator.sample(texts, size)) for _ in range(BATCHES)]
     graphs = {_UNPRUNED: unpruned, _PRUNED: pruned, _AGAIN: unpruned}
-    warm = interleaved(graphs, batches, 1, BATCHES)
-    fastest_s = min(_seconds(one) for found in warm.values() for one in found) / BATCHES
-    # The same batches a whole number of times, so that every round does the same work.
-    calls = BATCHES * max(1, math.ceil(ROUND_S / (BATCHES * fastest_s)))
-    found = interleaved(graphs, batches, ROUNDS, calls)
+    interleaved(graphs, batches, 1, BATCHES)  # warms up
+    found = interleaved(graphs, batches, ROUNDS, BATCHES)
     return speed_of(size, {name: [_seconds(one) for one in of_one] for name, of_one in found.items()})
 
 
