@@ -80,7 +80,7 @@ def finetune(
         for note in (notes := _notes(options, datasets)):
             hearers.say(note)
         with staging(options.out_dir, writes=processes.is_main) as stage:
-            processes.from_main(None)  # what is staged is there, before another looks
+            processes.wait()  # until the main process has made room
             trained = _train(stage, datasets, options, hearers, processes, checks)
             if not processes.is_main:
                 return None
@@ -124,7 +124,7 @@ def _train(
     base = processes.from_main(base_directory(options.base, stage.cache) if processes.is_main else Path())
     if processes.is_main:
         write_tokenizer(base, stage.new)
-    processes.from_main(None)
+    processes.wait()
     tokenizer = load_tokenizer(stage.new / TOKENIZER, training.max_tokens)
     known = known_tasks(base)
     torch.manual_seed(training.seed)
