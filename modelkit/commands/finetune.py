@@ -21,6 +21,9 @@ TASK_HELP = "A task's name and files: .jsonl, .csv or .conll. Repeat for more ta
 PATIENCE_HELP = "Stop after as many epochs without a better score on dev. Default: never."
 FROZEN_HELP = "Encoder layers, from below and with the embeddings, that stay as they are."
 ACCUMULATE_HELP = "Batches of each task that make one step."
+AUXILIARY_HELP = "A task that the encoder learns from and the model has no head of. Repeat for more."
+LOWERCASE_HELP = "Share of the texts that lose their capitals in training."
+CASED_HELP = "Tell capitals from small letters, where the base knows small ones only."
 WEIGHTS_HELP = "Let texts of rare labels count for more."
 LORA_HELP = "Train adapters of that rank on the encoder's matrices, not the encoder; merged at the end."
 REPLAY_HELP = "Earlier texts of a task to train on besides. Repeat for each task."
@@ -35,6 +38,9 @@ MOST_SEED = 2**63 - 1  # torch's
 def finetune_model(
     task: Annotated[list[str], typer.Option(metavar=TASK_FORM, help=TASK_HELP)],
     out: Annotated[Path, typer.Option("--out", help="Model directory to write.")],
+    auxiliary: Annotated[list[str] | None, typer.Option(metavar=TASK_FORM, help=AUXILIARY_HELP)] = None,
+    cased: Annotated[bool, typer.Option("--cased", help=CASED_HELP)] = False,
+    lowercase: Annotated[float, typer.Option(min=0, max=1, help=LOWERCASE_HELP)] = DEFAULTS.lower_probability,
     base: Annotated[Path | None, typer.Option("--from", help=BASE_HELP)] = None,
     name: Annotated[str | None, typer.Option(help="Name of the model. Default: that of --out.")] = None,
     version: Annotated[str, typer.Option(help="Version of the model.")] = "1",
@@ -79,14 +85,15 @@ def finetune_model(
         if not math.isfinite(rate):
             raise UsageError(f"{option} = {rate}: allowed: a finite number, at least 0")
     tasks = tuple(TaskFiles.parse(text) for text in task)
+    besides = tuple(TaskFiles.parse(text) for text in auxiliary or ())
     replayed = tuple(EarlierFile.parse("replay", text) for text in replay or ())
     checked = tuple(EarlierFile.parse("check", text) for text in check or ())
     known = known_tasks(base)
-    datasets = read_datasets(tasks, known, replayed)
+    datasets = read_datasets((*tasks, *besides), known, replayed)
     checks = read_checks(checked, known, datasets)
     with train_extra():  # after the data: a mistake there is told without it
-        from modelkit.build import Hearers
         from modelkit.training.finetune import finetune
+        from modelkit.training.hearers import Hearers
     training = TrainingOptions(
         epochs=epochs,
         batch_size=batch_size,
@@ -99,6 +106,7 @@ def finetune_model(
         accumulate=accumulate,
         frozen_layers=frozen_layers,
         patience=patience,
+        lower_probability=lowercase,
         lora_rank=lora_rank,
         device=device,
         precision=precision,
@@ -110,6 +118,8 @@ def finetune_model(
         base=base,
         version=version,
         class_weights=class_weights,
+        auxiliary=besides,
+        cased=cased,
         training=training,
         replay=replayed,
         checks=checked,

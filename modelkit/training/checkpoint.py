@@ -28,7 +28,7 @@ from torch import nn
 from minwatt.v1.errors import UsageError
 from minwatt.v1.model_dir import Task
 from modelkit.training.base import HEADS, TASKS, TOKENIZER, WEIGHTS, known_tasks
-from modelkit.training.network import MultiTaskEncoder
+from modelkit.training.network import MultiTaskEncoder, load_base
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,19 @@ def _save(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
         save_file(dict(tensors), path, metadata={"format": "pt"})
     except SafetensorError as error:
         raise OSError(errno.EIO, " ".join(str(error).split()), str(path)) from error
+
+
+def load_checkpoint(folder: Path) -> MultiTaskEncoder:
+    """The network that was written to `folder`, all its heads, without dropout.
+
+    Raises UsageError where it can't be read.
+    """
+    tasks = known_tasks(folder)
+    network = load_base(folder, tasks, 0.0, folder / TOKENIZER)
+    if not tasks or len(adopt_heads(network, folder)) < len(tasks):
+        raise UsageError(f"{folder}: heads that can't be read: {HEADS} has not all of {TASKS}")
+    network.eval()
+    return network
 
 
 def adopt_heads(network: MultiTaskEncoder, base: Path) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 
 from minwatt.v1.model_dir import Task
 from modelkit.data.checks import Check
+from modelkit.inference import load_tokenizer
 from modelkit.scoring.finetune_report import Forgetting
 from modelkit.training.checkpoint import adopt_heads
 from modelkit.training.network import MultiTaskEncoder, load_base
@@ -19,12 +20,13 @@ from modelkit.training.network_scores import score
 
 
 def scores_before(
-    checks: Sequence[Check], base: Path, known: Sequence[Task], tokenizer: Tokenizer
+    checks: Sequence[Check], base: Path, known: Sequence[Task], tokenizer_file: Path, max_tokens: int
 ) -> tuple[float, ...]:
     """Of the checkpoint itself, with the labels that it knows."""
     if not checks:
         return ()
-    network = load_base(base, known, dropout=0.0)
+    tokenizer = load_tokenizer(tokenizer_file, max_tokens)
+    network = load_base(base, known, 0.0, tokenizer_file)
     adopt_heads(network, base)
     network.eval()
     return tuple(score(network, one.task, tokenizer, one.examples, "check").score for one in checks)

@@ -12,10 +12,12 @@ from torch.optim import Optimizer
 from minwatt.v1.errors import UsageError
 from modelkit.recipe import TrainingOptions
 from modelkit.training.network import MultiTaskEncoder
+from modelkit.training.objective import Objective
 
 
 def hold_still(network: MultiTaskEncoder, options: TrainingOptions) -> None:
     """Freeze the first layers with the embeddings below them; with adapters, all of the encoder but them.
+    The vectors that tell capitals train always: they are as new as the heads.
 
     Raises UsageError where more layers are to be frozen than there are.
     """
@@ -33,16 +35,21 @@ def hold_still(network: MultiTaskEncoder, options: TrainingOptions) -> None:
     elif options.frozen_layers:
         for part in (network.encoder.embeddings, *there[: options.frozen_layers]):
             part.requires_grad_(False)
+    for vectors in network.forms_of_tokens():
+        vectors.requires_grad_(True)
 
 
-def optimizers_of(network: MultiTaskEncoder, options: TrainingOptions) -> list[Optimizer]:
-    """Dense weights by AdamW; word embeddings by SparseAdam, which touches a batch's rows only.
+def optimizers_of(
+    network: MultiTaskEncoder, objective: Objective, options: TrainingOptions
+) -> list[Optimizer]:
+    """Dense weights, the objective's own among them, by AdamW; word embeddings by SparseAdam, which touches
+    a batch's rows only.
 
     A dense step over 30,522 × 384 embeddings would cost more than a small batch's matrix products.
     """
     words = network.encoder.embeddings.word_embeddings
     words.sparse = True
-    heads = list(network.task_heads.parameters())
+    heads = [*network.task_heads.parameters(), *network.forms_of_tokens(), *objective.parameters()]
     apart = {id(p) for p in [words.weight, *heads]}
     body = [p for p in network.parameters() if id(p) not in apart and p.requires_grad]
     groups = [

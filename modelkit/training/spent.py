@@ -1,6 +1,7 @@
 """Joules and seconds of a training, kept on disk while it lasts: a kill loses none but the last ten seconds'.
 
-Owns which meter is of what computes, and the file. Leaves measuring to `energy`. Called by `finetune`.
+Owns which meter is of what computes, and the file. Leaves measuring to `energy`. Called by `finetune` and
+`distil`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Fine-tunes an encoder and its heads together, in one process or several.
 
-Owns the optimisation loop. Leaves batches to `batches`, the network to `network`, what trains at which rate
-to `optimizers`, what processes exchange to `processes`, scoring to its callers' hooks, the file that
-training resumes from to `checkpoint`. Called by `build` and `finetune`. Needs torch (the `train` extra).
+Owns the optimisation loop. Leaves batches to `batches`, the network to `network`, the loss to `objective`,
+what trains at which rate to `optimizers`, what processes exchange to `processes`, scoring to its callers'
+hooks, the file that training resumes from to `checkpoint`. Called by `finetune`, `distil` and `prune`. Needs
+torch (the `train` extra).
 
 Every optimisation step sees as many batches of each task. A task's loss is the mean over all its targets of
 the step, whatever batches and processes they came in. What is trained and exported is the running average
@@ -18,15 +19,15 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 from torch import nn
-from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer, SparseAdam
 from torch.optim.swa_utils import AveragedModel
 
 from minwatt.v1.errors import UsageError
 from modelkit.recipe import TrainingOptions
-from modelkit.training.batches import IGNORED, Batch, Batches, LearningTask
+from modelkit.training.batches import Batch, Batches, LearningTask
 from modelkit.training.checkpoint import ResumeFile
 from modelkit.training.network import MultiTaskEncoder
+from modelkit.training.objective import LEAST, LabelLoss, Objective
 from modelkit.training.optimizers import hold_still, optimizers_of, running_average, set_rates
 from modelkit.training.precision import autocast, dtype_of, scaler_of
 from modelkit.training.processes import Processes, alone
@@ -34,7 +35,8 @@ from modelkit.training.processes import Processes, alone
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What the network's heads learn from, in its order; `tokenizer` cuts long texts."""
+    """What the network's heads learn from, in its order, and what an objective of one's own learns from
+    besides; `tokenizer` cuts long texts."""
 
     tasks: Sequence[LearningTask]
     tokenizer: Tokenizer
@@ -76,7 +78,7 @@ class _Loop:
     """What one step needs."""
 
     network: MultiTaskEncoder
-    weights: Sequence[torch.Tensor | None]  # of each task's labels
+    objective: Objective
     optimizers: Sequence[Optimizer]
     scaler: torch.amp.GradScaler
     dtype: torch.dtype | None  # of autocast
@@ -101,8 +103,11 @@ def train(
     hooks: Hooks,
     resume: ResumeFile | None = None,
     processes: Processes | None = None,
+    objective: Objective | None = None,
 ) -> MultiTaskEncoder:
     """Train `network` in place and return the average of its weights, in evaluation mode, on the CPU.
+
+    What is learnt is `objective`, else the labels alone; weights of its own are trained along.
 
     With `resume`, the state after each epoch is kept there, and training goes on from it where it is of the
     same training; the result is that of a training without a break. With several `processes`, each calls this
@@ -123,13 +128,11 @@ def train(
     batches = [Batches(task, data.tokenizer, options.batch_size, options.seed, share) for task in data.tasks]
     steps_per_epoch = -(-max(each.in_a_pass for each in batches) // options.accumulate)
     steps = steps_per_epoch * options.epochs
-    optimizers = optimizers_of(network, options)
+    objective = (objective or LabelLoss(data.tasks, options.label_smoothing)).to(processes.device)
+    optimizers = optimizers_of(network, objective, options)
     loop = _Loop(
         network=network,
-        weights=[
-            None if task.weights is None else torch.tensor(task.weights, device=processes.device)
-            for task in data.tasks
-        ],
+        objective=objective,
         optimizers=optimizers,
         scaler=scaler_of(processes.device, dtype),
         dtype=dtype,
@@ -137,7 +140,7 @@ def train(
         options=options,
     )
     averaged = AveragedModel(network, avg_fn=running_average(options.average_decay))
-    parts = [network, averaged, *optimizers, loop.scaler]
+    parts = [network, averaged, objective, *optimizers, loop.scaler]
     state = _resumed(resume, parts, processes)
     hooks.step(state.epoch * steps_per_epoch, steps)
     streams = [each.starting_at(state.epoch * steps_per_epoch * options.accumulate) for each in batches]
@@ -175,31 +178,18 @@ def _step(loop: _Loop, streams: Sequence[Iterator[Batch]]) -> torch.Tensor:
     """One optimisation step on all tasks' gradients; returns this process's part of the losses."""
     for optimizer in loop.optimizers:
         optimizer.zero_grad(set_to_none=True)
-    device, options = loop.processes.device, loop.options
-    batches = [[next(stream).to(device) for stream in streams] for _ in range(options.accumulate)]
-    counts = torch.stack(
-        [
-            torch.stack([_weight(batch.targets, weights) for batch in batches_of_task]).sum()
-            for batches_of_task, weights in zip(zip(*batches, strict=True), loop.weights, strict=True)
-        ]
+    device, objective = loop.processes.device, loop.objective
+    batches = [[next(stream).to(device) for stream in streams] for _ in range(loop.options.accumulate)]
+    weights = torch.stack(
+        [torch.stack([objective.weight(head, one) for head, one in enumerate(each)]) for each in batches]
     )
-    counts = loop.processes.total(counts).clamp(min=1e-12)  # a sentence cut to nothing has no target
+    shares = weights / loop.processes.total(weights.sum(dim=0)).clamp(min=LEAST)
     losses = torch.zeros(len(streams), device=device)
-    for batches_at_once in batches:
+    for batches_at_once, share in zip(batches, shares, strict=True):
         for head, batch in enumerate(batches_at_once):
             if not len(batch.ids):
                 continue
-            with autocast(device, loop.dtype):
-                states = loop.network.hidden(batch.ids, batch.mask)
-            logits = loop.network.logits(head, states, batch.mask)
-            summed = cross_entropy(
-                logits.flatten(0, -2),
-                batch.targets.flatten(),
-                weight=loop.weights[head],
-                label_smoothing=options.label_smoothing,
-                reduction="sum",
-            )
-            loss = summed / counts[head]
+            loss = share[head] * objective(loop.network, head, batch, lambda: autocast(device, loop.dtype))
             loop.scaler.scale(loss).backward()
             losses[head] += loss.detach()
     dense = loop.parameters(sparse=False)
@@ -211,12 +201,6 @@ def _step(loop: _Loop, streams: Sequence[Iterator[Batch]]) -> torch.Tensor:
         loop.scaler.step(optimizer)
     loop.scaler.update()
     return losses
-
-
-def _weight(targets: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
-    """What the targets count for together: one each, or their labels' weights."""
-    kept = targets[targets != IGNORED]
-    return torch.tensor(float(len(kept)), device=targets.device) if weights is None else weights[kept].sum()
 
 
 def _refuse_divergence(network: MultiTaskEncoder, epoch: int) -> None:

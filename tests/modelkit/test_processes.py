@@ -38,13 +38,15 @@ def work(folder, plan):
     datasets = read_datasets([TaskFiles.parse(text) for text in plan["tasks"]])
     out = folder / plan["out"]
     torch.manual_seed(1)
-    network = load_base(folder / "base", [one.task for one in datasets], dropout=0.0)
+    tokenizer_file = folder / "base" / "tokenizer.json"
+    network = load_base(folder / "base", [one.task for one in datasets], 0.0, tokenizer_file)
     network.dropout.p = 0.0
     weights = {"classification": (1.0, 3.0), "ner": None}
     learning = [
-        LearningTask(one.task, one.splits["train"], 0.1, 0.4, weights[one.task.kind]) for one in datasets
+        LearningTask(one.task, one.splits["train"], 0.1, 0.4, weights=weights[one.task.kind])
+        for one in datasets
     ]
-    data = TrainingData(learning, load_tokenizer(folder / "base" / "tokenizer.json", 32))
+    data = TrainingData(learning, load_tokenizer(tokenizer_file, 32))
     losses = []
     with launched("cpu") as processes:
         def epoch(progress, network):
