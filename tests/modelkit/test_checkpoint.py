@@ -43,7 +43,7 @@ def test_a_checkpoint_that_does_not_fit_is_an_oserror(tmp_path: Path) -> None:
     from tests.modelkit.tiny_base import write_base
 
     base = write_base(tmp_path / "base")
-    network = load_base(base, [], dropout=0.0)
+    network = load_base(base, [], 0.0, base / "tokenizer.json")
     (tmp_path / "checkpoint").mkdir()
     with a_disk_of(8192), pytest.raises(OSError, match=r"model\.safetensors"):
         write_checkpoint(network, base / "tokenizer.json", tmp_path / "checkpoint")
