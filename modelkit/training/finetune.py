@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from minwatt.v1.errors import UsageError
-from modelkit.data.checks import Check
+from modelkit.data.checks import Check, trained_on
 from modelkit.data.dataset import TRAIN, Dataset, unserved
 from modelkit.inference import load_tokenizer
 from modelkit.package import refuse_bad_name
@@ -50,7 +50,8 @@ def finetune(
         if not processes.is_main:
             hearers = Hearers(say=lambda _: None, advance=lambda *_: None)
         own = datasets[: len(options.tasks)]
-        for note in (notes := _notes(options, datasets, own)):
+        notes = (*_notes(options, datasets, own), *trained_on(checks, datasets))
+        for note in notes:
             hearers.say(note)
         with staging(options.out_dir, writes=processes.is_main) as stage:
             processes.wait()  # until the main process has made room
