@@ -45,8 +45,14 @@ class ResumeFile:
         """Replace the file at once: a kill meanwhile leaves the one before."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         new = self.path.with_suffix(".new")
-        with new.open("wb") as stream:  # given a path, torch tells no OSError
-            torch.save({"told": dict(self.told), "snapshot": snapshot}, stream)
+        try:
+            with new.open("wb") as stream:
+                torch.save({"told": dict(self.told), "snapshot": snapshot}, stream)
+        except (
+            RuntimeError
+        ) as error:  # torch closes its archive, which fails anew and hides what failed first
+            full = error.__context__
+            raise full if isinstance(full, OSError) else OSError(errno.EIO, str(error), str(new)) from error
         os.replace(new, self.path)
 
     def load(self) -> dict[str, Any] | None:

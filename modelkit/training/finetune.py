@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from minwatt.v1.errors import UsageError
-from modelkit.data.checks import Check
+from modelkit.data.checks import Check, trained_on
 from modelkit.data.dataset import TRAIN, Dataset, unserved
 from modelkit.inference import load_tokenizer
 from modelkit.package import refuse_bad_name
@@ -50,10 +50,11 @@ def finetune(
         if not processes.is_main:
             hearers = Hearers(say=lambda _: None, advance=lambda *_: None)
         own = datasets[: len(options.tasks)]
-        for note in (notes := _notes(options, datasets, own)):
+        notes = (*_notes(options, datasets, own), *trained_on(checks, datasets))
+        for note in notes:
             hearers.say(note)
         with staging(options.out_dir, writes=processes.is_main) as stage:
-            processes.from_main(None)  # what is staged is there, before another looks
+            processes.wait()  # until the main process has made room
             trained = _train(stage, datasets, options, hearers, processes, checks, notes)
             if not processes.is_main:
                 return None
@@ -89,7 +90,7 @@ def _train(
     tokenizer_file = stage.new / TOKENIZER
     if processes.is_main:
         write_tokenizer(base, stage.new, options.cased)
-    processes.from_main(None)
+    processes.wait()
     tokenizer = load_tokenizer(tokenizer_file, training.max_tokens)
     known = known_tasks(base)
     torch.manual_seed(training.seed)

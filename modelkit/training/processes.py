@@ -78,6 +78,10 @@ class Processes:
         [shared] = broadcast_object_list([value])
         return shared  # type: ignore[no-any-return]
 
+    def wait(self) -> None:
+        """Until all are here."""
+        self.from_main(None)
+
     def of_all(self, value: T) -> list[T]:
         """Every process's value, in order, in each; they are pickled."""
         if self.count == 1:

@@ -121,10 +121,8 @@ def train(
     torch.manual_seed(options.seed)
     torch.set_num_threads(options.threads)
     hold_still(network, options)
-    if processes.rank:
-        torch.manual_seed(
-            options.seed + processes.rank
-        )  # its own dropout; its weights are the main process's
+    if processes.rank:  # the same weights as the main process's, and a dropout of its own
+        torch.manual_seed(options.seed + processes.rank)
     network.to(processes.device)
     share = (processes.rank, processes.count)
     batches = [Batches(task, data.tokenizer, options.batch_size, options.seed, share) for task in data.tasks]

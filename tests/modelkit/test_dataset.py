@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from minwatt.v1.errors import UsageError
 from minwatt.v1.model_dir import Task
-from modelkit.data.checks import read_checks
+from modelkit.data.checks import read_checks, trained_on
 from modelkit.data.dataset import (
     EarlierFile,
     TaskFiles,
@@ -180,6 +180,10 @@ def test_checks_and_replays_are_of_tasks_that_are_there(tmp_path: Path) -> None:
     datasets = read_datasets([files], [task], [dev])
     [check] = read_checks([dev], [task], datasets)
     assert check.examples == (LabelledText("there", 0),)
+    assert list(trained_on([check], datasets)) == [
+        f"intent: 1 of 1 texts of {dev.path} are trained on: the check flatters"
+    ]
+    assert list(trained_on([check], read_datasets([files], [task]))) == []
     with pytest.raises(UsageError, match=r"check = 'intent': not a task to check; allowed: none, as --from"):
         read_checks([dev], [], datasets)
     with pytest.raises(UsageError, match=r"replay = 'other': no task of that name is given; allowed: intent"):
