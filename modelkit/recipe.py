@@ -58,6 +58,26 @@ class FinetuneOptions:
 
 
 @dataclass(frozen=True)
+class Retraining:
+    """A short training in which a scheme's rounding is felt; rates are a fifth of fine-tuning's."""
+
+    scheme: str
+    epochs: int
+    threads: int
+
+    @property
+    def training(self) -> TrainingOptions:
+        """Without the augmentation, which would teach new things rather than restore the old."""
+        return TrainingOptions(
+            epochs=self.epochs,
+            encoder_rate=3e-5,
+            embedding_rate=1e-5,
+            head_rate=2e-4,
+            threads=self.threads,
+        )
+
+
+@dataclass(frozen=True)
 class PackageOptions:
     """What quantization is calibrated and scored on: the files of each task, or a folder of sets, of which
     `sets` maps a task's name to one."""
@@ -66,6 +86,11 @@ class PackageOptions:
     sets: Mapping[str, str] = field(default_factory=lambda: DEFAULT_SETS)
     calibration_texts: int = 256  # of each train split, for static quantization
     calibration_seed: int = 1
+    schemes: tuple[str, ...] = ()  # of the catalogue; none: those compared by default
+    keep: tuple[str, ...] = ()  # schemes that become variants beside int8
+    fall_back: bool = True  # leave parts in float32 where a scheme loses too much
+    qat_epochs: int = 0  # of training with a scheme's rounding where it does
+    threads: int = 2  # to train on
 
 
 @dataclass(frozen=True)
