@@ -6,6 +6,7 @@ import typer
 
 from modelkit.commands.build import build_model
 from modelkit.commands.evaluate import evaluate_variants
+from modelkit.commands.export import export_checkpoint
 from modelkit.commands.finetune import finetune_model
 from modelkit.commands.quantize import quantize_model
 
@@ -19,4 +20,5 @@ app = typer.Typer(
 app.command("evaluate")(evaluate_variants)
 app.command("build")(build_model)
 app.command("finetune")(finetune_model)
+app.command("export")(export_checkpoint)
 app.command("quantize")(quantize_model)

@@ -26,6 +26,7 @@ from pydantic import TypeAdapter, ValidationError
 from minwatt.v1.decode import EncodedText
 from minwatt.v1.errors import UsageError
 from minwatt.v1.model_dir import ModelDirectory, ModelSpec, Name, Variant, sha256_of
+from modelkit.compress.calibration import Batches
 from modelkit.compress.candidates import Candidate, QuantizationReport
 from modelkit.compress.catalogue import CATALOGUE, INT8, QDQ, schemes_named
 from modelkit.compress.choice import NONE_PASSES, company_fault
@@ -88,13 +89,14 @@ def package(draft: ModelDirectory, stage: Staging, options: PackageOptions, say:
     sources = {split: source_of(options.data, split, options.sets) for split in SPLITS}
     tokenizer = load_tokenizer(draft.tokenizer_file(), spec.max_tokens)
     examples = {split: load_evaluation_set(tasks, tokenizer, sources[split]) for split in SPLITS}
+    batches = _calibration(examples["train"], options)
     given = Given(
         fp32=draft.variant_file(BASELINE),
-        batches=_calibration(examples["train"], options),
+        batches=batches,
         tasks=tasks,
         dev=examples["dev"],
         score=lambda graphs: report_of(spec, sources["dev"], graphs, examples["dev"], say),
-        train=_training(draft, sources["train"], options, say),
+        train=_training(draft, sources["train"], batches, options, say),
     )
     with quiet():
         found = compare(given, names, options, stage.cache / "schemes", say)
@@ -178,7 +180,9 @@ def _calibration(examples: EvaluationSet, options: PackageOptions) -> list[tuple
     return [pad(chosen[first : first + 16]) for first in range(0, len(chosen), 16)]
 
 
-def _training(draft: ModelDirectory, source: Source, options: PackageOptions, say: Say) -> Train | None:
+def _training(
+    draft: ModelDirectory, source: Source, batches: Batches, options: PackageOptions, say: Say
+) -> Train | None:
     """Training with a scheme's rounding, if it was asked for. Raises UsageError without a checkpoint."""
     if not options.qat_epochs:
         return None
@@ -188,7 +192,8 @@ def _training(draft: ModelDirectory, source: Source, options: PackageOptions, sa
     from modelkit.training.quantization_aware import retrain
 
     def train(scheme: str, file: Path) -> None:
-        retrain(draft, checkpoint, source, Retraining(scheme, options.qat_epochs, options.threads), file, say)
+        how = Retraining(scheme, options.qat_epochs, options.threads)
+        retrain(draft, checkpoint, source, batches, how, file, say)
 
     return train
 

@@ -67,7 +67,7 @@ class Retraining:
 
     @property
     def training(self) -> TrainingOptions:
-        """Without the augmentation, which would teach new things rather than restore the old."""
+        """With the augmentation of fine-tuning, without which a small encoder learns names by heart."""
         return TrainingOptions(
             epochs=self.epochs,
             encoder_rate=3e-5,
@@ -91,6 +91,27 @@ class PackageOptions:
     fall_back: bool = True  # leave parts in float32 where a scheme loses too much
     qat_epochs: int = 0  # of training with a scheme's rounding where it does
     threads: int = 2  # to train on
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """A checkpoint to be written as a model directory; what is None is as it was before, or a default.
+
+    `data` is what the checkpoint was trained on: dev texts are compared with torch, digests are recorded.
+    """
+
+    checkpoint: Path
+    out_dir: Path
+    data: Data | None = None
+    sets: Mapping[str, str] = field(default_factory=lambda: DEFAULT_SETS)
+    name: str | None = None
+    version: str | None = None
+    licence: str | None = None
+    base: str | None = None
+    max_tokens: int | None = None
+    standard: bool = False  # operators of the default domain alone
+    tolerance: float = 1e-3  # of a logit
+    command: str | None = None
 
 
 @dataclass(frozen=True)
