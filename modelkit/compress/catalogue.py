@@ -24,6 +24,7 @@ class Scheme:
     for_int8: bool = False
     served: bool = True
     trainable: bool = False
+    divisible: bool = True  # parts can stay float32
 
 
 CATALOGUE: dict[str, Scheme] = {
@@ -45,7 +46,7 @@ CATALOGUE: dict[str, Scheme] = {
     "static_percentile": Scheme("as static_minmax, without the outermost 0.001%", for_int8=True),
     "weight_int8": Scheme("int8 weights in blocks of 64", by_default=True, for_int8=True, trainable=True),
     "weight_int4": Scheme("int4 weights in blocks of 32: the smallest file", trainable=True),
-    "fp16": Scheme("half precision, for GPUs (a CPU computes it in float32, with casts)"),
+    "fp16": Scheme("half precision, for GPUs (a CPU computes it in float32, with casts)", divisible=False),
     QDQ: Scheme("explicit QDQ in standard operators, for TensorRT; weights stay float32 in the file"),
     "dynamic": Scheme(
         "int8 products; one scale over the whole batch. A text's answer depends on its neighbours",

@@ -113,7 +113,7 @@ def _mended(
         candidate = bench.trained(candidate, train)
         made.append(candidate)
         lost = bench.loss(candidate, baseline)
-    if options.fall_back and lost > MAX_LOSS:
+    if options.fall_back and CATALOGUE[candidate.scheme].divisible and lost > MAX_LOSS:
         left = bench.with_parts_left(candidate, lost, baseline)
         made += [] if left is None else [left]
     return made

@@ -105,17 +105,13 @@ def _dynamic(model: onnx.ModelProto, _calibration: Calibration, left: Left) -> o
         return onnx.load(target)
 
 
-def _fp16(model: onnx.ModelProto, _calibration: Calibration, left: Left) -> onnx.ModelProto:
-    """Stock half precision, the heads too; inputs and outputs of the graph keep their types."""
-    blocked = [
-        node.name
-        for node in model.graph.node
-        if node.name in left or (EMBEDDINGS in left and node.op_type == "EmbedLayerNormalization")
-    ]
+def _fp16(model: onnx.ModelProto, _calibration: Calibration, _left: Left) -> onnx.ModelProto:
+    """Stock half precision, the heads too; inputs and outputs of the graph keep their types.
+
+    All or nothing: around single nodes the stock converter writes casts twice, and the graph is none any more.
+    """
     # Shapes can't be inferred through contrib operators, and need not be: every float32 constant is halved.
-    return convert_float_to_float16(
-        model, keep_io_types=True, disable_shape_infer=True, node_block_list=blocked
-    )
+    return convert_float_to_float16(model, keep_io_types=True, disable_shape_infer=True)
 
 
 def _qdq(model: onnx.ModelProto, calibration: Calibration, left: Left) -> onnx.ModelProto:

@@ -36,6 +36,9 @@ def qdq(model: onnx.ModelProto, ranges: Any, excluded: Sequence[str]) -> onnx.Mo
     standard = typed(plain(model))
     weights = constant_weights(standard)
     projections = {node.name for node in standard.graph.node if is_projection(node, weights)}
+    chosen = sorted(projections.difference(excluded))
+    if not chosen:  # of none, the quantizer makes all
+        return standard
     quantizer = QDQQuantizer(
         standard,
         per_channel=True,
@@ -43,7 +46,7 @@ def qdq(model: onnx.ModelProto, ranges: Any, excluded: Sequence[str]) -> onnx.Mo
         weight_qType=QuantType.QInt8,
         activation_qType=QuantType.QInt8,
         tensors_range=ranges,
-        nodes_to_quantize=sorted(projections.difference(excluded)),
+        nodes_to_quantize=chosen,
         nodes_to_exclude=[],
         op_types_to_quantize=["MatMul"],
         extra_options={
