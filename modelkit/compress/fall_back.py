@@ -6,6 +6,7 @@ the graphs it is handed. Leaves the rewrites to `schemes` and scores to `evaluat
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -32,7 +33,7 @@ def fewest_left(
     Doubles their number until it is, then halves the step. Where no half of all parts does, the number with
     the smallest loss; none at all where that gains nothing on `before`.
     """
-    most = max(1, int(MAX_SHARE_LEFT * len(order)))
+    most = math.ceil(MAX_SHARE_LEFT * len(order))
     tried: dict[int, float] = {0: before}
 
     def within(number: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,7 +29,7 @@ def test_the_fewest_that_suffice_are_left(costs: list[float], limit: float) -> N
 
     before = sum(by_name[name] for name in order)
     left = fewest_left(order, loss, limit, before)
-    most = max(1, int(MAX_SHARE_LEFT * len(names)))
+    most = math.ceil(MAX_SHARE_LEFT * len(names))
     assert len(left) <= most
     assert len(asked) == len(set(asked)) <= 2 * len(names).bit_length() + 1
     sufficient = [n for n in range(1, most + 1) if sum(by_name[name] for name in order[n:]) <= limit]
