@@ -108,7 +108,7 @@ def _dynamic(model: onnx.ModelProto, _calibration: Calibration, left: Left) -> o
 def _fp16(model: onnx.ModelProto, _calibration: Calibration, _left: Left) -> onnx.ModelProto:
     """Stock half precision, the heads too; inputs and outputs of the graph keep their types.
 
-    All or nothing: around single nodes the stock converter writes casts twice, and the graph is none any more.
+    All or nothing: around single nodes the stock converter writes casts twice, and no graph comes of it.
     """
     # Shapes can't be inferred through contrib operators, and need not be: every float32 constant is halved.
     return convert_float_to_float16(model, keep_io_types=True, disable_shape_infer=True)

@@ -6,6 +6,7 @@ to `export`. Needs torch and transformers (the `train` extra).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from minwatt.v1.errors import UsageError
 from minwatt.v1.model_dir import Task
 
 Floats = NDArray[np.float32]
+MODEL_TYPE = "bert"
 
 
 class MultiTaskEncoder(nn.Module):
@@ -61,8 +63,10 @@ def load_base(directory: Path, tasks: Sequence[Task], dropout: float) -> MultiTa
     Attention is the plain one: on short texts on a CPU it trains faster than the fused kernel, and its
     exported graph is the one that ONNX Runtime's optimizer recognises.
 
-    Raises UsageError when a file can't be read or weights are missing, which would start at random.
+    Raises UsageError when a file can't be read or is of another architecture, or weights are missing, which
+    would start at random.
     """
+    _refuse_other_types(directory)
     transformers_logging.set_verbosity_error()  # it reports the unused pooler of the base weights
     transformers_logging.disable_progress_bar()
     try:
@@ -84,6 +88,20 @@ def load_base(directory: Path, tasks: Sequence[Task], dropout: float) -> MultiTa
             f"base = {str(directory)!r}: {len(missing)} weights are missing, {missing[0]} the first"
         )
     return MultiTaskEncoder(encoder, tasks)
+
+
+def _refuse_other_types(directory: Path) -> None:
+    """Weights of another architecture would be read as a BERT's with most of them missing."""
+    file = directory / "config.json"
+    try:
+        model_type = json.loads(file.read_bytes()).get("model_type", MODEL_TYPE)
+    except (OSError, ValueError, AttributeError):
+        return  # whoever loads it says what is wrong with it
+    if model_type != MODEL_TYPE:
+        raise UsageError(
+            f"base = {str(directory)!r}: model_type = {model_type!r} in {file.name}; "
+            f"allowed: {MODEL_TYPE!r}, which MiniLM is too"
+        )
 
 
 class NetworkRunner:

@@ -67,8 +67,8 @@ def test_a_build_learns_quantizes_and_writes_a_model_directory(tmp_path: Path) -
     assert {scheme["variant"] for scheme in schemes} == {
         "fp32",
         "per_token",
-        "static",
-        "weight_only",
+        "static_minmax",
+        "weight_int8",
         "dynamic",
     }
     assert result.shipped.scheme != "dynamic"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -110,5 +111,11 @@ def test_mistakes_are_named(checkpoint: Path, tmp_path: Path) -> None:
     assert "no config.json; allowed: a directory with" in told(replace(good, checkpoint=tmp_path))
     bare = write_base(tmp_path / "bare")
     assert "no tasks.json: an encoder without heads" in told(replace(good, checkpoint=bare))
+    other = shutil.copytree(checkpoint, tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {"model_type": "distilbert"}))
+    assert told(replace(good, checkpoint=other)).endswith(
+        "model_type = 'distilbert' in config.json; allowed: 'bert', which MiniLM is too"
+    )
     assert told(replace(good, max_tokens=65)).startswith("max-tokens = 65: allowed: 8 to 64")
     assert told(replace(good, name="Bad Name")).startswith("name = 'Bad Name': allowed")
