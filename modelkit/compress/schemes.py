@@ -111,7 +111,8 @@ def _fp16(model: onnx.ModelProto, _calibration: Calibration, _left: Left) -> onn
     All or nothing: around single nodes the stock converter writes casts twice, and no graph comes of it.
     """
     # Shapes can't be inferred through contrib operators, and need not be: every float32 constant is halved.
-    return convert_float_to_float16(model, keep_io_types=True, disable_shape_infer=True)
+    half: onnx.ModelProto = convert_float_to_float16(model, keep_io_types=True, disable_shape_infer=True)
+    return half
 
 
 def _qdq(model: onnx.ModelProto, calibration: Calibration, left: Left) -> onnx.ModelProto:

@@ -71,7 +71,8 @@ def load_trained(checkpoint: Path, tasks: tuple[Task, ...], dropout: float = 0.0
         if task.name not in adopted:
             there = ", ".join(adopted) or "none"
             raise UsageError(f"{checkpoint}: no head for task {task.name!r} with its labels; there: {there}")
-    return network.eval()
+    network.eval()
+    return network
 
 
 def _learning(task: Task, source: Source, training: TrainingOptions) -> LearningTask:
