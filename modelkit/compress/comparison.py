@@ -13,7 +13,7 @@ from pathlib import Path
 
 from modelkit.compress.calibration import Batches
 from modelkit.compress.candidates import Bench, Candidate, QuantizationReport, Remedy, Source, remedy
-from modelkit.compress.catalogue import CATALOGUE
+from modelkit.compress.catalogue import CATALOGUE, scheme_of
 from modelkit.compress.choice import MAX_LOSS, choose, company_fault, loss, loss_fault, verdicts
 from modelkit.data.examples import EvaluationSet, Tasks
 from modelkit.inference import Graph
@@ -72,10 +72,8 @@ def compare(
     report = given.score(_graphs(given, candidates))
     baseline, *_ = report.variants
     remedies = []
-    for score in report.variants[1:]:
+    for score in _to_mend(report, options):
         before = candidates[score.variant]
-        if loss_fault(score, baseline) is None or company_fault(score) or not CATALOGUE[before.scheme].served:
-            continue
         mended = _mended(before, loss(score, baseline), bench, baseline, given.train, options)
         if not mended:
             continue
@@ -87,15 +85,41 @@ def compare(
             update={"variants": (*report.variants, *(rated[one.name] for one in mended))}
         )
         remedies += _told([before, *mended], rated, options.qat_epochs)
-    eligible = {name for name, one in candidates.items() if CATALOGUE[one.scheme].for_int8}
-    running = [score for score in report.variants if score.variant in {BASELINE, *eligible}]
     result = QuantizationReport(
         **report.model_dump(exclude={"variants"}),
         variants=report.variants,
         remedies=tuple(remedies),
-        verdicts=verdicts(report.variants, eligible),
+        verdicts=verdicts(report.variants, _eligible(report)),
     )
-    return Comparison(result, candidates, choose(running))
+    return Comparison(result, candidates, _chosen(report))
+
+
+def _eligible(report: EvaluationReport) -> set[str]:
+    """The candidates for int8."""
+    names = (score.variant for score in report.variants if score.variant != BASELINE)
+    return {name for name in names if CATALOGUE[scheme_of(name)].for_int8}
+
+
+def _chosen(report: EvaluationReport) -> str | None:
+    names = {BASELINE, *_eligible(report)}
+    return choose([score for score in report.variants if score.variant in names])
+
+
+def _to_mend(report: EvaluationReport, options: PackageOptions) -> list[VariantScore]:
+    """Those that lose too much and are wanted: by name, or, where no 8-bit scheme passes, all of them.
+
+    Mending takes longer than comparing: with one that passes, a default that does not is let go.
+    """
+    baseline, *others = report.variants
+    named = {*options.schemes, *options.keep}
+    return [
+        score
+        for score in others
+        if loss_fault(score, baseline) is not None
+        and company_fault(score) is None
+        and CATALOGUE[score.variant].served
+        and (score.variant in named or _chosen(report) is None)
+    ]
 
 
 def _mended(
