@@ -102,6 +102,16 @@ def is_head(node: onnx.NodeProto) -> bool:
     return "_head" in node.name
 
 
+def has_forms(model: onnx.ModelProto, segments: str) -> bool:
+    """Whether the token types in `segments` are looked up for each token, and are not all 0."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    producers = {output: node for node in model.graph.node for output in node.output}
+    node = producers.get(segments)
+    while node is not None and node.op_type == "Cast":
+        node = producers.get(node.input[0])
+    return node is not None and node.op_type == "Gather" and node.input[0] in constants
+
+
 def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
     """A node's attribute."""
     found = (helper.get_attribute_value(one) for one in node.attribute if one.name == name)

@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 
 from minwatt.v1.errors import UsageError
-from modelkit.compress.graph import CONTRIB, Floats, Rewrite, attribute, constant_weights
+from modelkit.compress.graph import CONTRIB, Floats, Rewrite, attribute, constant_weights, has_forms
 from modelkit.inference import INPUTS
 
 MASKED = -10_000.0  # added to a padding token's scores: e^-10000 is 0 in any float, and -10000 is one in fp16
@@ -30,10 +30,12 @@ def plain(model: onnx.ModelProto) -> onnx.ModelProto:
     for node in model.graph.node:
         if node.domain != CONTRIB:
             rewrite.nodes.append(node)
+        elif node.op_type == "EmbedLayerNormalization":
+            _embeddings(rewrite, node, weights, model)
         elif node.op_type in _FORMS:
             _FORMS[node.op_type](rewrite, node, weights)
         else:
-            allowed = ", ".join(_FORMS)
+            allowed = ", ".join(("EmbedLayerNormalization", *_FORMS))
             raise UsageError(
                 f"{node.name}: operator {node.op_type!r} has no standard form; allowed: {allowed}"
             )
@@ -41,12 +43,18 @@ def plain(model: onnx.ModelProto) -> onnx.ModelProto:
     return rewrite.finish(model, opsets)
 
 
-def _embeddings(rewrite: Rewrite, node: onnx.NodeProto, weights: Mapping[str, Floats]) -> None:
-    """Word, place and token type (always 0 here), added and normalized."""
-    _, _, words, positions, types, gain, shift, *_ = node.input
+def _embeddings(
+    rewrite: Rewrite, node: onnx.NodeProto, weights: Mapping[str, Floats], model: onnx.ModelProto
+) -> None:
+    """Word, place and token type, added and normalized; without forms the type is 0 and part of the place."""
+    ids, segments, words, positions, types, gain, shift, *_ = node.input
     add, name = rewrite.add, node.output[0]
     places = rewrite.constant("plain.places", weights[positions] + weights[types][0])
-    word = add("Gather", [words, INPUTS[0]], f"{name}.word")
+    word = add("Gather", [words, ids], f"{name}.word")
+    if has_forms(model, segments):
+        differences = rewrite.constant("plain.forms", weights[types] - weights[types][:1])
+        form = add("Gather", [differences, segments], f"{name}.form")
+        word = add("Add", [word, form], f"{name}.formed")
     length = add("Shape", [INPUTS[0]], f"{name}.length", start=1, end=2)
     start = rewrite.constant("plain.zero", np.array([0], np.int64))
     place = add("Slice", [places, start, length], f"{name}.place")
@@ -124,7 +132,6 @@ def _mask(rewrite: Rewrite) -> str:
 
 
 _FORMS: dict[str, Callable[[Rewrite, onnx.NodeProto, Mapping[str, Floats]], None]] = {
-    "EmbedLayerNormalization": _embeddings,
     "SkipLayerNormalization": _skip,
     "BiasGelu": _gelu,
     "Gelu": _gelu,

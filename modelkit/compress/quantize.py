@@ -14,7 +14,15 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from modelkit.compress.graph import CONTRIB, Floats, Rewrite, attribute, constant_weights, is_projection
+from modelkit.compress.graph import (
+    CONTRIB,
+    Floats,
+    Rewrite,
+    attribute,
+    constant_weights,
+    has_forms,
+    is_projection,
+)
 from modelkit.inference import INPUTS
 
 OPSETS = {"": 21, CONTRIB: 1}
@@ -52,7 +60,8 @@ def quantize_rows(table: Floats) -> tuple[NDArray[np.int8], Floats]:
 def quantize_embeddings(model: onnx.ModelProto) -> onnx.ModelProto:
     """Replace `EmbedLayerNormalization` by a lookup in an int8 table with a scale per word.
 
-    Positions and the token type (always 0 here) become one float32 table of 512 rows.
+    Positions and the token type become one float32 table of 512 rows; where tokens have forms, what theirs
+    differ by is added.
     """
     weights = constant_weights(model)
     rewrite = Rewrite()
@@ -60,14 +69,18 @@ def quantize_embeddings(model: onnx.ModelProto) -> onnx.ModelProto:
         if node.op_type != "EmbedLayerNormalization":
             rewrite.nodes.append(node)
             continue
-        _, _, words, positions, types, gain, shift, _ = node.input
+        ids, segments, words, positions, types, gain, shift, _ = node.input
         table, scales = quantize_rows(weights[words])
         places = weights[positions] + weights[types][0]
         add, constant = rewrite.add, rewrite.constant
-        quantized = add("Gather", [constant("embeddings.int8", table), INPUTS[0]], "embeddings.row")
-        scale = add("Gather", [constant("embeddings.scale", scales), INPUTS[0]], "embeddings.row_scale")
+        quantized = add("Gather", [constant("embeddings.int8", table), ids], "embeddings.row")
+        scale = add("Gather", [constant("embeddings.scale", scales), ids], "embeddings.row_scale")
         codes = add("Cast", [quantized], "embeddings.float", to=onnx.TensorProto.FLOAT)
         word = add("Mul", [codes, scale], "embeddings.vector")
+        if has_forms(model, segments):
+            differences = constant("embeddings.forms", weights[types] - weights[types][:1])
+            form = add("Gather", [differences, segments], "embeddings.form")
+            word = add("Add", [word, form], "embeddings.formed")
         length = add("Shape", [INPUTS[0]], "embeddings.length", start=1, end=2)
         start = constant("embeddings.zero", np.array([0], np.int64))
         place = add("Slice", [constant("embeddings.positions", places), start, length], "embeddings.places")

@@ -88,6 +88,15 @@ def test_standard_operators_answer_as_the_fused_ones(bench: Bench, texts: list[l
     assert without_kernel(plain(bench.model), TENSORRT) == {}
 
 
+def test_token_types_that_are_looked_up_stay(bench: Bench) -> None:
+    model = tiny_encoder(1, forms=True)
+    fp32, ids = bench.open(model, "forms"), padded([[2, 3, 4, 5], [7]])
+    assert differences(bench.fp32, fp32, *ids) > 0.1
+    assert differences(fp32, bench.open(plain(model), "plain forms"), *ids) < 1e-4
+    small = quantized("per_token", model, bench.calibration, ())
+    assert differences(fp32, bench.open(small, "small forms"), *ids) < NEAR["per_token"]
+
+
 @given(TEXTS)
 @settings(deadline=None, max_examples=40)
 def test_every_scheme_answers_like_float32(bench: Bench, texts: list[list[int]]) -> None:

@@ -12,8 +12,11 @@ from tests.modelkit.tiny_graph import CONTRIB, INTENTS, TAGS, WORDS
 WIDTH, INNER, HEADS = 32, 64, 4
 
 
-def tiny_encoder(seed: int, words: int = WORDS, places: int = 16) -> onnx.ModelProto:
-    """Ids and mask [batch, tokens] to intent_logits [batch, 5] and entity_logits [batch, tokens, 7]."""
+def tiny_encoder(seed: int, words: int = WORDS, places: int = 16, forms: bool = False) -> onnx.ModelProto:
+    """Ids and mask [batch, tokens] to intent_logits [batch, 5] and entity_logits [batch, tokens, 7].
+
+    With `forms`, every other word is of token type 1, else all are 0.
+    """
     generator = np.random.default_rng(seed)
 
     def weights(*shape: int) -> NDArray[np.float32]:
@@ -34,16 +37,19 @@ def tiny_encoder(seed: int, words: int = WORDS, places: int = 16) -> onnx.ModelP
         "down_bias": generator.normal(0, 0.1, WIDTH).astype(np.float32),
         "tags": weights(WIDTH, TAGS),
         "intents": weights(WIDTH, INTENTS),
+        "forms": (np.arange(words) % 2).astype(np.int32),
         "tokens_axis": np.array([1], np.int64),
         "last_axis": np.array([2], np.int64),
     }
     nodes = [
         helper.make_node("Cast", ["input_ids"], ["ids"], to=TensorProto.INT32),
         helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.INT32),
-        helper.make_node("Sub", ["ids", "ids"], ["no_types"]),
+        helper.make_node("Gather", ["forms", "ids"], ["segments"])
+        if forms
+        else helper.make_node("Sub", ["ids", "ids"], ["segments"]),
         _fused(
             "EmbedLayerNormalization",
-            ["ids", "no_types", "words", "places", "types", "gain_0", "shift_0", "mask"],
+            ["ids", "segments", "words", "places", "types", "gain_0", "shift_0", "mask"],
             ["embedded", "lengths"],
             epsilon=1e-12,
         ),
