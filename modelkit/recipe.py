@@ -59,22 +59,17 @@ class FinetuneOptions:
 
 @dataclass(frozen=True)
 class Retraining:
-    """A short training in which a scheme's rounding is felt; rates are a fifth of fine-tuning's."""
+    """A short training in which a scheme's rounding is felt. Texts are varied as in fine-tuning."""
 
     scheme: str
     epochs: int
     threads: int
-
-    @property
-    def training(self) -> TrainingOptions:
-        """With the augmentation of fine-tuning, without which a small encoder learns names by heart."""
-        return TrainingOptions(
-            epochs=self.epochs,
-            encoder_rate=3e-5,
-            embedding_rate=1e-5,
-            head_rate=2e-4,
-            threads=self.threads,
-        )
+    rate: float = 5e-5
+    batch_size: int = 32  # of each task
+    max_tokens: int = 128
+    hide_probability: float = 0.1  # of a token
+    swap_probability: float = 0.4  # of an entity mention
+    seed: int = 1
 
 
 @dataclass(frozen=True)
