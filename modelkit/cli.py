@@ -6,6 +6,7 @@ import typer
 
 from modelkit.commands.distil import distil_model
 from modelkit.commands.evaluate import evaluate_variants
+from modelkit.commands.export import export_checkpoint
 from modelkit.commands.finetune import finetune_model
 from modelkit.commands.mask import mask
 from modelkit.commands.prune import prune_model
@@ -23,4 +24,5 @@ app.command("finetune")(finetune_model)
 app.command("distil")(distil_model)
 app.command("prune")(prune_model)
 app.command("quantize")(quantize_model)
+app.command("export")(export_checkpoint)
 app.command("evaluate")(evaluate_variants)

@@ -127,6 +127,12 @@ class Graph:
             logits.get(tags, np.zeros((*ids.shape, 1), np.float32)),
         )
 
+    def answers(self, ids: Ids, mask: Ids) -> dict[str, Floats]:
+        """Every output of the graph by its name, however many heads it has."""
+        names = list(self.columns)
+        feed = dict(zip(INPUTS, (ids, mask), strict=True))
+        return dict(zip(names, self._session.run(names, feed), strict=True))
+
 
 def _available() -> list[str]:
     names: list[str] = onnxruntime.get_available_providers()

@@ -119,6 +119,21 @@ class DistilOptions:
 
 
 @dataclass(frozen=True)
+class Retraining:
+    """A short training in which a scheme's rounding is felt. Texts are varied as in fine-tuning."""
+
+    scheme: str
+    epochs: int
+    threads: int
+    rate: float = 5e-5
+    batch_size: int = 32  # of each task
+    max_tokens: int = 128
+    hide_probability: float = 0.1  # of a token
+    swap_probability: float = 0.4  # of an entity mention
+    seed: int = 1
+
+
+@dataclass(frozen=True)
 class PackageOptions:
     """What quantization is calibrated and scored on: the files of each task, or a folder of sets, of which
     `sets` maps a task's name to one."""
@@ -127,6 +142,32 @@ class PackageOptions:
     sets: Mapping[str, str] = field(default_factory=lambda: DEFAULT_SETS)
     calibration_texts: int = 256  # of each train split, for static quantization
     calibration_seed: int = 1
+    schemes: tuple[str, ...] = ()  # of the catalogue; none: those compared by default
+    keep: tuple[str, ...] = ()  # schemes that become variants beside int8
+    fall_back: bool = True  # leave parts in float32 where a scheme loses too much
+    qat_epochs: int = 0  # of training with a scheme's rounding where it does
+    threads: int = 2  # to train on
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """A checkpoint to be written as a model directory; what is None is as it was before, or a default.
+
+    `data` is what the checkpoint was trained on: dev texts are compared with torch, digests are recorded.
+    """
+
+    checkpoint: Path
+    out_dir: Path
+    data: Data | None = None
+    sets: Mapping[str, str] = field(default_factory=lambda: DEFAULT_SETS)
+    name: str | None = None
+    version: str | None = None
+    licence: str | None = None
+    base: str | None = None
+    max_tokens: int | None = None
+    standard: bool = False  # operators of the default domain alone
+    tolerance: float = 1e-3  # of a logit
+    command: str | None = None
 
 
 # What the shipped models were built with.

@@ -57,12 +57,29 @@ class Task(_Frozen):
 
 
 class Variant(_Frozen):
-    """One precision of the model; `metrics` are those of the test split, e.g. `intent.accuracy`."""
+    """One precision of the model; `metrics` are those of the test split, e.g. `intent.accuracy`.
+
+    `scheme` names the quantization, `float32_parts` what of the graph it leaves alone.
+    """
 
     file: str
     sha256: Sha256
     size_bytes: int = Field(gt=0)
     metrics: dict[str, float] = Field(default_factory=dict)
+    scheme: str | None = None
+    float32_parts: tuple[str, ...] | None = None
+
+
+class Provenance(_Frozen):
+    """Where a model comes from: what it was trained from and on, and how its graph was made."""
+
+    base: str | None = None  # the pre-trained weights' name
+    weights_sha256: Sha256 | None = None  # of the trained checkpoint
+    data: dict[str, dict[str, Sha256]] = Field(default_factory=dict)  # task: split: digest of its file
+    command: str | None = None
+    versions: dict[str, str] = Field(default_factory=dict)  # of the libraries that made it
+    opset: int | None = None
+    created: str | None = None  # UTC, as RFC 3339
 
 
 class ModelSpec(_Frozen):
@@ -70,6 +87,8 @@ class ModelSpec(_Frozen):
     name: Name
     version: str = Field(min_length=1)
     description: str = ""
+    licence: str | None = None  # SPDX, of the weights
+    provenance: Provenance | None = None
     max_tokens: int = Field(ge=8, le=4096)  # special tokens included
     pad_token_id: int = Field(ge=0, default=0)
     tokenizer: TokenizerFile
@@ -127,9 +146,8 @@ class ModelDirectory:
             raise one_line(error, str(file)) from error
 
     def save(self) -> None:
-        text = yaml.safe_dump(
-            self.spec.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110
-        )
+        document = self.spec.model_dump(mode="json", exclude_none=True)
+        text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=110)
         (self.path / MODEL_FILE).write_text(text, encoding="utf-8")
 
     def present_variants(self) -> tuple[str, ...]:

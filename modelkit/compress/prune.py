@@ -27,7 +27,7 @@ from modelkit.compress.prune_zeros import hold_zeros, zero_share
 from modelkit.data.dataset import DEV, Dataset, read_datasets, unserved
 from modelkit.export import export
 from modelkit.inference import Graph, encode, load_tokenizer
-from modelkit.package import quiet, refuse_bad_name, variant_in, variant_path
+from modelkit.package import CHECKPOINT, quiet, refuse_bad_name, variant_in, variant_path
 from modelkit.recipe import FinetuneOptions
 from modelkit.scoring.evaluate import BASELINE
 from modelkit.scoring.finetune_report import REPORT_FILE
@@ -37,7 +37,7 @@ from modelkit.training.checkpoint import ResumeFile, adopt_heads, write_checkpoi
 from modelkit.training.hearers import Hearers
 from modelkit.training.learning import judge, learning, told
 from modelkit.training.network import MultiTaskEncoder, load_base
-from modelkit.training.publish import CHECKPOINT, RESUME
+from modelkit.training.publish import RESUME
 from modelkit.training.train import Hooks, TrainingData, train
 
 UNPRUNED, PRUNED, RECOVERED = "unpruned", "pruned", "recovered"

@@ -1,73 +1,97 @@
-"""The quantization schemes that are compared, most of them stock ONNX Runtime.
+"""What each quantization scheme makes of a fused float32 graph; most of them are stock ONNX Runtime.
 
-    per_token   integer products; each token's activations have a scale of their own, found while it runs
-    static      integer products; one scale per tensor, calibrated on sample texts
-    weight_only weights in blocks of eight bits, activations as the kernel likes
-    dynamic     integer products; one scale over the whole batch, found while it runs. Listed to show why
-                it can't be served: a text's answer depends on its neighbours
+Leaves this project's own rewrites to `quantize` and `tensorrt`, calibration to `calibration`, names to
+`catalogue`, scores to `evaluate`, the choice to `choice`. Called by `package` and `fall_back`. Needs onnx
+(the `train` extra).
 
-The embeddings, half of the file, are the same in all. Leaves the graph rewrite to `quantize`, scores to
-`evaluate`, the choice to `choice`. Called by `package`. Needs onnx (the `train` extra).
+The embeddings, half of the file, are the same int8 table in all schemes for CPUs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import onnx
-from onnx import helper
-from onnxruntime.quantization import (
-    CalibrationDataReader,
-    QuantFormat,
-    QuantType,
-    quantize_dynamic,
-    quantize_static,
-)
+from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+from onnxruntime.transformers.float16 import convert_float_to_float16
 
-from modelkit.compress.quantize import (
-    constant_weights,
-    is_head,
-    is_projection,
-    per_token,
-    quantize_embeddings,
-)
-from modelkit.inference import INPUTS, Ids
+from modelkit.compress.calibration import Calibration, Method, typed
+from modelkit.compress.graph import EMBEDDINGS, copy_of, is_head
+from modelkit.compress.quantize import per_token, quantize_embeddings
+from modelkit.compress.tensorrt import qdq
 
-COMPARED_ONLY = "dynamic"
+BLOCKS = {8: 64, 4: 32}  # bits of a weight: how many of a column share a scale
 
-Calibration = Sequence[tuple[Ids, Ids]]
-
-
-def quantized_variants(file: Path, calibration: Calibration) -> Mapping[str, onnx.ModelProto]:
-    """Every scheme of this module applied to the fused float32 graph in `file`."""
-    model = quantize_embeddings(onnx.load(file))
-    schemes: dict[str, Callable[[onnx.ModelProto], onnx.ModelProto]] = {
-        "per_token": per_token,
-        "static": lambda source: static(source, calibration),
-        "weight_only": weight_only,
-        COMPARED_ONLY: dynamic,
-    }
-    return {name: scheme(_copy(model)) for name, scheme in schemes.items()}
+Left = Collection[str]  # parts that stay float32
+_Build = Callable[[onnx.ModelProto, Calibration, Left], onnx.ModelProto]
 
 
-def weight_only(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Stock eight-bit block weights; the kernel is free to quantize activations per row and block."""
-    stock = MatMulNBitsQuantizer(
-        model, bits=8, block_size=64, is_symmetric=True, accuracy_level=4, nodes_to_exclude=_head_nodes(model)
-    )
-    stock.process()
-    result: onnx.ModelProto = stock.model.model
-    return result
+def quantized(
+    scheme: str, model: onnx.ModelProto, calibration: Calibration, left: Left = ()
+) -> onnx.ModelProto:
+    """`model`, fused and float32, by a scheme of the catalogue; the parts in `left` stay as they are."""
+    return _BUILDS[scheme](copy_of(model), calibration, left)
 
 
-def dynamic(model: onnx.ModelProto) -> onnx.ModelProto:
+def _per_token(model: onnx.ModelProto, _calibration: Calibration, left: Left) -> onnx.ModelProto:
+    return per_token(_small(model, left), left)
+
+
+def _static(method: Method) -> _Build:
+    """Stock static quantization (QDQ, outputs left in float32)."""
+
+    def build(model: onnx.ModelProto, calibration: Calibration, left: Left) -> onnx.ModelProto:
+        quantizer = QDQQuantizer(
+            typed(_small(model, left)),
+            per_channel=True,
+            reduce_range=True,  # kernels without VNNI saturate with eight bits
+            weight_qType=QuantType.QInt8,
+            activation_qType=QuantType.QUInt8,
+            tensors_range=calibration.ranges(method),
+            nodes_to_quantize=[],
+            nodes_to_exclude=_excluded(model, left),
+            op_types_to_quantize=["MatMul"],
+            extra_options={
+                "DefaultTensorType": onnx.TensorProto.FLOAT,
+                "OpTypesToExcludeOutputQuantization": ["MatMul"],
+            },
+        )
+        quantizer.quantize_model()
+        quantizer.model.topological_sort()
+        result: onnx.ModelProto = quantizer.model.model
+        return result
+
+    return build
+
+
+def _weight_only(bits: int) -> _Build:
+    """Stock block weights; the kernel is free to quantize activations per row and block."""
+
+    def build(model: onnx.ModelProto, _calibration: Calibration, left: Left) -> onnx.ModelProto:
+        stock = MatMulNBitsQuantizer(
+            _small(model, left),
+            bits=bits,
+            block_size=BLOCKS[bits],
+            is_symmetric=True,
+            accuracy_level=4,
+            nodes_to_exclude=_excluded(model, left),
+        )
+        stock.process()
+        result: onnx.ModelProto = stock.model.model
+        return result
+
+    return build
+
+
+def _dynamic(model: onnx.ModelProto, _calibration: Calibration, left: Left) -> onnx.ModelProto:
     """Stock dynamic quantization: one activation range over the whole batch."""
     with TemporaryDirectory() as folder:
         source, target = Path(folder) / "source.onnx", Path(folder) / "target.onnx"
-        onnx.save(model, source)
+        onnx.save(_small(model, left), source)
         quantize_dynamic(
             source,
             target,
@@ -75,58 +99,43 @@ def dynamic(model: onnx.ModelProto) -> onnx.ModelProto:
             per_channel=True,
             reduce_range=True,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=_head_nodes(model),
+            nodes_to_exclude=_excluded(model, left),
             extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
         )
         return onnx.load(target)
 
 
-def static(model: onnx.ModelProto, calibration: Calibration) -> onnx.ModelProto:
-    """Stock static quantization (QDQ, MinMax over `calibration` batches, outputs left in float32)."""
-    weights = constant_weights(model)
-    # Outputs of contrib operators carry no type: without one, the calibrator skips them in silence.
-    inputs = {node.input[0] for node in model.graph.node if is_projection(node, weights)}
-    model.graph.value_info.extend(
-        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in sorted(inputs)
-    )
-    with TemporaryDirectory() as folder:
-        source, target = Path(folder) / "source.onnx", Path(folder) / "target.onnx"
-        onnx.save(model, source)
-        quantize_static(
-            source,
-            target,
-            _Reader(calibration),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=["MatMul"],
-            per_channel=True,
-            reduce_range=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            nodes_to_exclude=_head_nodes(model),
-            extra_options={
-                "DefaultTensorType": onnx.TensorProto.FLOAT,
-                "OpTypesToExcludeOutputQuantization": ["MatMul"],
-            },
-        )
-        return onnx.load(target)
+def _fp16(model: onnx.ModelProto, _calibration: Calibration, _left: Left) -> onnx.ModelProto:
+    """Stock half precision, the heads too; inputs and outputs of the graph keep their types.
+
+    All or nothing: around single nodes the stock converter writes casts twice, and no graph comes of it.
+    """
+    # Shapes can't be inferred through contrib operators, and need not be: every float32 constant is halved.
+    half: onnx.ModelProto = convert_float_to_float16(model, keep_io_types=True, disable_shape_infer=True)
+    return half
 
 
-class _Reader(CalibrationDataReader):  # type: ignore[misc,unused-ignore]
-    """Hands calibration batches to the stock calibrator, one at a time."""
-
-    def __init__(self, calibration: Calibration) -> None:
-        self._batches: Iterator[tuple[Ids, Ids]] = iter(calibration)
-
-    def get_next(self) -> dict[str, Ids] | None:
-        batch = next(self._batches, None)
-        return None if batch is None else dict(zip(INPUTS, batch, strict=True))
+def _qdq(model: onnx.ModelProto, calibration: Calibration, left: Left) -> onnx.ModelProto:
+    return qdq(model, calibration.ranges("minmax"), _excluded(model, left))
 
 
-def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
-    duplicate = onnx.ModelProto()
-    duplicate.CopyFrom(model)
-    return duplicate
+def _small(model: onnx.ModelProto, left: Left) -> onnx.ModelProto:
+    """The graph with its embeddings as an int8 table, unless they are to be left."""
+    return model if EMBEDDINGS in left else quantize_embeddings(model)
 
 
-def _head_nodes(model: onnx.ModelProto) -> list[str]:
-    return [node.name for node in model.graph.node if is_head(node)]
+def _excluded(model: onnx.ModelProto, left: Left) -> list[str]:
+    return [node.name for node in model.graph.node if is_head(node) or node.name in left]
+
+
+_BUILDS: dict[str, _Build] = {
+    "per_token": _per_token,
+    "static_minmax": _static("minmax"),
+    "static_entropy": _static("entropy"),
+    "static_percentile": _static("percentile"),
+    "weight_int8": _weight_only(8),
+    "weight_int4": _weight_only(4),
+    "fp16": _fp16,
+    "qdq": _qdq,
+    "dynamic": _dynamic,
+}

@@ -22,7 +22,7 @@ from modelkit.data.formats import read_texts
 from modelkit.data.lines import listed
 from modelkit.data.texts import LabelledText
 from modelkit.inference import load_tokenizer
-from modelkit.package import refuse_bad_name
+from modelkit.package import CHECKPOINT, refuse_bad_name
 from modelkit.recipe import DistilOptions
 from modelkit.scoring.finetune_report import FinetuneReport
 from modelkit.staging import staging
@@ -34,7 +34,7 @@ from modelkit.training.hearers import Hearers
 from modelkit.training.learning import judge, learning, refuse_long_texts, told, told_digest
 from modelkit.training.objective import LabelLoss
 from modelkit.training.processes import alone
-from modelkit.training.publish import CHECKPOINT, RESUME, Trained, publish
+from modelkit.training.publish import RESUME, Trained, publish
 from modelkit.training.spent import Spent, open_training_meter
 from modelkit.training.student import make_student
 from modelkit.training.train import Hooks, TrainingData, train

@@ -6,6 +6,7 @@ to `export`. Needs torch and transformers (the `train` extra).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from modelkit.training.casing import FORMS, readings
 from modelkit.training.lean_encoder import LeanBert
 
 Floats = NDArray[np.float32]
+MODEL_TYPE = "bert"
 
 
 class MultiTaskEncoder(nn.Module):
@@ -110,8 +112,10 @@ def load_base(
     exported graph is the one that ONNX Runtime's optimizer recognises. A pruned encoder's layers are as its
     config says (`lean_encoder`).
 
-    Raises UsageError when a file can't be read or weights are missing, which would start at random.
+    Raises UsageError when a file can't be read or is of another architecture, or weights are missing, which
+    would start at random.
     """
+    _refuse_other_types(directory)
     transformers_logging.set_verbosity_error()  # it reports the unused pooler of the base weights
     transformers_logging.disable_progress_bar()
     try:
@@ -150,6 +154,20 @@ def _with_forms(encoder: BertModel) -> None:
     vectors.weight.data.copy_(there.weight.data[:1].expand(FORMS, -1))
     encoder.embeddings.token_type_embeddings = vectors
     encoder.config.type_vocab_size = FORMS
+
+
+def _refuse_other_types(directory: Path) -> None:
+    """Weights of another architecture would be read as a BERT's with most of them missing."""
+    file = directory / "config.json"
+    try:
+        model_type = json.loads(file.read_bytes()).get("model_type", MODEL_TYPE)
+    except (OSError, ValueError, AttributeError):
+        return  # whoever loads it says what is wrong with it
+    if model_type != MODEL_TYPE:
+        raise UsageError(
+            f"base = {str(directory)!r}: model_type = {model_type!r} in {file.name}; "
+            f"allowed: {MODEL_TYPE!r}, which MiniLM is too"
+        )
 
 
 class NetworkRunner:

@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 from minwatt.v1.model_dir import ModelDirectory, ModelSpec, Task, TokenizerFile, sha256_of
 from modelkit.data.dataset import DEV, Dataset
 from modelkit.export import export
-from modelkit.package import quiet, variant_in, variant_path
+from modelkit.package import CHECKPOINT, quiet, variant_in, variant_path
 from modelkit.recipe import DistilOptions, FinetuneOptions
 from modelkit.scoring.confusion_page import confusion_page
 from modelkit.scoring.evaluate import BASELINE
@@ -33,7 +33,7 @@ from modelkit.training.hearers import Hearers
 from modelkit.training.network import MultiTaskEncoder
 from modelkit.training.network_scores import score
 
-CHECKPOINT, RESUME = "checkpoint", "resume.pt"
+RESUME = "resume.pt"
 
 
 @dataclass(frozen=True)

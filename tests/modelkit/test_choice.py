@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelkit.compress.choice import MAX_LOSS, MIN_SPEED, choose
+from modelkit.compress.choice import MAX_LOSS, MIN_SPEED, choose, verdicts
 from modelkit.scoring.evaluate import VariantScore
 from tests.modelkit.scores import score_of
 
@@ -43,6 +43,27 @@ def test_a_better_score_on_dev_does_not_outweigh_changed_answers() -> None:
 def test_where_none_passes_none_is_chosen() -> None:
     assert choose([FP32, *FAILING]) is None
     assert choose([FP32]) is None
+
+
+def test_of_each_it_is_said_why() -> None:
+    slow, alike, fast = (
+        score_of("slow", 1.2, 0.005),
+        score_of("alike", 2.1, 0.011),
+        score_of("fast", 2.2, 0.03),
+    )
+    half, depends = score_of("half", 0.5, 0.0), "answers depend on the batch"
+    candidates = {"slow", "alike", "fast", *(score.variant for score in FAILING)}
+    assert verdicts([alike, FP32, slow, fast, half, *FAILING], candidates) == {
+        "alike": "chosen: 1.37% of answers unlike fp32's, the least of those nearly as fast as any",
+        "slow": "within the limits; 0.55 of the fastest's speed, below 0.8",
+        "fast": "within the limits; 3.75% of answers unlike fp32's",
+        "half": "within the limits; a variant of its own, if kept",
+        "inaccurate": "loses 0.0100 against fp32, more than 0.003",
+        "blind": "loses 0.0100 against fp32, more than 0.003",
+        "flips labels": f"{depends}: of 100 texts, 1 labels and 0 sets of entities change with it",
+        "flips entities": f"{depends}: of 100 texts, 0 labels and 1 sets of entities change with it",
+        "drifts": f"{depends}: a probability moves by 0.02, more than 0.01",
+    }
 
 
 @given(PASSING, st.integers())

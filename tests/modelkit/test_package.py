@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 from pathlib import Path
 
@@ -73,11 +74,11 @@ def write_data(path: Path, model: Path, texts: list[str]) -> Path:
     return path
 
 
-def run(model: Path, data: Path) -> int:
+def run(model: Path, data: Path, *options: str) -> int:
     """The command's exit code."""
     sets = ["--intent-set", "questions", "--entity-set", "people"]
     with pytest.raises(SystemExit) as caught:
-        main(["model", "quantize", str(model), "--data", str(data), *sets])
+        main(["model", "quantize", str(model), "--data", str(data), *sets, *options])
     assert isinstance(caught.value.code, int)
     return caught.value.code
 
@@ -111,6 +112,73 @@ def test_int8_is_chosen_on_dev_and_scored_on_test(
     assert schemes["split"] == "dev"
     assert schemes["variants"][0]["changed_labels"] == schemes["variants"][0]["changed_entities"] == 0
     assert not (model / ".cache" / "new").exists()
+
+
+def test_what_is_kept_becomes_a_variant_of_its_own_name_and_scores(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_data(tmp_path / "data", model, EVEN)
+    assert run(model, data, "--scheme", "per_token", "--keep", "fp16", "--keep", "weight_int4") == 0
+    assert "kept: fp16, weight_int4" in capsys.readouterr().out
+    directory = ModelDirectory.open(model)
+    assert list(directory.spec.variants) == ["int8", "fp16", "weight_int4", "fp32"]
+    assert directory.spec.default_variant == "int8"
+    assert directory.spec.variants["int8"].scheme == "per_token"
+    assert directory.spec.variants["fp16"].scheme == "fp16"
+    for name in directory.present_variants():
+        assert directory.spec.variants[name].metrics.keys() == {"intent.accuracy", "entities.f1"}
+        Graph(directory.variant_file(name))
+    schemes = json.loads((model / "quantization.json").read_text())
+    compared = [score["variant"] for score in schemes["variants"]]
+    assert [name for name in compared if "+" not in name] == ["fp32", "per_token", "weight_int4", "fp16"]
+    assert schemes["verdicts"]["per_token"].startswith("chosen: ")
+    assert run(model, data, "--scheme", "weight_int8") == 0
+    assert list(ModelDirectory.open(model).spec.variants) == ["int8", "fp16", "weight_int4", "fp32"]
+
+
+def test_what_depends_on_its_batch_is_not_kept(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(model)
+    data = write_data(tmp_path / "data", model, UNEVEN)
+    assert run(model, data, "--scheme", "fp16", "--keep", "fp16") == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("keep = 'fp16': not written: answers depend on the batch: ")
+    assert contents(model) == before
+
+
+def test_what_loses_too_much_keeps_its_most_sensitive_parts_in_float32(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = [" ".join(words) for words in itertools.permutations(WORDS[:7], 3)]
+    data = write_data(tmp_path / "data", model, texts)
+    assert run(model, data, "--scheme", "weight_int4", "--keep", "weight_int4") == 0
+    report = json.loads((model / "quantization.json").read_text())
+    [remedy] = report["remedies"]
+    assert remedy["candidate"] == "weight_int4+fp32"
+    assert remedy["lost"] < remedy["lost_before"]
+    assert 1 <= len(remedy["left"]) <= remedy["parts"] // 2 + 1
+    assert remedy["size_mb"] > remedy["size_mb_before"]
+    assert "parts in float32 (" in capsys.readouterr().out
+    int4 = ModelDirectory.open(model).spec.variants["weight_int4"]
+    assert (int4.scheme, list(int4.float32_parts)) == ("weight_int4+fp32", remedy["left"])
+    assert run(model, data, "--scheme", "weight_int4", "--no-fall-back") == 0
+    assert "compared only" in capsys.readouterr().err
+
+
+def test_options_that_can_not_be_are_named(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_data(tmp_path / "data", model, EVEN)
+
+    def told(*options: str) -> str:
+        assert run(model, data, *options) == 2
+        [line] = capsys.readouterr().err.splitlines()
+        return line.removeprefix("minwatt model: ")
+
+    assert told("--scheme", "int3").startswith("scheme = 'int3': allowed: per_token, ")
+    assert told("--keep", "dynamic").startswith("keep = 'dynamic': never served: ")
+    assert told("--qat-epochs", "1").startswith(f"qat-epochs = 1: no {model / 'checkpoint'}; `finetune`")
 
 
 def test_where_no_scheme_passes_the_directory_stays_and_the_exit_code_is_1(

@@ -1,0 +1,1 @@
+"""What a model directory proves and says of itself before it is used."""
