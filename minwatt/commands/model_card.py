@@ -6,7 +6,6 @@ table to `model_card_rows`, the page to `model_card_page`.
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Annotated
 
@@ -30,6 +29,9 @@ from scaler.carbon import read_intensity
 PAGE_FILE = "card.html"
 DEFAULTS = CardOptions(data=Path())
 _NVML_ROUND_S = 5.0  # a card's counter is refreshed each 0.1 s: over 5 s it is off by 4% at the most
+_LONGEST_ROUND_S = 3600.0
+_MOST_GCO2_PER_KWH = 10_000.0  # ten times what the dirtiest coal emits
+_MOST_BATTERY_WH = 1e9
 _CPU_SOURCES = ("rapl", "modelled")
 _METER_HELP = "auto, rapl, modelled[:idle_w=W,busy_w_per_core=W], nvml[:index-or-uuid]; auto: what reads it."
 _VARIANT_HELP = "Variant to measure; repeat for more. Default: all on disk."
@@ -50,7 +52,8 @@ def card(
     batch: Annotated[int, typer.Option(min=1, help="Texts a batch, of the set's own.")] = DEFAULTS.batch,
     rounds: Annotated[int, typer.Option(min=3, help="Rounds of each variant, in turn.")] = DEFAULTS.rounds,
     round_s: Annotated[
-        float | None, typer.Option(min=0.001, help="Seconds of a round. Default: 0.5; nvml: 5.")
+        float | None,
+        typer.Option(min=0.001, max=_LONGEST_ROUND_S, help="Seconds of a round. Default: 0.5; nvml: 5."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of texts and resamples.")] = DEFAULTS.seed,
     split: Annotated[str, typer.Option(help=f"One of {', '.join(SPLITS)}.")] = DEFAULTS.split,
@@ -67,8 +70,8 @@ def card(
     Example: minwatt model card models/support-text --data data --grid-intensity 400 --out out/card
     """
     chosen = _provider(provider)
-    if battery_wh is not None and not 0 < battery_wh < math.inf:
-        raise UsageError(f"--battery-wh = {battery_wh:g}: allowed: more than 0")
+    if battery_wh is not None and not 0 < battery_wh <= _MOST_BATTERY_WH:
+        raise UsageError(f"--battery-wh = {battery_wh:g}: allowed: more than 0, up to {_MOST_BATTERY_WH:g}")
     intensity = _intensity(grid_intensity, carbon)
     _make(out)
     metering = _metering(chosen, meter)
@@ -137,8 +140,9 @@ def _intensity(stated: float | None, file: Path | None) -> GridIntensity | None:
     if stated is not None and file is not None:
         raise UsageError("--carbon: goes without --grid-intensity; give one of the two")
     if stated is not None:
-        if not 0 <= stated < math.inf:
-            raise UsageError(f"--grid-intensity = {stated:g}: allowed: gCO2 a kWh, at least 0")
+        if not 0 <= stated <= _MOST_GCO2_PER_KWH:
+            allowed = f"gCO2 a kWh, at least 0, up to {_MOST_GCO2_PER_KWH:g}"
+            raise UsageError(f"--grid-intensity = {stated:g}: allowed: {allowed}")
         return GridIntensity(source="stated", gco2_per_kwh=stated, low=stated, high=stated)
     if file is None:
         return None
@@ -146,6 +150,8 @@ def _intensity(stated: float | None, file: Path | None) -> GridIntensity | None:
     known = read.gco2_per_kwh[~np.isnan(read.gco2_per_kwh)]
     if not len(known):
         raise UsageError(f"{file}: no row has a value; allowed: at least one")
+    if known.max() > _MOST_GCO2_PER_KWH:
+        raise UsageError(f"{file}: gco2_per_kwh = {known.max():g}: allowed: up to {_MOST_GCO2_PER_KWH:g}")
     source = f"{file.name}, from {read.first_utc}, mean of {len(known)} of {len(read.gco2_per_kwh)} rows"
     return GridIntensity(
         source=source, gco2_per_kwh=float(known.mean()), low=float(known.min()), high=float(known.max())

@@ -7,7 +7,7 @@ Pure: a card in, text out. Owns its plots; the page's look is `loadtest.page`'s,
 from __future__ import annotations
 
 import html
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import plotly.graph_objects as go
 
@@ -15,6 +15,7 @@ from loadtest.page import GREY, Pieces, colour, dot, page, section
 from minwatt.commands.model_card_rows import FIGURES, about, cells, doubts, load_name, notes, title
 from modelkit.card.measurements import Card, Timing, VariantCard
 from modelkit.card.pareto import front
+from modelkit.scoring.intervals import Spread
 
 _MS = 1000
 _MARGIN = 0.005  # of accuracy, above and below
@@ -25,12 +26,12 @@ def card_page(card: Card) -> str:
     plots = [_front_plot(card)] if any(one.own.joules_per_1000_texts for one in card.variants) else []
     if card.variants[0].grid:
         plots += [
-            _bars(card, "Throughput", "texts/s", lambda timed: timed.texts_per_s.median),
+            _bars(card, "Throughput", "texts/s", lambda timed: timed.texts_per_s),
             _bars(card, "Latency, p50", "ms", lambda timed: _MS * timed.p50_s, logarithmic=True),
             _bars(card, "Latency, p99", "ms", lambda timed: _MS * timed.p99_s, logarithmic=True),
         ]
     if any(timed.joules_per_1000_texts for one in card.variants for timed in one.grid):
-        plots.append(_bars(card, "Energy", "J a 1,000 texts", _joules))
+        plots.append(_bars(card, "Energy", "J a 1,000 texts", lambda timed: timed.joules_per_1000_texts))
     return page(
         Pieces(title=title(card), about=about(card), table=_table(card), plots=plots, warnings=doubts(card))
     )
@@ -91,21 +92,41 @@ def _bar(value: float, low: float, high: float) -> dict[str, object]:
 
 
 def _bars(
-    card: Card, heading: str, unit: str, value: Callable[[Timing], float | None], logarithmic: bool = False
+    card: Card,
+    heading: str,
+    unit: str,
+    value: Callable[[Timing], float | Spread | None],
+    logarithmic: bool = False,
 ) -> str:
+    """Bars of the grid's loads; of a spread its median, with the lowest and highest round."""
     figure = go.Figure(layout={"barmode": "group"})
     for index, variant in enumerate(card.variants):
+        values = [value(timed) for timed in variant.grid]
+        spreads = [one if isinstance(one, Spread) else None for one in values]
         figure.add_bar(
             x=[load_name(timed) for timed in variant.grid],
-            y=[value(timed) for timed in variant.grid],
+            y=[one.median if isinstance(one, Spread) else one for one in values],
             name=variant.variant,
             marker={"color": colour(index)},
+            error_y=_bars_of(spreads) if any(spreads) else None,
         )
     if logarithmic:
         ticks = [step * 10**power for power in range(-2, 6) for step in (1, 2, 5)]
         figure.update_yaxes(type="log", tickvals=ticks)
-    note = f"Texts of equal length, in turn with the other variants. Joules: {card.meter.source}."
+    source = f" Joules: {card.meter.source}." if unit.startswith("J") else ""
+    note = f"Texts of equal length, in turn with the other variants.{source}"
+    note += " Of all calls." if logarithmic else " Lowest and highest round as lines."
     return section(figure, heading, unit, note, "texts × tokens of a batch")
+
+
+def _bars_of(spreads: Sequence[Spread | None]) -> dict[str, object]:
+    return {
+        "type": "data",
+        "array": [0 if one is None else one.high - one.median for one in spreads],
+        "arrayminus": [0 if one is None else one.median - one.low for one in spreads],
+        "thickness": 1,
+        "color": GREY,
+    }
 
 
 def _joules(timed: Timing) -> float | None:

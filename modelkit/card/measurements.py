@@ -28,7 +28,7 @@ _JOULES_PER_WH = 3600.0
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Meter(_Frozen):
@@ -66,8 +66,8 @@ class Timing(_Frozen):
     texts: int  # of a batch
     tokens: int | None
     calls: int
-    p50_s: float
-    p99_s: float
+    p50_s: float = Field(ge=0)
+    p99_s: float = Field(ge=0)
     texts_per_s: Spread
     watts: Spread | None
     joules_per_1000_texts: Spread | None

@@ -21,7 +21,7 @@ RESAMPLES_AT_ONCE = 50  # 50 × 2,000 sentences take a megabyte
 class Interval(BaseModel):
     """A score, and the bounds of 95% confidence; low <= value <= high."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     value: float
     low: float
@@ -35,7 +35,7 @@ class Spread(BaseModel):
     distribution of a round.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     median: float
     low: float

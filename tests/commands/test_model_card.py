@@ -192,6 +192,9 @@ def test_the_intensity_is_a_files_mean_of_what_it_knows(model: Path, data: Path,
     ("arguments", "message"),
     [
         (["--battery-wh", "0"], "--battery-wh = 0: allowed: more than 0"),
+        (["--round-s", "inf"], "Invalid value for '--round-s'"),
+        (["--battery-wh", "1e308"], "--battery-wh = 1e+308: allowed: more than 0, up to 1e+09"),
+        (["--grid-intensity", "1e308"], "--grid-intensity = 1e+308: allowed: gCO2 a kWh, at least 0, up to"),
         (["--grid-intensity", "-1"], "--grid-intensity = -1: allowed: gCO2 a kWh, at least 0"),
         (["--grid-intensity", "1", "--carbon", "x"], "--carbon: goes without --grid-intensity"),
         (["--carbon", "absent.csv"], "absent.csv: not a readable intensity file"),
@@ -248,6 +251,11 @@ def test_choose_names_what_it_cannot_use(
     assert "--device: 2 cards fit" in told(str(measured), str(measured))
     (tmp_path / "card.json").write_text('{"format": 2}')
     assert "format = 2" in told(str(tmp_path))
+    document = json.loads((measured / "card.json").read_text())
+    for value, what in ((float("nan"), "finite number"), (-1.0, "greater than or equal to 0")):
+        document["variants"][0]["own"]["p99_s"] = value
+        (tmp_path / "card.json").write_text(json.dumps(document))
+        assert what in told(str(tmp_path)), "it would be chosen, or never, without a word"
     shutil.copytree(model, tmp_path / "model")
     shutil.copy(measured / "card.json", tmp_path / "model")
     assert run("choose", str(tmp_path / "model")) == 0
