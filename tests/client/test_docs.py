@@ -23,13 +23,27 @@ def replica(tiny_model: Path) -> Iterator[ReplicaProcess]:
         yield replica
 
 
-def test_the_page_has_examples() -> None:
-    assert len(BLOCKS) == 6
+ANSWER = r"\w+ [01]\.\d+\n"
+PRINTED = (  # by each block, in their order
+    rf"({ANSWER}){{2}}\S+ \d+ tokens \S+ J modelled\n(\S+ .+ \d+ \d+\n)*",
+    r"texts\[1\] is empty.*\n.*\n",
+    r"(card \d+ is where\?\n)*",
+    rf"({ANSWER}){{100}}",
+    r"30 .*\n",
+    r"api_key: would travel unencrypted to text\.example\.org:8500; .*\n",
+)
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: re.sub(r"\W+", "-", block)[-40:])
-def test_an_example_runs(
-    block: str, replica: ReplicaProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("block", "printed"), tuple(zip(BLOCKS, PRINTED, strict=True)), ids=range(len(BLOCKS))
+)
+def test_an_example_runs_and_prints_what_it_is_to(
+    block: str,
+    printed: str,
+    replica: ReplicaProcess,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     authority = trustme.CA()
     client = authority.issue_cert("app@example.org")
@@ -41,3 +55,5 @@ def test_an_example_runs(
     port = replica.target.rpartition(":")[2]
     script.write_text(re.sub(rf"(127\.0\.0\.1|localhost):{PORT}", rf"\1:{port}", block))
     runpy.run_path(str(script))
+    out = capsys.readouterr().out
+    assert re.fullmatch(printed, out), out

@@ -81,8 +81,12 @@ async def test_the_last_value_counts(opened: Opened) -> None:
 
 async def test_what_is_too_old_is_absent(opened: Opened) -> None:
     store = opened(SHORT_TTL_S)
-    store.put_many({key(1): b"one"})
-    await until(store, [key(1)], [b"one"])
+
+    async def is_there() -> bool:
+        store.put_many({key(1): b"one"})  # again, where a look comes later than it lasts
+        return await store.get_many([key(1)]) == [b"one"]
+
+    await eventually(is_there)
     await until(store, [key(1)], [None])
 
 

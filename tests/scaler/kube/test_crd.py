@@ -174,7 +174,9 @@ def test_the_recorded_servers_defaults_are_filled_in_as_admission_does() -> None
     """Admission here and the real server's agree on the sample CRD of the recordings."""
     recordings = ROOT.parent / "shared" / "kube-recordings" / "transcripts.json"
     if not recordings.exists():
-        pytest.skip("the recordings are not there")
+        pytest.skip(
+            f"{recordings} is not beside this checkout: the recordings of a real API server are not in it"
+        )
     steps = {one["step"]: one for one in json.loads(recordings.read_text(encoding="utf-8"))}
     versions = steps["crd-create"]["request"]["body"]["spec"]["versions"]
     sample = versions[0]["schema"]["openAPIV3Schema"]
