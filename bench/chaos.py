@@ -1,9 +1,10 @@
 """Replicas stop and start, over and over, while a client that retries keeps asking: no request may fail.
 
-    python -m bench.chaos [--stops 1000] [--addresses]
+    python -m bench.chaos [--stops 1000] [--addresses] [--model DIR] [--front-ends N]
 
-Some replicas of a tiny model serve one shared port or, with --addresses, a port each. All but one at a time
-are stopped (SIGTERM, some SIGKILL) and started again, until that has happened --stops times. Meanwhile
+Some replicas of a tiny model, or of --model, serve one shared port or, with --addresses, a port each. All but
+one at a time are stopped (SIGTERM, some SIGKILL) and started again, until that has happened --stops times.
+With --front-ends as many lose a front end or their engine process before, which must be replaced. Meanwhile
 requests leave at a fixed rate, unary and on a stream, and each answer is compared with the right one. Prints
 what happened and why requests were sent again; writes out/chaos/chaos.json; exits 1 if a request failed or
 was answered wrongly, or if a replica did not start, or did not end well when asked to.
@@ -13,7 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
+import os
 import random
 import signal
 import socket
@@ -32,13 +35,15 @@ from rich.table import Table
 
 import minwatt
 from bench.questions import Question, questions
+from bench.working_copy import WorkingCopy
 from tests.e2e.replica_process import ReplicaProcess
-from tests.tiny_model import write_tiny_model
 
 OUT = Path("out/chaos/chaos.json")
 HOST = "127.0.0.1"
 QUESTIONS = 64
 OUTSTANDING = 64  # requests sent and not answered
+READY_AGAIN = "ready: grpc"  # says an engine process that was started anew, in the log
+REPLACED_S = 60.0  # a process of a replica by another one
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,8 @@ class Plan:
     stops: int
     replicas: int
     addresses: bool  # a port each, instead of one for all
-    kill_share: float  # of the stops: SIGKILL
+    front_ends: int  # processes of each replica; 0: none of their own
+    kill_share: float  # of the stops: SIGKILL, and of replicas that lose a process before
     rate_rps: float
     deadline_s: float
     seed: int
@@ -58,6 +64,7 @@ class Outcome:
 
     requests: int = 0
     stops: Counter[str] = field(default_factory=Counter)  # by signal
+    processes_killed: Counter[str] = field(default_factory=Counter)  # of replicas that went on, by name
     failures: Counter[str] = field(default_factory=Counter)  # requests without a right answer, by cause
     faults: Counter[str] = field(default_factory=Counter)  # of replicas
     retries: dict[str, int] = field(default_factory=dict)
@@ -76,6 +83,9 @@ class Replicas:
         self._outcome = outcome
         self._draw = random.Random(plan.seed)
         self._kill_share = plan.kill_share
+        self._front_ends = plan.front_ends
+        self._losses_due = 0.0  # processes that replicas are to lose and replace
+        self._next_lost = itertools.cycle(("minwatt-engine", "minwatt-front"))
         self._holders = [_held_port() for _ in range(plan.replicas if plan.addresses else 1)]
         ports = [int(holder.getsockname()[1]) for holder in self._holders]
         self.target = ",".join(f"{HOST}:{port}" for port in ports)
@@ -84,7 +94,8 @@ class Replicas:
 
     async def start(self, slot: int) -> None:
         # Reused, though held by a port of its own: the holder only keeps others from taking it meanwhile.
-        process = ReplicaProcess(self._model, "--port", str(self._ports[slot]), "--reuse-port")
+        flags = ("--port", str(self._ports[slot]), "--reuse-port", "--front-ends", str(self._front_ends))
+        process = ReplicaProcess(self._model, *flags)
         self._running[slot] = process
         await asyncio.to_thread(process.ready)
 
@@ -93,6 +104,12 @@ class Replicas:
         process = self._running[slot]
         if process is None:
             return
+        self._losses_due += self._kill_share
+        if self._front_ends and self._losses_due >= 1:
+            self._losses_due -= 1
+            name = next(self._next_lost)
+            self._outcome.processes_killed[name] += 1
+            await asyncio.to_thread(_replaced, process, name, self._draw.choice(process.children(name)))
         number = signal.SIGKILL if self._draw.random() < self._kill_share else signal.SIGTERM
         process.process.send_signal(number)
         code = await asyncio.to_thread(process.wait)
@@ -112,6 +129,20 @@ class Replicas:
             holder.close()
 
 
+def _replaced(replica: ReplicaProcess, name: str, pid: int) -> None:
+    """One of its processes is killed, and another one is at work. Raises TimeoutError if there is none."""
+    before, ready_before = len(replica.children(name)), replica.stderr.count(READY_AGAIN)
+    os.kill(pid, signal.SIGKILL)
+    limit_s = time.monotonic() + REPLACED_S
+    while time.monotonic() < limit_s:
+        time.sleep(0.05)
+        now = replica.children(name)
+        works = name != "minwatt-engine" or replica.stderr.count(READY_AGAIN) > ready_before
+        if pid not in now and len(now) == before and works:
+            return
+    raise TimeoutError(f"{name} was not replaced")
+
+
 def _held_port() -> socket.socket:
     """A free port, kept so by a socket that is bound and doesn't listen."""
     holder = socket.socket()
@@ -120,14 +151,14 @@ def _held_port() -> socket.socket:
     return holder
 
 
-async def run(plan: Plan, model: Path) -> Outcome:
+async def run(plan: Plan, model: WorkingCopy) -> Outcome:
     """Raises nothing for what goes wrong: the outcome says it."""
     outcome = Outcome()
-    replicas = Replicas(plan, model, outcome)
+    replicas = Replicas(plan, model.path, outcome)
     try:
         await asyncio.gather(*(replicas.start(slot) for slot in range(plan.replicas)))
         async with minwatt.AsyncClient(replicas.target, timeout_s=plan.deadline_s) as client:
-            asked = await questions(client, QUESTIONS, plan.seed)
+            asked = await questions(client, model.any_text, QUESTIONS, plan.seed)
             stopping = asyncio.Event()
             load = asyncio.create_task(_load(client, asked, plan, outcome, stopping))
             try:
@@ -210,6 +241,7 @@ def show(outcome: Outcome, took_s: float) -> None:
     rate_rps = outcome.requests / took_s
     rows: list[tuple[str, object]] = [("requests", f"{outcome.requests:,} ({rate_rps:.0f} a second)")]
     rows += [(f"replicas stopped by {name}, and started", count) for name, count in outcome.stops.items()]
+    rows += [(f"{name} killed, and replaced", count) for name, count in outcome.processes_killed.items()]
     rows += [(f"sent again after {code}", count) for code, count in outcome.retries.items()]
     if outcome.latencies_s:
         p50, p99, most = np.quantile(outcome.latencies_s, [0.5, 0.99, 1.0]) * 1e3
@@ -233,18 +265,25 @@ def main(
     stops: Annotated[int, typer.Option(min=1, help="Stops and starts of a replica.")] = 1000,
     replicas: Annotated[int, typer.Option(min=2, help="Replicas; one is always left alone.")] = 3,
     addresses: Annotated[bool, typer.Option("--addresses", help="A port each, not one for all.")] = False,
-    kill_share: Annotated[float, typer.Option(min=0, max=1, help="SIGKILL's share of the stops.")] = 0.1,
+    model: Annotated[
+        Path | None, typer.Option(help="A model directory, of which a copy is served. [default: a tiny one]")
+    ] = None,
+    front_ends: Annotated[int, typer.Option(min=0, help="Front-end processes a replica; 0: none.")] = 0,
+    kill_share: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="SIGKILL's share of the stops."),
+    ] = 0.1,
     rate: Annotated[float, typer.Option(min=1, help="Requests a second.")] = 100.0,
     deadline: Annotated[float, typer.Option(min=0.1, help="Of a request, in seconds.")] = 30.0,
     seed: Annotated[int, typer.Option(help="Of what is drawn at random.")] = 1,
     out: Annotated[Path, typer.Option(help="Where the JSON goes.")] = OUT,
 ) -> None:
     """Stops and starts replicas under load and counts failed requests; exits 1 if there is one."""
-    plan = Plan(stops, replicas, addresses, kill_share, rate, deadline, seed)
+    plan = Plan(stops, replicas, addresses, front_ends, kill_share, rate, deadline, seed)
     start_s = time.monotonic()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: no replica is left behind
     with tempfile.TemporaryDirectory() as folder:
-        outcome = asyncio.run(run(plan, write_tiny_model(Path(folder) / "tiny-text")))
+        outcome = asyncio.run(run(plan, WorkingCopy.of(model, Path(folder))))
     took_s = time.monotonic() - start_s
     write(plan, outcome, took_s, out)
     show(outcome, took_s)

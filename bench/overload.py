@@ -1,13 +1,17 @@
 """What becomes of a replica that is asked for more than it can do.
 
-    python -m bench.overload [--texts 1] [--seconds 4] [--rounds 5] [--slo 100ms] [--paced ALPHA_MS BETA_US]
+    python -m bench.overload [--texts 1] [--seconds 4] [--rounds 5] [--slo 100ms] [--front-ends N] [--apart]
+        [--paced ALPHA_MS BETA_US]
 
 Starts a real `minwatt serve` with the shipped model (with `--paced`, with an engine that sleeps so long: for
 machines that others use too, see `paced_replica`) and measures, round by round: its capacity (a closed loop
 of 32 requests), then open-loop Poisson arrivals at 0.5 to 3 times that capacity, in an order that is drawn
 anew each round. Machines drift: only ratios of the same round mean anything, so goodput is given relative to
 the round's best. Goodput counts answers within the SLO as the client saw them, from the planned time. Prints
-medians and the range of rounds; raw rows go to out/bench/overload.json. The client runs on the same cores.
+medians and the range of rounds; raw rows go to out/bench/overload.json.
+
+The client runs on the same cores, and what it computes to send three times as much is lost to the engine.
+With `--apart` the replica has one half of the cores and the client the other, as if it were elsewhere.
 """
 
 from __future__ import annotations
@@ -42,6 +46,7 @@ FACTORS = (0.5, 1.0, 1.5, 2.0, 3.0)
 CLOSED_LOOP = 32  # requests in flight
 PAYLOADS = 200
 OUT = Path("out/bench/overload.json")
+CORES = sorted(os.sched_getaffinity(0))
 METHOD = "/minwatt.v1.TextInference/Classify"
 
 
@@ -63,9 +68,27 @@ class Row:
     batch_texts: float | None
 
 
-async def replica(slo: str, paced: Sequence[str]) -> tuple[asyncio.subprocess.Process, str]:
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What is measured, and where."""
+
+    slo: str
+    paced: Sequence[str]  # α in ms, β in µs a token; none: the shipped model
+    front_ends: int
+    apart: bool  # replica and client each have half of the cores
+
+
+def keep_apart(setup: Setup, of_replica: bool) -> None:
+    """Moves this thread, and what it starts from here on."""
+    if setup.apart:
+        half = len(CORES) // 2
+        os.sched_setaffinity(0, CORES[:half] if of_replica else CORES[half:])
+
+
+async def replica(setup: Setup) -> tuple[asyncio.subprocess.Process, str]:
     """A warm replica and its address."""
-    flags = {"port": "0", "metrics-port": "0", "slo": slo}
+    flags = {"port": "0", "metrics-port": "0", "slo": setup.slo, "front-ends": str(setup.front_ends)}
+    paced = setup.paced
     if paced:
         module = ["bench.paced_replica", *paced, *(f"{name}={value}" for name, value in flags.items())]
     else:
@@ -75,9 +98,11 @@ async def replica(slo: str, paced: Sequence[str]) -> tuple[asyncio.subprocess.Pr
             *(part for name, value in flags.items() for part in (f"--{name}", value)),
         ]
     command = [sys.executable, "-m", *module]
+    keep_apart(setup, of_replica=True)
     process = await asyncio.create_subprocess_exec(
         *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
     )
+    keep_apart(setup, of_replica=False)
     if process.stdout is None:
         raise RuntimeError("no pipe to the replica")
     line = (await process.stdout.readline()).decode()
@@ -150,10 +175,10 @@ def p99_ms(values_s: Sequence[float]) -> float | None:
     return float(np.percentile(values_s, 99)) * 1e3 if values_s else None
 
 
-async def measure(texts: int, seconds: float, rounds: int, slo: str, paced: Sequence[str]) -> list[Row]:
-    rng = np.random.default_rng(0)
+async def measure(texts: int, seconds: float, rounds: int, setup: Setup) -> list[Row]:
+    rng, slo_s = np.random.default_rng(0), parse_duration_s(setup.slo)
     requests = payloads(texts, rng)
-    process, target = await replica(slo, paced)
+    process, target = await replica(setup)
     rows = []
     try:
         await capacity_rps(target, requests, 2.0)  # warms the client too
@@ -162,7 +187,7 @@ async def measure(texts: int, seconds: float, rounds: int, slo: str, paced: Sequ
             for factor in rng.permutation(FACTORS).tolist():
                 plan = open_loop(factor * capacity, seconds, requests, rng)
                 result = await send(plan, target, SendOptions(deadline_s=1.0))
-                rows.append(row(round_, factor, capacity, seconds, parse_duration_s(slo), result.outcomes))
+                rows.append(row(round_, factor, capacity, seconds, slo_s, result.outcomes))
     finally:
         process.send_signal(signal.SIGTERM)
         await process.wait()
@@ -210,8 +235,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--slo", default="100ms")
     parser.add_argument("--paced", nargs=2, default=(), metavar=("ALPHA_MS", "BETA_US"))
+    parser.add_argument("--front-ends", type=int, default=0)
+    parser.add_argument("--apart", action="store_true")
     asked = parser.parse_args()
-    rows = asyncio.run(measure(asked.texts, asked.seconds, asked.rounds, asked.slo, asked.paced))
+    if asked.apart and len(CORES) < 2:
+        sys.exit("--apart: there is one core; at least two are needed")
+    setup = Setup(asked.slo, asked.paced, asked.front_ends, asked.apart)
+    rows = asyncio.run(measure(asked.texts, asked.seconds, asked.rounds, setup))
     OUT.parent.mkdir(parents=True, exist_ok=True)
     machine = {"cpus": os.cpu_count(), "machine": platform.machine(), "load_1min": os.getloadavg()[0]}
     OUT.write_text(

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service import event_loop
+from service.fronts.supervisor import supervise
 from service.lifecycle.loading import Makers
 from service.runtime.options import RuntimeOptions
 from service.server import run
@@ -58,7 +59,13 @@ def main() -> None:
     given = dict(flag.split("=", 1) for flag in flags)
     settings = ServeSettings.of_flags(**{name.replace("-", "_"): value for name, value in given.items()})
     makers = Makers(encoder=PacedEncoder)
-    event_loop.run(run(settings, on_ready=lambda line: print(line, flush=True), makers=makers))  # noqa: T201
+
+    def on_ready(line: str) -> None:
+        print(line, flush=True)  # noqa: T201
+
+    if settings.front_ends:
+        sys.exit(supervise(settings, on_ready, makers))
+    event_loop.run(run(settings, on_ready, makers))
 
 
 if __name__ == "__main__":

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import minwatt
+from loadtest.plan import Task
+from loadtest.texts import packaged_texts
 from tests.tiny_model import ENTITY_WORDS, WORDS
 
 SCORE_TOLERANCE = 1e-3  # the order of additions in a batch moves the last digits
@@ -40,15 +44,29 @@ class Question:
         )
 
 
-async def questions(client: minwatt.AsyncClient, count: int, seed: int) -> list[Question]:
-    """Of one to four texts each, of one to twelve words."""
+AnyText = Callable[[random.Random], str]
+
+
+def tiny_model_text(draw: random.Random) -> str:
+    """One to twelve words that the tiny model knows."""
+    return " ".join(draw.choices([*WORDS, *ENTITY_WORDS], k=draw.randint(1, 12)))
+
+
+def packaged_text(draw: random.Random) -> str:
+    return draw.choice(_packaged())
+
+
+@cache
+def _packaged() -> list[str]:
+    return packaged_texts(Task.CLASSIFY) + packaged_texts(Task.EXTRACT)
+
+
+async def questions(client: minwatt.AsyncClient, any_text: AnyText, count: int, seed: int) -> list[Question]:
+    """Of one to four texts each."""
     draw = random.Random(seed)
-    words = [*WORDS, *ENTITY_WORDS]
     asked = []
     for _ in range(count):
-        texts = [
-            " ".join(draw.choices(words, k=draw.randint(1, 12))) for _ in range(draw.choice((1, 1, 1, 2, 4)))
-        ]
+        texts = [any_text(draw) for _ in range(draw.choice((1, 1, 1, 2, 4)))]
         labels = (await client.classify(texts)).results
         entities = (await client.extract_entities(texts)).results
         asked.append(Question(texts, labels, entities))

@@ -1,13 +1,13 @@
 """One replica under a mixture of everything for an hour: no request lost, and nothing grows.
 
-    python -m bench.soak [--minutes 60]
+    python -m bench.soak [--minutes 60] [--model DIR] [--front-ends N]
 
 Requests of every kind, streams, health checks, reflection, clients that leave, bad bytes, new connections,
-models that are reloaded or refused, all at a moderate rate against one replica of a tiny model. Samples
-memory, threads, file descriptors and requests in flight of the replica (and memory of this process, which is
-the client). After the warm-up a straight line by least squares through each shows its growth up to the end.
-Prints a table, writes out/soak/soak.json, exits 1 if something was lost or has grown by more than the
-tolerance beside it.
+models that are reloaded or refused, all at a moderate rate against one replica of a tiny model or of a copy
+of --model. Samples memory, threads and file descriptors of the replica's processes together, its requests in
+flight (and memory of this process, which is the client). After the warm-up a straight line by least squares
+through each shows its growth up to the end. Prints a table, writes out/soak/soak.json, exits 1 if something
+was lost or has grown by more than the tolerance beside it.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ from bench.growth import Growth, growth
 from bench.mixture import Mixture, Tally
 from bench.model_changes import TENANTS, ModelChanges
 from bench.questions import questions
+from bench.serving.cpu import resident_mib, with_children
+from bench.working_copy import WorkingCopy
 from tests.e2e.replica_process import ReplicaProcess
-from tests.tiny_model import write_tiny_model
 
 OUT = Path("out/soak/soak.json")
 DEADLINE_S = 10.0
@@ -95,23 +96,33 @@ def _too_much(name: str, line: Growth) -> bool:
     return tolerance is not None and not line.within(tolerance)
 
 
-async def run(model: Path, minutes: float, warm_up_minutes: float, scale: float, seed: int) -> Run:
+@dataclass(frozen=True, slots=True)
+class Plan:
+    minutes: float
+    warm_up_minutes: float
+    scale: float  # times the usual load
+    front_ends: int  # processes; 0: none of their own
+    seed: int
+
+
+async def run(model: WorkingCopy, plan: Plan) -> Run:
     """Starts the replica, loads it for so long, stops it. Versions of the model are written where it lies."""
-    tenants = model.with_name("tenants.yaml")
+    tenants = model.path.with_name("tenants.yaml")
     tenants.write_text(TENANTS)
-    replica = ReplicaProcess(model, "--meter", "modelled", "--tenants", str(tenants))
+    flags = ("--meter", "modelled", "--tenants", str(tenants), "--front-ends", str(plan.front_ends))
+    replica = ReplicaProcess(model.path, *flags)
     await asyncio.to_thread(replica.ready)
     tally, stopping, samples = Tally(), asyncio.Event(), list[Sample]()
     with replica:
         async with minwatt.AsyncClient(replica.target, timeout_s=DEADLINE_S) as client:
-            asked = await questions(client, 64, seed)
-            draw = random.Random(seed)
+            asked = await questions(client, model.any_text, 64, plan.seed)
+            draw = random.Random(plan.seed)
             changes = ModelChanges(replica, model, DEADLINE_S, draw)
             mixture = Mixture(client, replica.target, asked, DEADLINE_S, tally, stopping, draw, changes)
-            load = asyncio.create_task(mixture.run(scale))
-            start_s, end_s = time.monotonic(), time.monotonic() + 60 * minutes
+            load = asyncio.create_task(mixture.run(plan.scale))
+            start_s, end_s = time.monotonic(), time.monotonic() + 60 * plan.minutes
             while (now_s := time.monotonic()) < end_s and not load.done():
-                await asyncio.sleep(min(60.0, minutes, end_s - now_s))  # sixty samples, or one a minute
+                await asyncio.sleep(min(60.0, plan.minutes, end_s - now_s))  # sixty samples, or one a minute
                 samples.append(await _sample(replica, tally, time.monotonic() - start_s))
             stopping.set()
             await load
@@ -121,7 +132,7 @@ async def run(model: Path, minutes: float, warm_up_minutes: float, scale: float,
         code = await asyncio.to_thread(replica.wait)
         if code:
             tally.lost[f"the replica ended with code {code}"] += 1
-    return Run(60 * warm_up_minutes, samples, dict(tally.asked), dict(tally.lost), left)
+    return Run(60 * plan.warm_up_minutes, samples, dict(tally.asked), dict(tally.lost), left)
 
 
 async def _sample(replica: ReplicaProcess, tally: Tally, at_s: float) -> Sample:
@@ -129,12 +140,13 @@ async def _sample(replica: ReplicaProcess, tally: Tally, at_s: float) -> Sample:
     in_flight = re.search(r"^minwatt_in_flight_requests (\S+)$", metrics, re.MULTILINE)
     if in_flight is None:
         raise LookupError("the replica's metrics have no minwatt_in_flight_requests")
-    process = psutil.Process(replica.process.pid)
+    pids = with_children([replica.process.pid])
+    processes = [psutil.Process(pid) for pid in pids]
     return Sample(
         round(at_s, 3),
-        round(process.memory_info().rss / 2**20, 3),
-        process.num_threads(),
-        process.num_fds(),
+        round(resident_mib(pids), 3),
+        sum(process.num_threads() for process in processes),
+        sum(process.num_fds() for process in processes),
         int(float(in_flight[1])),
         round(psutil.Process().memory_info().rss / 2**20, 3),
         tally.asked.total(),
@@ -195,6 +207,10 @@ def main(
         typer.Option(help="Minutes that growth is not counted in. [default: 10, at most a third]"),
     ] = None,
     scale: Annotated[float, typer.Option(min=0.01, help="Times the usual load.")] = 1.0,
+    model: Annotated[
+        Path | None, typer.Option(help="A model directory, of which a copy is served. [default: a tiny one]")
+    ] = None,
+    front_ends: Annotated[int, typer.Option(min=0, help="Front-end processes; 0: none.")] = 0,
     seed: Annotated[int, typer.Option(help="Of what is drawn at random.")] = 1,
     out: Annotated[Path, typer.Option(help="Where the JSON goes.")] = OUT,
 ) -> None:
@@ -202,8 +218,8 @@ def main(
     warm_up_minutes = min(10.0, minutes / 3) if warm_up is None else warm_up
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: no replica is left behind
     with tempfile.TemporaryDirectory() as folder:
-        model = write_tiny_model(Path(folder) / "tiny-text")
-        done = asyncio.run(run(model, minutes, warm_up_minutes, scale, seed))
+        plan = Plan(minutes, warm_up_minutes, scale, front_ends, seed)
+        done = asyncio.run(run(WorkingCopy.of(model, Path(folder)), plan))
     write(done, out)
     show(done)
     sys.exit(0 if done.good else 1)

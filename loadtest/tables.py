@@ -64,8 +64,17 @@ def headline(runs: Sequence[RunReport]) -> list[str]:
             word = "fewer" if change < 0 else "more"
             lines.append(
                 f"{run.name} used {abs(change):.0%} {word} joules than {runs[0].name} ({run.energy_source})"
+                + _at_the_price_of(run, runs[0])
             )
     return lines
+
+
+def _at_the_price_of(run: RunReport, first: RunReport) -> str:
+    """Joules that were saved by not doing the job are no savings."""
+    price = ["missed the SLO"] if run.slo_met is False else []
+    if run.completed < first.completed:
+        price.append(f"completed {first.completed - run.completed:,} requests fewer")
+    return f", but {' and '.join(price)}" if price else ""
 
 
 def warnings(runs: Sequence[RunReport]) -> list[str]:

@@ -26,8 +26,10 @@ def read_texts(path: Path) -> list[str]:
     """The file's lines, UTF-8, one text each, without the blank ones. Raises UsageError if none is left."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--texts = {path}: not a readable UTF-8 text file: {error}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"--texts = {path}: not UTF-8 text") from error
+    except OSError as error:
+        raise UsageError(f"--texts = {path}: can't be read ({error.strerror})") from error
     texts = [line for line in lines if line.strip()]
     if not texts:
         raise UsageError(f"--texts = {path}: no texts; expected one a line")

@@ -152,8 +152,11 @@ def read_trace(path: Path, *, strict: bool = False) -> Trace:
     try:
         data = path.read_bytes()
         text = (gzip.decompress(data) if data.startswith(_GZIP_MAGIC) else data).decode("utf-8-sig")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not a readable trace: {error}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: not a readable trace: not UTF-8 text") from error
+    except (OSError, EOFError, zlib.error) as error:
+        said = getattr(error, "strerror", None) or error
+        raise UsageError(f"{path}: not a readable trace: {said}") from error
     return parse_trace(text, str(path), strict=strict)
 
 

@@ -1,13 +1,18 @@
 """The `minwatt` command: finds a subcommand's component by name and loads it only then.
 
-Owns no behaviour: each component has a `cli` module of its own. A mistake becomes one line on stderr.
-Exit codes: 0 good, 1 the job ran and the answer is bad, 2 bad usage.
+Owns no behaviour: each component has a `cli` module of its own. A mistake becomes one line on stderr,
+and so does what befalls the output; neither is ever a traceback. Exit codes: 0 good, 1 the job ran and the
+answer is bad, 2 bad usage, 130 interrupted (Ctrl-C), 141 who read the output has left (`| head`).
 """
 
 from __future__ import annotations
 
+import errno
 import importlib
 import importlib.metadata
+import io
+import os
+import select
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -34,12 +39,35 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "node-agent": ("nodeagent.cli", "node_agent", "GPU clocks and watts for a node's replicas; needs root"),
     "policy": ("scaler.cli", "policy_app", "check a PowerPolicy"),
 }
+# As a shell tells of a process that a signal ended: 128 and the signal's number.
+INTERRUPTED, READER_LEFT = 130, 141
 TAGLINE = "Text classification and entity recognition over gRPC at minimum watts under a latency SLO."
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs `minwatt ARGUMENTS` (default: the process's own) and exits with its code."""
-    name, *rest = (sys.argv[1:] if arguments is None else list(arguments)) or ["--help"]
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without `≤` shows `?`, and a server serves on
+    try:
+        try:
+            _dispatch(given)
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # what fails here is told here
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except OSError as error:
+        _output_failed(error)
+    except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):  # typer ends so, with the code of a bad answer
+            _output_failed(ended.__context__)
+        raise
+
+
+def _dispatch(given: Sequence[str]) -> None:
+    name, *rest = given or ["--help"]
     if name in {"--help", "-h"}:
         _print(_help())
     elif name == "--version":
@@ -49,6 +77,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         print(f"minwatt: command = {name!r}: not known; allowed: {', '.join(COMMANDS)}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
+
+
+def _output_failed(error: OSError) -> NoReturn:
+    """Where nobody reads any more, or a disk is full. Any other error is the program's own, and is raised."""
+    if error.errno == errno.ENOSPC:
+        where = error.filename or "the output"
+        print(f"minwatt: {where}: can't be written ({error.strerror})", file=sys.stderr)  # noqa: T201
+    elif error.errno != errno.EPIPE or not _reader_left():
+        raise error
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is flushed when Python ends
+    sys.exit(READER_LEFT if error.errno == errno.EPIPE else 2)
+
+
+def _reader_left() -> bool:
+    """Of stdout or stderr. Sockets to servers break in the same way."""
+    outputs = select.poll()
+    outputs.register(1, 0)
+    outputs.register(2, 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in outputs.poll(0))
 
 
 def _run(name: str, arguments: list[str]) -> None:
@@ -61,7 +108,12 @@ def _run(name: str, arguments: list[str]) -> None:
     elif not arguments and not target.info.invoke_without_command:
         arguments = ["--help"]  # a group of commands that does nothing by itself
     try:
-        code = target(args=arguments, prog_name=f"minwatt {name}", standalone_mode=False)
+        code = target(
+            args=arguments,
+            prog_name=f"minwatt {name}",
+            standalone_mode=False,
+            help_option_names=["-h", "--help"],
+        )
     except UsageError as error:
         _mistake(name, str(error))
     except typer.TyperException as error:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import typer
 
-from modelkit.commands.build import build_model
+from modelkit.commands.distil import distil_model
 from modelkit.commands.evaluate import evaluate_variants
 from modelkit.commands.export import export_checkpoint
 from modelkit.commands.finetune import finetune_model
+from modelkit.commands.mask import mask
+from modelkit.commands.prune import prune_model
 from modelkit.commands.quantize import quantize_model
 
 app = typer.Typer(
@@ -15,10 +17,12 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Fine-tune, build, quantize, evaluate. Example: minwatt model build --data data --out models/mine",
+    help="Train, shrink, measure and choose models. Example: minwatt model build --data data --out mine",
 )
-app.command("evaluate")(evaluate_variants)
-app.command("build")(build_model)
+app.command("mask")(mask)
 app.command("finetune")(finetune_model)
+app.command("distil")(distil_model)
+app.command("prune")(prune_model)
 app.command("export")(export_checkpoint)
 app.command("quantize")(quantize_model)
+app.command("evaluate")(evaluate_variants)

@@ -2,7 +2,7 @@
 
 Owns tokenisation, padding and the session (the only file of `modelkit` that opens one). Leaves the
 meaning of logits to `minwatt.v1.decode` and scores to `evaluate`. Called by `answers`,
-`evaluate`, `speed`, `package`, `build`.
+`evaluate`, `speed`, `package`, `build`, `mask.names`.
 """
 
 from __future__ import annotations
@@ -61,6 +61,19 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[EncodedText]:
         EncodedText(encoding.ids, encoding.word_ids, encoding.offsets, truncated=bool(encoding.overflowing))
         for encoding in tokenizer.encode_batch(list(texts))
     ]
+
+
+def encode_windows(
+    tokenizer: Tokenizer, texts: Sequence[str], max_tokens: int
+) -> Iterator[tuple[int, EncodedText]]:
+    """(its text's number, window) of all that the texts hold: one that is cut goes on in further windows.
+
+    A window begins with the last quarter of the one before; offsets are those of the whole text.
+    """
+    tokenizer.enable_truncation(max_tokens, stride=max_tokens // 4)
+    for number, encoding in enumerate(tokenizer.encode_batch(list(texts))):
+        for window in (encoding, *encoding.overflowing):
+            yield number, EncodedText(window.ids, window.word_ids, window.offsets)
 
 
 class Runner(Protocol):

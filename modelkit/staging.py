@@ -46,13 +46,17 @@ class Staging:
 
 
 @contextmanager
-def staging(out: Path) -> Iterator[Staging]:
-    """An empty staging of `out`. Raises UsageError where a disk is full or a folder not to be written."""
+def staging(out: Path, *, writes: bool = True) -> Iterator[Staging]:
+    """An empty staging of `out`; it is another process's where this one does not write.
+
+    Raises UsageError where a disk is full or a folder not to be written.
+    """
     stage = Staging(out)
     try:
-        if stage.new.exists():
-            shutil.rmtree(stage.new)
-        stage.new.mkdir(parents=True)
+        if writes:
+            if stage.new.exists():
+                shutil.rmtree(stage.new)
+            stage.new.mkdir(parents=True)
         yield stage
     except OSError as error:
         raise UsageError(f"{error.filename or out}: can't be written ({error.strerror or error})") from error

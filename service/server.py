@@ -39,7 +39,7 @@ from service.gate import Gate
 from service.inference import Inference, RequestLimits
 from service.lifecycle.lifecycle import Lifecycle
 from service.lifecycle.loading import AS_SERVED, Loader, Makers, first_models
-from service.lifecycle.memory import Memory, container_limit_bytes
+from service.lifecycle.memory import Memory, container_limit_bytes, map_large_blocks
 from service.lifecycle.resident import Loaded, ResidentModel
 from service.metrics import Metrics
 from service.node_agent import AgentClocks
@@ -174,6 +174,7 @@ async def run(
 
     `begun_before_s`: how much earlier than this process the replica was started.
     """
+    map_large_blocks()
     last_acts: list[Callable[[], None]] = []
     stop = _stop_signal(last_acts)
     parts = assemble(settings, makers)

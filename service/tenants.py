@@ -167,8 +167,20 @@ def _tenant(one: _Anyone, name: str) -> Tenant:
 
 
 def _without_secrets(error: ValidationError, where: str) -> UsageError:
-    first = error.errors(include_url=False)[0]
-    if "keys" not in first["loc"]:
-        return one_line(error, where)
-    field_ = ".".join(map(str, first["loc"]))
+    problems = error.errors(include_url=False)
+    location = problems[0]["loc"]
+    field_ = ".".join(map(str, location))
+    if "keys" not in location:
+        if problems[0]["type"] != "extra_forbidden":
+            return one_line(error, where)
+        allowed = (one.alias or name for name, one in _schema_at(location[:-1]).model_fields.items())
+        return UsageError(f"{where}: {field_}: unknown field; allowed: {', '.join(allowed)}")
     return UsageError(f"{where}: {field_}: allowed: an entry {{id, sha256}} as `minwatt key new` prints it")
+
+
+def _schema_at(location: tuple[int | str, ...]) -> type[_Frozen]:
+    if not location:
+        return _File
+    if "quota" in location:
+        return _Quota
+    return _Tenant if location[0] == "tenants" else _Anyone

@@ -21,6 +21,18 @@ settings.register_profile("repeatable", settings.get_profile("explore"), derando
 settings.load_profile("repeatable")
 
 
+MODES = {"one-process": 0, "front-ends": 2}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A module that says `pytestmark = pytest.mark.both_modes` runs with replicas of one process, and again
+    with front-end processes; its folder's fixture `front_ends` sees to it."""
+    if metafunc.definition.get_closest_marker("both_modes") is not None:
+        metafunc.parametrize(
+            "front_ends", list(MODES.values()), ids=list(MODES), indirect=True, scope="module"
+        )
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model directory that serves in milliseconds."""

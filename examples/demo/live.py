@@ -59,18 +59,12 @@ def view(title: str, load: Load, elapsed_s: float, fleet: list[Row], decisions: 
         last = values[-1] if values else None
         table.add_row(label, sparkline(values, top), "–" if last is None else now.format(last))
     joules = next((row["joules_total"] for row in reversed(fleet) if row["joules_total"] is not None), None)
-    energy = "" if joules is None else f" · {joules:.0f} J so far ({source})"
-    bar = ProgressBar(total=load.duration_s, completed=min(elapsed_s, load.duration_s), width=WIDTH)
-    return Panel(
-        Group(
-            table,
-            Text(),
-            bar,
-            Text(f"{elapsed_s:.0f} of {load.duration_s:.0f} s{energy}", style="dim"),
-            *_last(decisions),
-        ),
-        title=title,
-    )
+    sent_s = min(elapsed_s, load.duration_s)  # the last answers come later
+    bar = ProgressBar(total=load.duration_s, completed=sent_s, width=WIDTH)
+    table.add_row("", Text())
+    table.add_row("", bar, f"{sent_s:.0f} of {load.duration_s:.0f} s")
+    energy = "" if joules is None else f"{joules:.0f} J so far ({source})"
+    return Panel(Group(table, Text(energy, style="dim"), *_last(decisions)), title=title)
 
 
 def _last(decisions: list[Row]) -> list[Text]:

@@ -14,10 +14,9 @@ from minwatt.commands.backtest_html import page
 from minwatt.commands.backtest_result import MINWATT
 from minwatt.commands.backtest_run import USUAL, Finished, Options, Prepared, names, prepare, run
 from minwatt.commands.backtest_table import backtest_table, headline, sentences, title
+from minwatt.commands.output import print_whole
 from minwatt.v1.errors import UsageError
 from minwatt.v1.quantities import parse_duration_s
-
-_WIDEST = 200  # characters that a table may take
 
 
 def backtest(
@@ -98,11 +97,8 @@ def _run(prepared: Prepared) -> Finished:
 
 def _show(finished: Finished) -> None:
     result, table = finished.result, backtest_table(finished.result)
-    console = Console()
-    # Figures that are cut to fit are no figures: a terminal that is too narrow wraps the lines instead.
-    needed = console.measure(table, options=console.options.update(max_width=_WIDEST)).maximum
     typer.echo(title(result) + "\n")
-    Console(width=max(console.width, needed)).print(table)
+    print_whole(table, Console())
     typer.echo()
     for line in [headline(result), *sentences(result)]:
         typer.echo(line)

@@ -79,6 +79,8 @@ def notes(card: Card) -> list[str]:
         lines.append(f"gCO2: at {card.intensity.gco2_per_kwh:.0f} g a kWh ({card.intensity.source}).")
     if card.battery_wh is not None:
         lines.append(f"Battery: {card.battery_wh:g} Wh, at those watts, running without a pause.")
+    if card.training is not None:
+        lines.append(f"Training: {card.training.in_words()}.")
     return lines + [_compared(pair) for pair in card.comparisons]
 
 

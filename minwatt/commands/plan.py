@@ -10,13 +10,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from minwatt.commands.output import print_whole
 from minwatt.commands.plan_result import FleetPlan, Plan, Source, plan_for
 from minwatt.v1.errors import UsageError
 from minwatt.v1.quantities import format_power
 from scaler.inputs import check_clock_set, read_pair
 from scaler.settings import Settings
 
-_WIDEST = 200  # characters that a table may take
 _HEADS = (
     "fleet",
     "SLO",
@@ -104,9 +104,7 @@ def _show(found: Plan) -> None:
         table.add_row(what, *_cells(fleet), style="bold")
     for fleet in found.alternatives:
         table.add_row(fleet.what, *_cells(fleet), style="" if fleet.holds_slo else "dim")
-    console = Console()
-    needed = console.measure(table, options=console.options.update(max_width=_WIDEST)).maximum
-    Console(width=max(console.width, needed)).print(table)
+    print_whole(table, Console())
     typer.echo("\nPredicted, one text a request.")
     for part in found.pools:
         typer.echo(f"{part.profile}: {part.bases}.")
@@ -118,17 +116,22 @@ def _show(found: Plan) -> None:
 
 
 def _headline(found: Plan) -> str:
-    asked = f"{found.rps:g} requests/s (up to {found.upper_rps:g} within the SLO)"
+    upper = f" (up to {found.upper_rps:g})" if found.upper_rps > found.rps else ""
+    asked = f"{found.rps:g} requests/s{upper}"
     fleets = [part.fleet for part in found.pools if part.fleet is not None]
     if found.problem is not None or found.watts is None or not fleets:
         return f"{asked}: {found.problem}"
     replicas = sum(fleet.replicas for fleet in fleets)
+    many = "" if replicas == 1 else "s"
     idle_w, busy_w = sum(fleet.idle_w for fleet in fleets), sum(fleet.busy_w for fleet in fleets)
     tails = ", ".join(_tail(fleet) for fleet in fleets)
+    joules = "" if found.joules_per_request is None else f"; {found.joules_per_request:.3g} J a request"
+    missed = [] if found.holds_slo else ["the SLO"]
+    missed += [] if found.within_budget else [f"the budget of {format_power(found.budget_w or 0.0)}"]
+    problem = f"; no fleet that the policy allows holds {' and '.join(missed)}" if missed else ""
     return (
-        f"{asked}: {replicas} replicas, {format_power(found.watts)}: {format_power(idle_w)} idle,"
-        f" {format_power(busy_w)} busy; p{found.percentile:g} {tails} of {found.slo_ms:g} ms;"
-        f" {found.joules_per_request:.3g} J a request"
+        f"{asked}: {replicas} replica{many}, {found.watts:.3g} W ({idle_w:.3g} W idle,"
+        f" {busy_w:.3g} W busy); p{found.percentile:g} {tails} of {found.slo_ms:g} ms{joules}{problem}"
     )
 
 

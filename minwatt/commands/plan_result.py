@@ -46,7 +46,7 @@ class FleetPlan(_Frozen):
     watts: float  # at the expected rate
     idle_w: float
     busy_w: float
-    joules_per_request: float
+    joules_per_request: float | None  # null: fewer are completed than come
     tail_ms: float | None  # at the policy's percentile and the upper rate; null: the queue would grow
     load: float  # of one replica's capacity, at the upper rate
     holds_slo: bool
@@ -152,6 +152,7 @@ def _plan(
     spec = settings.policy.spec
     fleets = [part.fleet for part in parts if part.fleet is not None]
     watts = sum(fleet.watts for fleet in fleets) if fleets else None
+    keeps_up = all(fleet.joules_per_request is not None for fleet in fleets)
     return Plan(
         policy=policy_file,
         rps=rates[0],
@@ -160,7 +161,7 @@ def _plan(
         percentile=spec.slo.percentile,
         budget_w=spec.power.budget_w,
         watts=watts,
-        joules_per_request=None if watts is None else watts / rates[0],
+        joules_per_request=watts / rates[0] if watts is not None and keeps_up else None,
         holds_slo=bool(fleets) and all(fleet.holds_slo for fleet in fleets),
         within_budget=bool(fleets) and all(fleet.within_budget for fleet in fleets),
         problem=problem,
@@ -203,6 +204,7 @@ def _described(what: str, tables: LeverTables, one: Candidate, demand: Demand) -
     computing = min(1.0, each_tps / batch * lever.engine.service_s(batch))
     idle_w = min(one.watts, one.replicas * lever.engine.idle_w * (1 - computing))
     tail_s = Planner(tables).tail_s(one.replicas, one.point, demand, tables.limits.percentile)
+    keeps_up = one.load * demand.expected_tps <= demand.upper_tps
     return FleetPlan(
         what=what,
         replicas=one.replicas,
@@ -216,7 +218,7 @@ def _described(what: str, tables: LeverTables, one: Candidate, demand: Demand) -
         watts=one.watts,
         idle_w=idle_w,
         busy_w=one.watts - idle_w,
-        joules_per_request=one.watts / demand.expected_tps,
+        joules_per_request=one.watts / demand.expected_tps if keeps_up else None,
         tail_ms=1000 * tail_s if math.isfinite(tail_s) else None,
         load=one.load,
         holds_slo=one.holds_slo,

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from minwatt.commands.output import print_whole
 from minwatt.commands.profile_page import profile_page
 from minwatt.commands.profile_rows import (
     UNKNOWN,
@@ -72,12 +73,12 @@ def print_profile(profile: Profile, console: Console) -> None:
     """Figures, batches, points; and what to doubt of them."""
     console.print(Text(title(profile), style="bold"))
     console.print(about(profile), highlight=False)
-    console.print(_figures_table(profile))
+    print_whole(_figures_table(profile), console)
     for variant in profile.variants:
-        console.print(_batches_table(profile, variant.name))
+        print_whole(_batches_table(profile, variant.name), console)
     console.print(batch_note(profile), highlight=False, style="dim")
     for sweep, settings in sweeps(profile).items():
-        console.print(_points_table(profile, sweep, settings))
+        print_whole(_points_table(profile, sweep, settings), console)
     if profile.points:
         console.print(_points_note(profile), highlight=False, style="dim")
     for doubt in profile.doubts():

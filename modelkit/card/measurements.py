@@ -19,6 +19,7 @@ from minwatt.v1.errors import UsageError, one_line
 from minwatt.v1.model_dir import Sha256
 from modelkit.card.pareto import Candidate, front
 from modelkit.card.speed import Round
+from modelkit.scoring.finetune_report import TrainingEnergy
 from modelkit.scoring.intervals import Interval, Spread, paired_difference
 
 CARD_FILE = "card.json"
@@ -119,6 +120,7 @@ class Card(_Frozen):
     battery_wh: float | None
     variants: tuple[VariantCard, ...] = Field(min_length=1)
     comparisons: tuple[Comparison, ...]
+    training: TrainingEnergy | None = None  # as report.json says; gCO2 at `intensity` where that is given
 
     def candidates(self) -> list[Candidate]:
         """The variants as the choice sees them."""

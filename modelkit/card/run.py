@@ -18,6 +18,8 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from energy import PowerMeter, Reading
 from minwatt.v1.errors import UsageError
 from minwatt.v1.model_dir import ModelDirectory
@@ -39,7 +41,8 @@ from modelkit.card.speed import STANDARD_SPEED, ReadJoules, Round, interleaved, 
 from modelkit.data.examples import Data, EvaluationSet, Tasks, load_evaluation_set, source_of
 from modelkit.inference import Graph, Ids, Provider, load_tokenizer, pad
 from modelkit.scoring.answers import Answers, answers_of, entity_counts
-from modelkit.scoring.evaluate import DEFAULT_SETS, SPLITS, Say, open_graphs
+from modelkit.scoring.evaluate import BASELINE, DEFAULT_SETS, SPLITS, Say, open_graphs
+from modelkit.scoring.finetune_report import REPORT_FILE, FinetuneReport, TrainingEnergy
 from modelkit.scoring.intervals import bootstrap_f1, wilson
 
 LEAST_CALLS = 100  # of a load: fewer have no 99th percentile
@@ -132,7 +135,23 @@ def measure_card(model_dir: Path, options: CardOptions, metering: Metering, say:
         battery_wh=options.battery_wh,
         variants=with_front(variants),
         comparisons=comparisons(options.batch, own, right),
+        training=training_energy(opened.directory, options.intensity),
     )
+
+
+def training_energy(directory: ModelDirectory, intensity: GridIntensity | None) -> TrainingEnergy | None:
+    """What the model's training took, at the card's intensity if it has one.
+
+    None where there is no report of it, or one of another graph than the fp32 one of model.yaml.
+    """
+    fp32 = directory.spec.variants.get(BASELINE)
+    try:
+        report = FinetuneReport.model_validate_json((directory.path / REPORT_FILE).read_bytes())
+    except (OSError, ValidationError):
+        return None
+    if fp32 is None or report.fp32_sha256 != fp32.sha256:
+        return None
+    return report.energy if intensity is None else report.energy.at(intensity.gco2_per_kwh)
 
 
 def _open(model_dir: Path, options: CardOptions) -> _Opened:

@@ -2,27 +2,45 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from minwatt.v1.errors import UsageError
 from modelkit.commands.options import BASE_HELP, DEFAULTS, JsonOption, train_extra, training_progress
-from modelkit.data.dataset import TASK_FORM, TaskFiles
-from modelkit.recipe import FinetuneOptions, TrainingOptions
-from modelkit.scoring.report import task_table
+from modelkit.data.checks import read_checks
+from modelkit.data.dataset import FILE_FORM, TASK_FORM, EarlierFile, TaskFiles, read_datasets
+from modelkit.recipe import DEVICES, PRECISIONS, FinetuneOptions, TrainingOptions
+from modelkit.scoring.report import forgetting_table, task_table
+from modelkit.training.base import known_tasks
 
 TASK_HELP = "A task's name and files: .jsonl, .csv or .conll. Repeat for more tasks on one encoder."
 PATIENCE_HELP = "Stop after as many epochs without a better score on dev. Default: never."
 FROZEN_HELP = "Encoder layers, from below and with the embeddings, that stay as they are."
 ACCUMULATE_HELP = "Batches of each task that make one step."
+AUXILIARY_HELP = "A task that the encoder learns from and the model has no head of. Repeat for more."
+LOWERCASE_HELP = "Share of the texts that lose their capitals in training."
+CASED_HELP = "Tell capitals from small letters, where the base knows small ones only."
 WEIGHTS_HELP = "Let texts of rare labels count for more."
+LORA_HELP = "Train adapters of that rank on the encoder's matrices, not the encoder; merged at the end."
+REPLAY_HELP = "Earlier texts of a task to train on besides. Repeat for each task."
+CHECK_HELP = "Earlier texts of a task, scored before and after. Repeat for more."
+FORGETTING_HELP = "Where a check's score falls by more, nothing is replaced: exit code 1."
+METER_HELP = "Of the training: auto, rapl, modelled[:idle_w=W,busy_w_per_core=W] or nvml."
+DEVICE_HELP = f"One of {', '.join(DEVICES)}, or cuda:NUMBER."
+PRECISION_HELP = f"Of the encoder while it trains: one of {', '.join(PRECISIONS)}."
+MOST_SEED = 2**63 - 1  # torch's
 
 
 def finetune_model(
     task: Annotated[list[str], typer.Option(metavar=TASK_FORM, help=TASK_HELP)],
     out: Annotated[Path, typer.Option("--out", help="Model directory to write.")],
+    auxiliary: Annotated[list[str] | None, typer.Option(metavar=TASK_FORM, help=AUXILIARY_HELP)] = None,
+    cased: Annotated[bool, typer.Option("--cased", help=CASED_HELP)] = False,
+    lowercase: Annotated[float, typer.Option(min=0, max=1, help=LOWERCASE_HELP)] = DEFAULTS.lower_probability,
     base: Annotated[Path | None, typer.Option("--from", help=BASE_HELP)] = None,
     name: Annotated[str | None, typer.Option(help="Name of the model. Default: that of --out.")] = None,
     version: Annotated[str, typer.Option(help="Version of the model.")] = "1",
@@ -40,20 +58,42 @@ def finetune_model(
     frozen_layers: Annotated[int, typer.Option(min=0, help=FROZEN_HELP)] = DEFAULTS.frozen_layers,
     class_weights: Annotated[bool, typer.Option("--class-weights", help=WEIGHTS_HELP)] = False,
     max_tokens: Annotated[int, typer.Option(min=8, help="Longer texts are cut.")] = DEFAULTS.max_tokens,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of weights and augmentation.")] = DEFAULTS.seed,
+    lora_rank: Annotated[int | None, typer.Option(min=1, help=LORA_HELP)] = DEFAULTS.lora_rank,
+    replay: Annotated[list[str] | None, typer.Option(metavar=FILE_FORM, help=REPLAY_HELP)] = None,
+    check: Annotated[list[str] | None, typer.Option(metavar=FILE_FORM, help=CHECK_HELP)] = None,
+    max_forgetting: Annotated[float, typer.Option(min=0, max=1, help=FORGETTING_HELP)] = 0.01,
+    device: Annotated[str, typer.Option(help=DEVICE_HELP)] = DEFAULTS.device,
+    precision: Annotated[str, typer.Option(help=PRECISION_HELP)] = DEFAULTS.precision,
+    meter: Annotated[str, typer.Option(help=METER_HELP)] = "auto",
+    grid_intensity: Annotated[float | None, typer.Option(min=0, help="gCO2 a kWh, stated by you.")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed of weights and augmentation.")] = (
+        DEFAULTS.seed
+    ),
     threads: Annotated[int, typer.Option(min=1, help="CPU threads to train on.")] = DEFAULTS.threads,
     json: JsonOption = False,
 ) -> None:
     """Fine-tune an encoder on your texts: a model directory, with scores by label.
 
-    The same command, after a kill, goes on after the last whole epoch.
+    The same command, after a kill, goes on after the last whole epoch. Several processes share the work where
+    torchrun or `accelerate launch` starts them.
+
+    Exit code 1: more was forgotten than --max-forgetting; what is in --out stays as it is.
 
     Example: minwatt model finetune --task intent:train.jsonl,dev.jsonl,test.jsonl --out models/mine
     """
+    for option, rate in (("encoder-rate", encoder_rate), ("head-rate", head_rate), ("warmup", warmup)):
+        if not math.isfinite(rate):
+            raise UsageError(f"{option} = {rate}: allowed: a finite number, at least 0")
     tasks = tuple(TaskFiles.parse(text) for text in task)
-    with train_extra():
-        from modelkit.build import Hearers
+    besides = tuple(TaskFiles.parse(text) for text in auxiliary or ())
+    replayed = tuple(EarlierFile.parse("replay", text) for text in replay or ())
+    checked = tuple(EarlierFile.parse("check", text) for text in check or ())
+    known = known_tasks(base)
+    datasets = read_datasets((*tasks, *besides), known, replayed)
+    checks = read_checks(checked, known, datasets)
+    with train_extra():  # after the data: a mistake there is told without it
         from modelkit.training.finetune import finetune
+        from modelkit.training.hearers import Hearers
     training = TrainingOptions(
         epochs=epochs,
         batch_size=batch_size,
@@ -66,6 +106,10 @@ def finetune_model(
         accumulate=accumulate,
         frozen_layers=frozen_layers,
         patience=patience,
+        lower_probability=lowercase,
+        lora_rank=lora_rank,
+        device=device,
+        precision=precision,
     )
     options = FinetuneOptions(
         tasks=tasks,
@@ -74,13 +118,32 @@ def finetune_model(
         base=base,
         version=version,
         class_weights=class_weights,
+        auxiliary=besides,
+        cased=cased,
         training=training,
+        replay=replayed,
+        checks=checked,
+        max_forgetting=max_forgetting,
+        meter=meter,
+        gco2_per_kwh=grid_intensity,
     )
     with training_progress(Console(stderr=True)) as (say, advance):
-        report = finetune(options, Hearers(say=say, advance=advance))
+        report = finetune(options, datasets, checks, Hearers(say=say, advance=advance))
+    if report is None:  # another process prints it
+        return
     output = Console()
     if json:
         output.print_json(report.model_dump_json())
-        return
-    for score in report.tasks:
-        output.print(task_table(score))
+    else:
+        for score in report.tasks:
+            output.print(task_table(score))
+        if report.forgetting:
+            output.print(forgetting_table(report))
+        output.print(f"training: {report.energy.in_words()}", soft_wrap=True, highlight=False)
+    if not report.published:
+        line = (
+            f"a check lost more than max-forgetting = {max_forgetting:g}: {out} is as it was, the rest is in "
+            f"{out / '.cache' / 'new'}"
+        )
+        Console(stderr=True, soft_wrap=True).print(line, markup=False, highlight=False)
+        raise typer.Exit(1)

@@ -32,13 +32,20 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the report as JS
 
 
 @contextmanager
-def train_extra() -> Iterator[None]:
-    """Around imports of what the `train` extra brings."""
+def extra(name: str) -> Iterator[None]:
+    """Around imports of what an extra brings."""
     try:
         yield
     except ImportError as error:
-        line = f"{error.name} is not installed; it comes with the extra: pip install 'minwatt[train]'"
+        line = f"{error.name} is not installed; it comes with the extra: pip install 'minwatt[{name}]'"
         raise UsageError(line) from error
+
+
+@contextmanager
+def train_extra() -> Iterator[None]:
+    """Around imports of what the `train` extra brings."""
+    with extra("train"):
+        yield
 
 
 @contextmanager

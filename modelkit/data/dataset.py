@@ -1,14 +1,15 @@
-"""What a task learns from and is scored on: its files, the labels they share, and what speaks against them.
+"""What a task learns from and is scored on: its files, and the labels they share.
 
-Owns the relations between splits: labels are those of the training file; texts that stand twice, with two
-labels or in two splits are reported. Leaves the formats to `formats`. Called by `finetune` and `commands`.
+Owns the relations between splits: labels are those of the training file, after those that an earlier
+checkpoint knows. Leaves the formats to `formats`, what speaks against the data to `notes`. Called by
+`finetune` and `commands`.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +17,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from minwatt.v1.errors import UsageError
 from minwatt.v1.model_dir import Name, Task
-from modelkit.data.formats import CLASSIFICATION, NER, EntityRow, LabelRow, Row, listed, read_rows
+from modelkit.data.formats import read_rows
+from modelkit.data.lines import listed
+from modelkit.data.notes import labels_of, notes_on
+from modelkit.data.rows import CLASSIFICATION, EntityRow, Row, kind_of
 from modelkit.data.texts import OUTSIDE, AnnotatedText, DataError, LabelledText
 
-TASK_FORM = "NAME:TRAIN,DEV[,TEST]"
-TRAIN, DEV, TEST = "train", "dev", "test"
+TASK_FORM, FILE_FORM = "NAME:TRAIN,DEV[,TEST]", "NAME:FILE"
+TRAIN, DEV, TEST, REPLAY = "train", "dev", "test", "replay"
 
 Example = LabelledText | AnnotatedText
 
@@ -47,15 +51,32 @@ class TaskFiles:
             raise UsageError(f"task = {text!r}; allowed: {TASK_FORM}")
         return cls(name, {split: Path(path) for split, path in zip((TRAIN, DEV, TEST), paths, strict=False)})
 
-    def digest(self) -> str:
-        """Of the files' bytes, in order. Raises DataError where one can't be read."""
-        sha256 = hashlib.sha256()
-        for path in self.splits.values():
-            try:
-                sha256.update(hashlib.sha256(path.read_bytes()).digest())
-            except OSError as error:
-                raise DataError(f"{path}: {error.strerror or error}") from error
-        return sha256.hexdigest()
+
+@dataclass(frozen=True)
+class EarlierFile:
+    """Texts that a checkpoint was trained or scored on, of the task of that name."""
+
+    name: str
+    path: Path
+
+    @classmethod
+    def parse(cls, option: str, text: str) -> EarlierFile:
+        """Of `intent:test.jsonl`. Raises UsageError, which names the option, on another form."""
+        name, _, file = text.partition(":")
+        if not name or not file:
+            raise UsageError(f"{option} = {text!r}; allowed: {FILE_FORM}")
+        return cls(name, Path(file))
+
+
+def digest_of(paths: Iterable[Path]) -> str:
+    """Of the files' bytes, in order. Raises DataError where one can't be read."""
+    sha256 = hashlib.sha256()
+    for path in paths:
+        try:
+            sha256.update(hashlib.sha256(path.read_bytes()).digest())
+        except OSError as error:
+            raise DataError(f"{path}: {error.strerror or error}") from error
+    return sha256.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -72,14 +93,26 @@ class Dataset:
         return TEST if TEST in self.splits else DEV
 
 
-def read_datasets(tasks: Sequence[TaskFiles]) -> tuple[Dataset, ...]:
-    """Read every task. Raises UsageError (DataError among them) on bad data and on a name given twice."""
+def read_datasets(
+    tasks: Sequence[TaskFiles], known: Sequence[Task] = (), replay: Sequence[EarlierFile] = ()
+) -> tuple[Dataset, ...]:
+    """Read every task. One that is `known` by name and kind keeps those labels; `replay` is trained on too.
+
+    Raises UsageError (DataError among them) on bad data, a name given twice, a replay of no task.
+    """
     if not tasks:
         raise UsageError(f"task: none given; expected one or more {TASK_FORM}")
-    for name, times in Counter(files.name for files in tasks).items():
-        if times > 1:
-            raise UsageError(f"task = {name!r}: given {times} times; each name once")
-    return tuple(read_dataset(files) for files in tasks)
+    names = [files.name for files in tasks]
+    for option, given in (("task", names), ("replay", [file.name for file in replay])):
+        for name, times in Counter(given).items():
+            if times > 1:
+                raise UsageError(f"{option} = {name!r}: given {times} times; each name once")
+    replayed = {file.name: file.path for file in replay}
+    for name in replayed:
+        if name not in names:
+            raise UsageError(f"replay = {name!r}: no task of that name is given; allowed: {listed(names)}")
+    earlier = {task.name: task for task in known}
+    return tuple(read_dataset(files, earlier.get(files.name), replayed.get(files.name)) for files in tasks)
 
 
 def unserved(tasks: Sequence[Task]) -> Iterator[str]:
@@ -91,39 +124,48 @@ def unserved(tasks: Sequence[Task]) -> Iterator[str]:
             yield f"{task.name}: served answers are those of {served}, the first {task.kind} task"
 
 
-def read_dataset(files: TaskFiles) -> Dataset:
+def read_dataset(files: TaskFiles, known: Task | None = None, replay: Path | None = None) -> Dataset:
     """Read a task's files; labels are those of the training file, in alphabetical order.
+
+    Where an earlier checkpoint has a task of this name and kind, its labels come first and stay, with or
+    without examples in the new files. Texts of `replay` join the training ones.
 
     Raises DataError where a file is bad, holds examples of another kind, or a label that train has not.
     """
-    rows = {split: read_rows(path) for split, path in files.splits.items()}
-    is_classification = isinstance(rows[TRAIN][0], LabelRow)
-    for split, path in files.splits.items():
-        if isinstance(rows[split][0], LabelRow) != is_classification:
-            kind = CLASSIFICATION if is_classification else NER
-            raise DataError(
-                f"{path}:{rows[split][0].line}: another kind of example than in {files.splits[TRAIN]}; "
-                f"expected {kind}"
-            )
-    labels = tuple(sorted({label for row in rows[TRAIN] for label in _labels_of(row)}))
-    if len(labels) < (2 if is_classification else 1):
-        needed = "two labels or more" if is_classification else "one entity or more"
-        raise DataError(f"{files.splits[TRAIN]}: {listed(labels) or 'no label'} in all; expected {needed}")
-    for split, path in files.splits.items():
-        _refuse_others(path, rows[split], labels, str(files.splits[TRAIN]))
-    columns = labels if is_classification else bio_tags(labels)
+    paths = {**files.splits} if replay is None else {**files.splits, REPLAY: replay}
+    rows = {split: read_rows(path) for split, path in paths.items()}
+    trained_on = paths[TRAIN]
+    kind = kind_of(rows[TRAIN][0])
+    for split, path in paths.items():
+        if kind_of(rows[split][0]) != kind:
+            line = rows[split][0].line
+            raise DataError(f"{path}:{line}: another kind of example than in {trained_on}; expected {kind}")
+    before = label_names(known) if known is not None and known.kind == kind else ()
+    new = sorted({label for row in rows[TRAIN] for label in labels_of(row)}.difference(before))
+    labels = (*before, *new)
+    if len(labels) < (2 if kind == CLASSIFICATION else 1):
+        needed = "two labels or more" if kind == CLASSIFICATION else "one entity or more"
+        raise DataError(f"{trained_on}: {listed(labels) or 'no label'} in all; expected {needed}")
+    for split, path in paths.items():
+        _refuse_others(path, rows[split], labels, str(trained_on))
     task = Task(
         name=files.name,
-        kind="classification" if is_classification else "ner",
+        kind=kind,
         output=f"{files.name}_logits",
-        labels=columns,
+        labels=labels if kind == CLASSIFICATION else bio_tags(labels),
     )
     index = {label: i for i, label in enumerate(labels)}
-    return Dataset(
-        task=task,
-        splits={split: tuple(_example(row, index) for row in those) for split, those in rows.items()},
-        notes=tuple(f"{files.name}: {note}" for note in notes_on(rows, labels)),
-    )
+    examples = {split: tuple(_example(row, index) for row in those) for split, those in rows.items()}
+    examples[TRAIN] += examples.pop(REPLAY, ())
+    notes = [*notes_on(rows, labels)]
+    if before and new:
+        notes.append(f"{len(new)} labels are new to the checkpoint's {len(before)}: {listed(new)}")
+    return Dataset(task=task, splits=examples, notes=tuple(f"{files.name}: {note}" for note in notes))
+
+
+def label_names(task: Task) -> tuple[str, ...]:
+    """A classification task's labels, or the entity types of a ner task's tags."""
+    return task.labels if task.kind == CLASSIFICATION else tuple(tag[2:] for tag in task.labels[1::2])
 
 
 def examples_of(path: Path, task: Task) -> tuple[Example, ...]:
@@ -132,10 +174,9 @@ def examples_of(path: Path, task: Task) -> tuple[Example, ...]:
     Raises DataError on a bad file, examples of another kind, and labels that are not the task's.
     """
     rows = read_rows(path)
-    if isinstance(rows[0], LabelRow) != (task.kind == CLASSIFICATION):
+    if kind_of(rows[0]) != task.kind:
         raise DataError(f"{path}:{rows[0].line}: another kind of example than task {task.name!r} has")
-    labels = task.labels if task.kind == CLASSIFICATION else tuple(tag[2:] for tag in task.labels[1::2])
-    _refuse_others(path, rows, labels, f"task {task.name!r} of the model")
+    _refuse_others(path, rows, label_names(task), f"task {task.name!r} of the model")
     index = {label: i for i, label in enumerate(task.labels)}
     return tuple(_example(row, index) for row in rows)
 
@@ -143,7 +184,7 @@ def examples_of(path: Path, task: Task) -> tuple[Example, ...]:
 def _refuse_others(path: Path, rows: Sequence[Row], labels: Sequence[str], known_to: str) -> None:
     known = frozenset(labels)
     for row in rows:
-        for label in _labels_of(row):
+        for label in labels_of(row):
             if label not in known:
                 raise DataError(
                     f"{path}:{row.line}: label {label!r} is not in {known_to}; allowed: {listed(labels)}"
@@ -153,50 +194,6 @@ def _refuse_others(path: Path, rows: Sequence[Row], labels: Sequence[str], known
 def bio_tags(labels: Sequence[str]) -> tuple[str, ...]:
     """O, then B- and I- of each entity label."""
     return (OUTSIDE, *(prefix + label for label in labels for prefix in ("B-", "I-")))
-
-
-def notes_on(rows: Mapping[str, Sequence[Row]], labels: Sequence[str]) -> Iterator[str]:
-    """One line on each thing that makes scores better than they are, or training worse, than it seems."""
-    first: dict[str, tuple[str, Row]] = {}
-    for split, those in rows.items():
-        repeated: list[Row] = []
-        conflicting: list[tuple[Row, Row]] = []
-        leaked: list[tuple[Row, str, Row]] = []
-        for row in those:
-            there, earlier = first.setdefault(row.text, (split, row))
-            if earlier is row:
-                continue
-            if there != split:
-                leaked.append((row, there, earlier))
-            elif _answer(row) == _answer(earlier):
-                repeated.append(row)
-            else:
-                conflicting.append((row, earlier))
-        if repeated:
-            yield f"{split}: {len(repeated)} examples are repeated, the first in line {repeated[0].line}"
-        if conflicting:
-            one, other = conflicting[0]
-            yield (
-                f"{split}: {len(conflicting)} texts have another answer than above, the first in lines "
-                f"{other.line} and {one.line}"
-            )
-        if leaked:
-            one, there, other = leaked[0]
-            yield (
-                f"{split}: {len(leaked)} texts are in an earlier split too, the first in line {one.line} "
-                f"and in line {other.line} of {there}: scores on {split} flatter"
-            )
-        missing = sorted(set(labels).difference(label for row in those for label in _labels_of(row)))
-        if missing:
-            yield f"{split}: no example of {len(missing)} of {len(labels)} labels: {listed(missing)}"
-
-
-def _labels_of(row: Row) -> Sequence[str]:
-    return (row.label,) if isinstance(row, LabelRow) else [span.label for span in row.spans]
-
-
-def _answer(row: Row) -> object:
-    return row.label if isinstance(row, LabelRow) else row.spans
 
 
 def _example(row: Row, index: Mapping[str, int]) -> Example:

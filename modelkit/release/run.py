@@ -15,11 +15,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import onnx
-from pydantic import TypeAdapter, ValidationError
 
 from minwatt.v1.errors import UsageError
 from minwatt.v1.model_dir import MODEL_FILE, ModelDirectory, ModelSpec, Task, TokenizerFile, sha256_of
-from modelkit.build import write_tokenizer
 from modelkit.compress.graph import save
 from modelkit.compress.plain import plain
 from modelkit.data.examples import source_of
@@ -34,8 +32,7 @@ from modelkit.release.report import ExportReport, ProviderCheck
 from modelkit.release.sentences import SENTENCES
 from modelkit.scoring.evaluate import BASELINE, Say
 from modelkit.staging import staging
-from modelkit.training.base import CONFIG, TOKENIZER, WEIGHTS
-from modelkit.training.checkpoint import HEADS, TASKS
+from modelkit.training.base import CONFIG, HEADS, TASKS, TOKENIZER, WEIGHTS, known_tasks, write_tokenizer
 from modelkit.training.network import MultiTaskEncoder
 from modelkit.training.quantization_aware import load_trained
 
@@ -132,15 +129,11 @@ def _opened(path: Path) -> tuple[Path, ModelSpec | None]:
 
 def _tasks(folder: Path) -> tuple[Task, ...]:
     """Those that the checkpoint has heads for."""
-    file = folder / TASKS
-    try:
-        return TypeAdapter(tuple[Task, ...]).validate_json(file.read_bytes())
-    except FileNotFoundError as error:
-        raise UsageError(
-            f"{folder}: no {TASKS}: an encoder without heads; `minwatt model finetune --from` trains them"
-        ) from error
-    except (OSError, ValidationError) as error:
-        raise UsageError(f"{file}: not a list of tasks: {' '.join(str(error).split())[:200]}") from error
+    if tasks := known_tasks(folder):
+        return tasks
+    raise UsageError(
+        f"{folder}: no {TASKS}: an encoder without heads; `minwatt model finetune --from` trains them"
+    )
 
 
 def _max_tokens(options: ExportOptions, before: ModelSpec | None, network: MultiTaskEncoder) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 
 from modelkit.scoring.evaluate import EvaluationReport, VariantScore
+from modelkit.scoring.finetune_report import FinetuneReport
 from modelkit.scoring.task_scores import TaskScore
 
 UNKNOWN = "–"  # there is no fp32 to compare with, or no such task
@@ -49,6 +50,17 @@ def task_table(score: TaskScore, confusions: int = 3) -> Table:
     for one in sorted(score.labels, key=lambda one: (one.f1, one.label)):
         shares = (f"{share:.4f}" for share in (one.precision, one.recall, one.f1))
         table.add_row(one.label, *shares, str(one.support))
+    return table
+
+
+def forgetting_table(report: FinetuneReport) -> Table:
+    """One row a file of earlier texts."""
+    table = Table(title="earlier texts, before and after", title_justify="left")
+    for number, column in enumerate(("task", "file", "texts", "before", "after", "lost")):
+        table.add_column(column, justify="right" if number > 1 else "left", overflow="fold")
+    for one in report.forgetting:
+        scores = (f"{score:.4f}" for score in (one.before, one.after, one.lost))
+        table.add_row(one.task, one.file, str(one.examples), *scores)
     return table
 
 

@@ -1,6 +1,6 @@
 """What a model scores on each task of its own: by label, and which labels it takes for which.
 
-Pure. Owns the report's shape and the scores of entities; those of labels are `class_scores`'. Called by
+Pure. Owns the scores' shape and those of entities; those of labels are `class_scores`'. Called by
 `finetune` and `report`.
 """
 
@@ -52,15 +52,6 @@ class TaskScore(_Frozen):
     def metric(self) -> str:
         """The name of `score` in model.yaml."""
         return f"{self.task}.{'f1' if self.kind == 'ner' else 'accuracy'}"
-
-
-class FinetuneReport(_Frozen):
-    """What fine-tuning came to: each task's scores, and what was said of its data."""
-
-    model: str
-    version: str
-    tasks: tuple[TaskScore, ...]
-    notes: tuple[str, ...]  # on the data
 
 
 def entity_task_score(

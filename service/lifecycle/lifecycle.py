@@ -19,7 +19,7 @@ import grpc
 from minwatt.v1.errors import UsageError
 from minwatt.v1.model_dir import ModelDirectory, ModelSpec
 from service.lifecycle.loading import Loader
-from service.lifecycle.memory import Memory, give_back
+from service.lifecycle.memory import Memory, forget_what_it_held, give_back
 from service.lifecycle.models import Models
 from service.lifecycle.resident import ResidentModel
 from service.replica import Replica
@@ -178,6 +178,8 @@ class Lifecycle:
                 model = await self._ready(name, asked_variant)
             except UsageError as error:
                 self._refused(name, error)
+                forget_what_it_held(error)  # the model, in the frames of its traceback
+                await asyncio.to_thread(give_back)
                 raise
             old = self.models.by_name.get(name)
             self._replica.apply_to(model.dispatcher)

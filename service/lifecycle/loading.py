@@ -80,6 +80,9 @@ class Loader:
         clock = time.thread_time if self._settings.provider == "cpu" else time.monotonic
         try:
             await asyncio.get_running_loop().run_in_executor(thread, self.warm, model, clock)
+        except UsageError:
+            await asyncio.to_thread(thread.shutdown)  # until then it holds the model that is refused
+            raise
         finally:
             thread.shutdown(wait=False)
 

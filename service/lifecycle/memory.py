@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,10 @@ CONTAINER_LIMITS = (  # cgroup v2 and v1, as a container sees its own
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
 )
 NO_LIMIT_BYTES = 1 << 60  # v1 says a number of about this size where there is none
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+LARGE_BLOCK_BYTES = 1 << 20
+KEPT_BYTES = 16 << 20  # free at a heap's end: less would come and go with each batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +113,27 @@ def container_limit_bytes(files: tuple[Path, ...] = CONTAINER_LIMITS) -> int | N
             continue
         return limit if limit < NO_LIMIT_BYTES else None
     return None
+
+
+def forget_what_it_held(error: BaseException) -> None:
+    """An exception keeps what its frames had in hand for as long as somebody keeps the exception."""
+    held: BaseException | None = error
+    while held is not None:
+        traceback.clear_frames(held.__traceback__)
+        held = held.__cause__ or held.__context__
+
+
+def map_large_blocks() -> None:
+    """What a model's weights take goes back to the machine with the model (glibc). Call as a process starts.
+
+    By default the first large block that is freed teaches glibc to cut later ones out of its heaps, where
+    what was allocated after them holds them: replicas that had reloaded the shipped model four to ten times
+    were at 212 to 267 MB, with this at 184 to 203.
+    """
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
+    if set_option is not None:
+        set_option(_M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES)
+        set_option(_M_TRIM_THRESHOLD, KEPT_BYTES)
 
 
 def give_back() -> None:

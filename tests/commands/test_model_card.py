@@ -14,11 +14,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 from minwatt.cli import main
 from minwatt.v1.model_dir import ModelDirectory
-from modelkit.card.measurements import Card, read_card
+from modelkit.card.measurements import Card, GridIntensity, read_card
 from modelkit.card.parameters import parameters_of
 from modelkit.card.pareto import Candidate, Limits, pick
+from modelkit.card.run import training_energy
 from modelkit.inference import Graph, encode, load_tokenizer, run_batch
 from modelkit.scoring.evaluate import evaluate
+from modelkit.scoring.finetune_report import REPORT_FILE, FinetuneReport, TrainingEnergy
 from scaler.variants import Offer, SwitchRules, VariantState
 from scaler.variants import choose as fleets_choice
 from tests.modelkit.tiny_graph import tiny_graph
@@ -125,6 +127,33 @@ def test_the_card_has_every_variants_figures(measured: Path, model: Path, data: 
     assert any(one.on_front for one in card.variants)
     [pair] = card.comparisons
     assert (pair.one, pair.other) == ("int8", "other")
+
+
+def test_the_training_is_shown_where_the_report_is_of_this_model(model: Path, tmp_path: Path) -> None:
+    spec = ModelDirectory.open(model).spec
+    fp32 = spec.variants["int8"].model_copy(update={"sha256": "a" * 64})
+    directory = ModelDirectory(
+        tmp_path, spec.model_copy(update={"variants": {**spec.variants, "fp32": fp32}})
+    )
+    assert training_energy(directory, None) is None
+    report = FinetuneReport(
+        model="mine",
+        version="1",
+        fp32_sha256="a" * 64,
+        tasks=(),
+        notes=(),
+        forgetting=(),
+        published=True,
+        energy=TrainingEnergy.of(("modelled", "an estimate"), "cpu", 1, (7.2e6, 60.0), 400.0),
+    )
+    (tmp_path / REPORT_FILE).write_text(report.model_dump_json())
+    assert training_energy(directory, None) == report.energy
+    cleaner = GridIntensity(source="stated", gco2_per_kwh=100, low=100, high=100)
+    found = training_energy(directory, cleaner)
+    assert found is not None
+    assert (found.kwh, found.gco2) == (2.0, 200.0)
+    (tmp_path / REPORT_FILE).write_text(report.model_copy(update={"fp32_sha256": "b" * 64}).model_dump_json())
+    assert training_energy(directory, None) is None
 
 
 def test_the_page_opens_without_a_network_and_says_what_was_measured(measured: Path) -> None:

@@ -51,6 +51,29 @@ def test_a_higher_upper_rate_never_takes_fewer_watts(capsys: pytest.CaptureFixtu
     assert watts == sorted(watts)
 
 
+def test_a_fleet_that_can_not_keep_up_has_no_joules_a_request_and_says_so(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code, out, _ = run(capsys, flags("--rps", "1e8", "--json"))
+    found = json.loads(out)
+    assert code == 1
+    assert not found["holds_slo"]
+    assert found["joules_per_request"] is None
+    assert found["pools"][0]["fleet"]["joules_per_request"] is None
+    code, out, _ = run(capsys, flags("--rps", "1e8"))
+    assert code == 1
+    assert "J a request" not in out
+    assert "no fleet that the policy allows holds the SLO" in out.partition("\n")[0]
+
+
+def test_no_figure_is_cut_to_fit_a_narrow_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    _, out, _ = run(capsys, flags("--rps", "50000"))
+    assert "…" not in out
+
+
 def test_the_text_names_fleet_watts_and_what_they_rest_on(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, flags("--rps", "50000"))
     assert code == 0

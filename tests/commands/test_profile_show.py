@@ -55,6 +55,13 @@ def test_a_measured_profile_shows_its_points_and_says_whose_the_watts_are(
     assert "Watts: modelled" in said
 
 
+def test_no_figure_is_cut_to_fit_a_narrow_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    assert "…" not in shown([str(default_profile())], capsys)
+
+
 def test_a_reference_profile_is_never_called_measured(capsys: pytest.CaptureFixture[str]) -> None:
     said = shown([str(A100)], capsys)
     assert re.search(r"a batch's fixed part +0.51 ms +published", said)

@@ -1,38 +1,106 @@
 """A front end on a thread of its own, with services that do what tests ask; and a client that breaks rules.
 
-Used by `test_grpc_*`: stock grpcio clients on one side, a real socket between, `service.door` on the other.
+Used by `test_grpc_*`: stock grpcio clients on one side, a real socket between, `service.door` on the other,
+or front-end processes with the services behind them (`front_processes`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
+import os
 import queue
 import socket
 import struct
 import threading
-from collections.abc import Coroutine, Sequence
+import time
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import ngh2
+import psutil
 
 from service import event_loop
 from service.calls import Call, Service, StreamCall
 from service.door import Door, DoorOptions
 from service.front.tls import TlsFiles
 from service.statuses import Violation, invalid
+from tests.contract.front_processes import Nursery, ProcessesDoor, Tell
 
 T = TypeVar("T")
 NAME = "test.Probe"
 MAX_MESSAGE_BYTES = 64 * 1024
 PATIENCE_S = 20.0
 
+log = logging.getLogger(__name__)
+
+
+class StreamProbe:
+    """Handlers of streams; they say in lines what they see."""
+
+    def __init__(self, tell: Tell) -> None:
+        self._tell = tell
+
+    def service(self) -> Service:
+        streams = {
+            "EchoStream": self.echo_stream,
+            "Reverse": self.reverse,
+            "Flood": self.flood,
+            "Ignore": self.ignore,
+            "RefuseSecond": self.refuse_second,
+        }
+        return Service(NAME, {}, streams)
+
+    async def echo_stream(self, call: StreamCall) -> None:
+        try:
+            for number in itertools.count(1):
+                message = await call.read()
+                if message is None:
+                    break
+                if number == 2:
+                    self._tell("second read")
+                await call.write(message)
+        except asyncio.CancelledError:
+            self._tell("seen cancelled")
+            raise
+
+    async def reverse(self, call: StreamCall) -> None:
+        """Answers when all has come, the last first."""
+        messages = []
+        while (message := await call.read()) is not None:
+            messages.append(message)
+        for message in reversed(messages):
+            await call.write(message)
+
+    async def flood(self, call: StreamCall) -> None:
+        """Writes as many messages of 16 KiB as it is asked to."""
+        for number in range(int(await call.read() or b"0")):
+            await call.write(bytes(16 * 1024))
+            self._tell(f"written {number + 1}")
+
+    async def ignore(self, call: StreamCall) -> None:
+        """Reads nothing."""
+        self._tell("seen started")
+        await asyncio.Event().wait()
+
+    async def refuse_second(self, call: StreamCall) -> None:
+        await call.write(await call.read() or b"")
+        await call.read()
+        raise invalid([Violation("field", "the second is one too many")])
+
+
+def streams(tell: Tell) -> Service:
+    """For a process that is told how to make them."""
+    return StreamProbe(tell).service()
+
 
 class Probe:
-    """Handlers, and what they saw."""
+    """Handlers, and what they saw; those of streams may be elsewhere."""
 
     def __init__(self) -> None:
         self.seen: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -40,6 +108,21 @@ class Probe:
         self.most_at_once = 0
         self.written = 0
         self.second_read = threading.Event()
+
+    def told(self, line: str) -> None:
+        what, _, value = line.partition(" ")
+        match what:
+            case "seen":
+                self.seen.put(value)
+            case "second":
+                self.second_read.set()
+            case "written":
+                self.written = int(value)
+            case "log":
+                level, _, words = value.partition(" ")
+                log.log(int(level), "%s", words)
+            case _:
+                raise ValueError(line)
 
     def service(self) -> Service:
         unary = {
@@ -52,14 +135,7 @@ class Probe:
             "Refuse": self.refuse,
             "Break": self.broken,
         }
-        streams = {
-            "EchoStream": self.echo_stream,
-            "Reverse": self.reverse,
-            "Flood": self.flood,
-            "Ignore": self.ignore,
-            "RefuseSecond": self.refuse_second,
-        }
-        return Service(NAME, unary, streams)
+        return Service(NAME, unary, streams(self.told).streams)
 
     async def echo(self, message: bytes, call: Call) -> bytes:
         return message
@@ -96,46 +172,20 @@ class Probe:
     async def broken(self, message: bytes, call: Call) -> bytes:
         raise RuntimeError(message.decode())
 
-    async def echo_stream(self, call: StreamCall) -> None:
-        try:
-            for number in itertools.count(1):
-                message = await call.read()
-                if message is None:
-                    break
-                if number == 2:
-                    self.second_read.set()
-                await call.write(message)
-        except asyncio.CancelledError:
-            self.seen.put("cancelled")
-            raise
 
-    async def reverse(self, call: StreamCall) -> None:
-        """Answers when all has come, the last first."""
-        messages = []
-        while (message := await call.read()) is not None:
-            messages.append(message)
-        for message in reversed(messages):
-            await call.write(message)
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """Front ends of their own processes, for each `FrontEnd` from now on (`conftest`)."""
 
-    async def flood(self, call: StreamCall) -> None:
-        """Writes as many messages of 16 KiB as it is asked to."""
-        for _ in range(int(await call.read() or b"0")):
-            await call.write(bytes(16 * 1024))
-            self.written += 1
-
-    async def ignore(self, call: StreamCall) -> None:
-        """Reads nothing."""
-        self.seen.put("started")
-        await asyncio.Event().wait()
-
-    async def refuse_second(self, call: StreamCall) -> None:
-        await call.write(await call.read() or b"")
-        await call.read()
-        raise invalid([Violation("field", "the second is one too many")])
+    count: int
+    model: Path
+    nursery: Nursery
 
 
 class FrontEnd:
     """Entered: listening. Left: closed, with nothing left behind."""
+
+    processes: Processes | None = None  # None: it speaks to clients on its own loop
 
     def __init__(
         self, max_age_s: float = 3600.0, max_streams: int = 1024, tls: TlsFiles | None = None
@@ -150,7 +200,7 @@ class FrontEnd:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         try:
-            self.door = Door(self.options)
+            self.door = self._made()
             self._ready.set_result(await self.door.open([self.probe.service()]))
         except BaseException as error:
             self._ready.set_exception(error)
@@ -158,21 +208,29 @@ class FrontEnd:
         await self._stop.wait()
         await self.door.close(0.0)
 
+    def _made(self) -> Door | ProcessesDoor:
+        one = self.processes
+        if one is None:
+            return Door(self.options)
+        return ProcessesDoor(self.options, one.model, one.count, one.nursery, streams, self.probe.told)
+
     def run(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
         """On the server's loop."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def connections(self) -> int:
-        """That are open."""
-
-        async def count() -> int:
-            return len(list(self.door._connections))
-
-        return self.run(count()).result(PATIENCE_S)
+        """That are open, as the kernel has it."""
+        port = int(self.target.rpartition(":")[2])
+        pids = [os.getpid()] if isinstance(self.door, Door) else self.door.pids
+        open_ones = [one for pid in pids for one in psutil.Process(pid).net_connections("tcp")]
+        return sum(one.status == psutil.CONN_ESTABLISHED and one.laddr.port == port for one in open_ones)
 
     def set_serving(self, serving: bool) -> None:
         async def act() -> None:
-            self.door.set_serving(serving)
+            if isinstance(self.door, Door):
+                self.door.set_serving(serving)
+            else:
+                await self.door.set_serving(serving)
 
         self.run(act()).result(PATIENCE_S)
 
@@ -300,3 +358,10 @@ def path(method: str) -> str:
 def drained(seen: queue.SimpleQueue[str], wanted: Sequence[str]) -> None:
     """Waits until the handlers have seen just that."""
     assert [seen.get(timeout=PATIENCE_S) for _ in wanted] == list(wanted)
+
+
+def eventually(what: Callable[[], bool]) -> None:
+    until_s = time.monotonic() + PATIENCE_S
+    while not what():
+        assert time.monotonic() < until_s
+        time.sleep(0.02)

@@ -17,6 +17,8 @@ from service.door import LEAST_UNSENT_BYTES
 from service.front import ending
 from tests.contract.front_end import NAME, PATIENCE_S, FrontEnd, RawClient, drained, frame, path
 
+pytestmark = pytest.mark.both_modes
+
 ALL_STREAMS = 2**31 - 1
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -26,7 +28,7 @@ NO_RETRIES = [("grpc.enable_retries", 0)]
 
 
 @pytest.fixture
-def front_end() -> Iterator[FrontEnd]:
+def front_end(front_ends: int) -> Iterator[FrontEnd]:
     with FrontEnd() as front_end:
         yield front_end
 

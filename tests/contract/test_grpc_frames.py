@@ -16,7 +16,18 @@ from ngh2 import NGH2Error
 
 from service.front import http2
 from service.front.http2 import MAX_HEADER_BYTES
-from tests.contract.front_end import MAX_MESSAGE_BYTES, PATIENCE_S, Answer, FrontEnd, RawClient, frame, path
+from tests.contract.front_end import (
+    MAX_MESSAGE_BYTES,
+    PATIENCE_S,
+    Answer,
+    FrontEnd,
+    RawClient,
+    eventually,
+    frame,
+    path,
+)
+
+pytestmark = pytest.mark.both_modes
 
 OK = grpc.StatusCode.OK.value[0]
 INVALID = grpc.StatusCode.INVALID_ARGUMENT.value[0]
@@ -30,7 +41,7 @@ METHODS = ["Echo", "EchoStream"]
 
 
 @pytest.fixture(scope="module")
-def front_end() -> Iterator[FrontEnd]:
+def front_end(front_ends: int) -> Iterator[FrontEnd]:
     with FrontEnd() as front_end:
         yield front_end
 
@@ -212,7 +223,7 @@ def test_a_client_that_opens_only_to_reset_is_hung_up_on(monkeypatch: pytest.Mon
                 client.reset(client.send(path("Sleep"), frame(b"60")))
             while not client.hung_up:
                 client.pump()
-        assert front_end.probe.at_once == 0
+        eventually(lambda: front_end.probe.at_once == 0)
         with grpc.insecure_channel(front_end.target) as channel:
             assert channel.unary_unary(path("Echo"))(b"on", timeout=PATIENCE_S) == b"on"
 

@@ -11,11 +11,13 @@ import pytest
 from service.front.http2 import CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES
 from tests.contract.front_end import PATIENCE_S, FrontEnd, drained, path
 
+pytestmark = pytest.mark.both_modes
+
 KIB = 1024
 
 
 @pytest.fixture
-def front_end() -> Iterator[FrontEnd]:
+def front_end(front_ends: int) -> Iterator[FrontEnd]:
     with FrontEnd(max_streams=64) as front_end:
         yield front_end
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -15,7 +14,9 @@ import trustme
 from minwatt.v1.errors import UsageError
 from service import changed_files
 from service.front.tls import TlsFiles, identity_of, load
-from tests.contract.front_end import PATIENCE_S, FrontEnd, path
+from tests.contract.front_end import PATIENCE_S, FrontEnd, eventually, path
+
+pytestmark = pytest.mark.both_modes
 
 
 class Authority:
@@ -153,13 +154,6 @@ def test_new_certificates_are_taken_without_dropping_anyone(
         assert ask(front_end.target, trusting(others)) == b"x"
         may_not_connect(front_end.target, trusting(ours))
         assert echo(b"x", timeout=PATIENCE_S) == b"x", "an open connection lives on"
-
-
-def eventually(what: Callable[[], bool]) -> None:
-    until_s = time.monotonic() + PATIENCE_S
-    while not what():
-        assert time.monotonic() < until_s
-        time.sleep(0.02)
 
 
 def test_files_that_cannot_be_used_are_named(ours: Authority, others: Authority, tmp_path: Path) -> None:

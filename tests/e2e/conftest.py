@@ -1,7 +1,6 @@
-"""Tests that run against a replica of one process and against one with front-end processes.
+"""Replicas of one process, or with front-end processes (`pytest.mark.both_modes`).
 
-A module asks for both with `pytestmark = pytest.mark.both_modes`; fixtures of its own that start a replica
-for the module take `front_ends`, so that each mode has its own.
+A module's own fixtures that start a replica for the module take `front_ends`, so that each mode has its own.
 """
 
 from __future__ import annotations
@@ -11,15 +10,6 @@ from collections.abc import Iterator
 import pytest
 
 from tests.e2e.replica_process import ReplicaProcess
-
-MODES = {"one-process": 0, "front-ends": 2}
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if metafunc.definition.get_closest_marker("both_modes") is not None:
-        metafunc.parametrize(
-            "front_ends", list(MODES.values()), ids=list(MODES), indirect=True, scope="module"
-        )
 
 
 @pytest.fixture(scope="module", autouse=True)

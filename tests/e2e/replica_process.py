@@ -79,6 +79,12 @@ class ReplicaProcess:
     def stderr(self) -> str:
         return "".join(self._errors)
 
+    def children(self, name: str) -> list[int]:
+        """Its processes of that name, of which it has some with front ends."""
+        pid = self.process.pid
+        found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [int(one) for one in found if Path(f"/proc/{one}/comm").read_text().strip() == name]
+
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)
 

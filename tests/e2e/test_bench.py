@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bench import overload
 from bench.serving.figures import CPU, MACHINE, OVERHEAD, SINGLE, load_name, summarise
 from bench.serving.rounds import Figure, same_round_ratio
 
@@ -60,6 +62,18 @@ def test_a_quick_run_measures_everything(tiny_model: Path, tmp_path: Path) -> No
     assert 0 <= data["padding_fraction"] < 1
     assert data["rss_mib"] > 0
     assert str(tmp_path) not in json.dumps(data["machine"] | data["versions"])
+
+
+def test_an_overload_with_front_ends_is_answered_or_refused() -> None:
+    """Of an engine that sleeps, so that three times its capacity is little work for this machine."""
+    setup = overload.Setup("500ms", ("40", "1000"), front_ends=1, apart=False)
+    rows = asyncio.run(overload.measure(texts=1, seconds=0.6, rounds=1, setup=setup))
+    by_factor = {row.factor: row for row in rows}
+    assert set(by_factor) == set(overload.FACTORS)
+    most = by_factor[3.0]
+    assert most.refused_fraction > 0
+    assert most.answered_rps > 0
+    assert overload.table(rows, 1, setup.slo).row_count == len(rows)
 
 
 def test_a_model_that_is_not_there_is_one_line_and_2(tmp_path: Path) -> None:

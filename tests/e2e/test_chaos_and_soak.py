@@ -11,17 +11,25 @@ from pathlib import Path
 import pytest
 
 from bench import chaos, soak
-from tests.tiny_model import write_tiny_model
+from bench.working_copy import WorkingCopy
 
 
-@pytest.mark.parametrize("addresses", [False, True])
-def test_chaos(tiny_model: Path, tmp_path: Path, addresses: bool) -> None:
+@pytest.mark.parametrize(("addresses", "front_ends"), [(False, 0), (True, 0), (False, 2)])
+def test_chaos(tmp_path: Path, addresses: bool, front_ends: int) -> None:
     plan = chaos.Plan(
-        stops=4, replicas=3, addresses=addresses, kill_share=0.3, rate_rps=30, deadline_s=60, seed=2
+        stops=4,
+        replicas=3,
+        addresses=addresses,
+        front_ends=front_ends,
+        kill_share=0.5 if front_ends else 0.3,
+        rate_rps=30,
+        deadline_s=60,
+        seed=2,
     )
-    outcome = asyncio.run(chaos.run(plan, tiny_model))
+    outcome = asyncio.run(chaos.run(plan, WorkingCopy.of(None, tmp_path)))
     assert outcome.good, (outcome.failures, outcome.faults)
     assert outcome.stops.total() == 4
+    assert set(outcome.processes_killed) == ({"minwatt-engine", "minwatt-front"} if front_ends else set())
     assert outcome.requests == len(outcome.latencies_s) > 0
     chaos.write(plan, outcome, 1.0, tmp_path / "chaos.json")
     chaos.show(outcome, 1.0)
@@ -30,9 +38,10 @@ def test_chaos(tiny_model: Path, tmp_path: Path, addresses: bool) -> None:
     assert not replace(outcome, faults=Counter(["exit code 1"])).good
 
 
-def test_soak(tmp_path: Path) -> None:
-    model = write_tiny_model(tmp_path / "tiny-text")
-    done = asyncio.run(soak.run(model, minutes=0.1, warm_up_minutes=0.02, scale=2.0, seed=3))
+@pytest.mark.parametrize("front_ends", [0, 2])
+def test_soak(tmp_path: Path, front_ends: int) -> None:
+    plan = soak.Plan(minutes=0.1, warm_up_minutes=0.02, scale=2.0, front_ends=front_ends, seed=3)
+    done = asyncio.run(soak.run(WorkingCopy.of(None, tmp_path), plan))
     assert (done.lost, done.left_in_flight) == ({}, 0)
     assert set(done.asked) == {
         "unary", "extract", "many", "stream", "health", "reflection", "cancel", "hurry", "bad_request",

@@ -26,19 +26,12 @@ CLIENTS, PATIENCE_S = 6, 30.0
 HELLO = pb.ClassifyRequest(texts=["hello"])
 
 
-def children(replica: ReplicaProcess, name: str) -> list[int]:
-    """The replica's processes of that name."""
-    pid = replica.process.pid
-    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(one) for one in found if Path(f"/proc/{one}/comm").read_text().strip() == name]
-
-
 def front_ends(replica: ReplicaProcess) -> list[int]:
-    return children(replica, "minwatt-front")
+    return replica.children("minwatt-front")
 
 
 def engine(replica: ReplicaProcess) -> int:
-    [pid] = children(replica, "minwatt-engine")
+    [pid] = replica.children("minwatt-engine")
     return pid
 
 

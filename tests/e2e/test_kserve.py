@@ -12,6 +12,8 @@ import pytest
 import minwatt
 from tests.e2e.replica_process import ReplicaProcess
 
+pytestmark = pytest.mark.both_modes
+
 PYTHON = Path(__file__).parents[2] / ".kserve" / "bin" / "python"
 CLIENT = Path(__file__).with_name("kserve_client.py")
 TEXTS = ["where is my card", "alice lives in paris"]

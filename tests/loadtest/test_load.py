@@ -69,7 +69,7 @@ def _texts(task: Task, request: bytes) -> list[str]:
             "--flash-crowds = 2: does not go with --trace",
         ),
         ({"peak_rps": 1e-9}, "no request falls into the 4 s of the run"),
-        ({"texts": Path("/nonexistent/texts.txt")}, "--texts = /nonexistent/texts.txt: not a readable"),
+        ({"texts": Path("/nonexistent/texts.txt")}, "--texts = /nonexistent/texts.txt: can't be read"),
     ],
 )
 def test_options_that_do_not_go_together_are_one_line(given: dict[str, Any], message: str) -> None:

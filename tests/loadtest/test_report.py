@@ -69,6 +69,14 @@ def test_a_report_is_two_files_from_recorded_runs(tmp_path: Path) -> None:
         assert f"<h2>{title}" in page
 
 
+def test_joules_that_were_saved_by_not_doing_the_job_are_no_savings() -> None:
+    fixed, scaled = named("fixed", 100.0), named("minwatt", 60.0)
+    first = summarise(fixed)
+    missed = summarise(scaled).model_copy(update={"slo_met": False, "completed": first.completed - 5})
+    (line,) = headline([first, missed])
+    assert line.endswith("(modelled), but missed the SLO and completed 5 requests fewer")
+
+
 def test_runs_without_a_fleet_log_say_what_is_not_shown(tmp_path: Path) -> None:
     write_report(reports(run([completed(0.1, 0.01)])), tmp_path)
     page = (tmp_path / "report.html").read_text()

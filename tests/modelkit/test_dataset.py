@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given
@@ -10,8 +11,17 @@ from hypothesis import strategies as st
 
 from minwatt.v1.errors import UsageError
 from minwatt.v1.model_dir import Task
-from modelkit.data.dataset import TaskFiles, examples_of, notes_on, read_dataset, read_datasets, unserved
-from modelkit.data.formats import LabelRow
+from modelkit.data.checks import read_checks, trained_on
+from modelkit.data.dataset import (
+    EarlierFile,
+    TaskFiles,
+    examples_of,
+    read_dataset,
+    read_datasets,
+    unserved,
+)
+from modelkit.data.notes import notes_on
+from modelkit.data.rows import LabelRow
 from modelkit.data.texts import AnnotatedText, DataError, LabelledText, Span
 
 ROWS = st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from("xyz")), min_size=1, max_size=12)
@@ -134,3 +144,51 @@ def test_a_task_of_another_form_is_named(text: str, message: str) -> None:
         TaskFiles.parse(text)
     assert str(caught.value).startswith(f"task = {text!r}")
     assert message in str(caught.value)
+
+
+def test_labels_that_case_or_spaces_tell_apart_are_noted(tmp_path: Path) -> None:
+    dataset = read_dataset(write(tmp_path, train="hi,Card lost\nyou,card  lost\nwell,b\n", dev="there,b\n"))
+    assert (
+        "intent: labels 'Card lost' and 'card  lost' differ in case or spaces alone: two labels"
+        in dataset.notes
+    )
+
+
+@given(st.sets(st.sampled_from("abcdef"), min_size=2), st.sets(st.sampled_from("defghi"), min_size=1))
+def test_labels_of_a_checkpoint_come_first_and_stay(known: set[str], new: set[str]) -> None:
+    with TemporaryDirectory() as folder:
+        path = Path(folder)
+        files = write(path, train="".join(f"t{one},{one}\n" for one in new), dev=f"hi,{min(known)}\n")
+        (path / "replay.csv").write_text(f"text,label\nearlier,{max(known)}\n")
+        task = Task(
+            name="intent", kind="classification", output="x", labels=tuple(sorted(known, reverse=True))
+        )
+        dataset = read_dataset(files, task, path / "replay.csv")
+    labels = dataset.task.labels
+    assert labels[: len(known)] == task.labels
+    assert list(labels[len(known) :]) == sorted(new - known)
+    learnt = [
+        (one.text, labels[one.label]) for one in dataset.splits["train"] if isinstance(one, LabelledText)
+    ]
+    assert sorted(learnt) == sorted([*((f"t{one}", one) for one in new), ("earlier", max(known))])
+
+
+def test_checks_and_replays_are_of_tasks_that_are_there(tmp_path: Path) -> None:
+    files = write(tmp_path, train="hi,a\nyou,b\n", dev="there,a\n")
+    task = Task(name="intent", kind="classification", output="x", labels=("a", "b"))
+    dev = EarlierFile("intent", files.splits["dev"])
+    datasets = read_datasets([files], [task], [dev])
+    [check] = read_checks([dev], [task], datasets)
+    assert check.examples == (LabelledText("there", 0),)
+    assert list(trained_on([check], datasets)) == [
+        f"intent: 1 of 1 texts of {dev.path} are trained on: the check flatters"
+    ]
+    assert list(trained_on([check], read_datasets([files], [task]))) == []
+    with pytest.raises(UsageError, match=r"check = 'intent': not a task to check; allowed: none, as --from"):
+        read_checks([dev], [], datasets)
+    with pytest.raises(UsageError, match=r"replay = 'other': no task of that name is given; allowed: intent"):
+        read_datasets([files], [task], [EarlierFile("other", files.splits["dev"])])
+    with pytest.raises(UsageError, match=r"replay = 'intent': given 2 times"):
+        read_datasets([files], [task], [dev, dev])
+    with pytest.raises(UsageError, match=r"check = 'intent'; allowed: NAME:FILE"):
+        EarlierFile.parse("check", "intent")

@@ -36,7 +36,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = write_base(tmp_path_factory.mktemp("base"))
     torch.manual_seed(3)
     folder = tmp_path_factory.mktemp("checkpoint")
-    write_checkpoint(load_base(base, TASKS, 0.0), base / "tokenizer.json", folder)
+    write_checkpoint(load_base(base, TASKS, 0.0, base / "tokenizer.json"), base / "tokenizer.json", folder)
     return folder
 
 

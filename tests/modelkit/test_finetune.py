@@ -12,8 +12,10 @@ from typer.testing import CliRunner
 from minwatt.v1.errors import UsageError
 from minwatt.v1.model_dir import ModelDirectory
 from modelkit.cli import app
-from modelkit.data.dataset import TaskFiles
+from modelkit.data.checks import read_checks
+from modelkit.data.dataset import TaskFiles, read_datasets
 from modelkit.recipe import FinetuneOptions, TrainingOptions
+from modelkit.training.base import known_tasks
 from tests.modelkit.tiny_base import write_base
 from tests.tiny_model import WORDS
 
@@ -57,8 +59,8 @@ def span(start: int) -> dict[str, object]:
 
 def run(options: FinetuneOptions, stop_after: int | None = None) -> list[str]:
     """What it said; `stop_after` kills it once that epoch is reported."""
-    from modelkit.build import Hearers
     from modelkit.training.finetune import finetune
+    from modelkit.training.hearers import Hearers
 
     said: list[str] = []
 
@@ -67,7 +69,10 @@ def run(options: FinetuneOptions, stop_after: int | None = None) -> list[str]:
         if stop_after is not None and line.startswith(f"epoch {stop_after + 1} "):
             raise KeyboardInterrupt
 
-    finetune(options, Hearers(say, lambda done, total: None))
+    known = known_tasks(options.base)
+    datasets = read_datasets((*options.tasks, *options.auxiliary), known, options.replay)
+    checks = read_checks(options.checks, known, datasets)
+    finetune(options, datasets, checks, Hearers(say, lambda done, total: None))
     return said
 
 
@@ -87,6 +92,11 @@ def test_two_tasks_learn_together_and_the_model_is_scored_and_goes_on(tmp_path: 
     directory = ModelDirectory.open(options.out_dir)
     assert [task.labels for task in directory.spec.tasks] == [KINDS, ("O", "B-PER", "I-PER")]
     assert directory.spec.variants["fp32"].metrics == {"intent.accuracy": 1.0}
+    assert directory.spec.provenance.base == "base"
+    assert {task: list(splits) for task, splits in directory.spec.provenance.data.items()} == {
+        "intent": ["train", "dev", "test"],
+        "people": ["train", "dev"],
+    }
     graph = Graph(directory.variant_file("fp32"), ("intent_logits", "people_logits"))
     assert graph.columns == {"intent_logits": 2, "people_logits": 3}
     report = json.loads((options.out_dir / "report.json").read_text())
@@ -104,6 +114,25 @@ def test_two_tasks_learn_together_and_the_model_is_scored_and_goes_on(tmp_path: 
     assert "going on from the heads of intent, people" in said
     [epoch] = [line for line in said if line.startswith("epoch")]
     assert "dev accuracy 1.0000" in epoch
+
+
+def test_the_model_has_no_head_of_an_auxiliary_task(tmp_path: Path) -> None:
+    options = FinetuneOptions(
+        tasks=(write_texts(tmp_path),),
+        auxiliary=(write_people(tmp_path),),
+        out_dir=tmp_path / "mine",
+        name="mine",
+        base=write_base(tmp_path / "base"),
+        cased=True,
+        training=replace(QUICK, epochs=1, lower_probability=0.5),
+    )
+    said = run(options)
+    assert any(line.startswith("training on intent 32, people ") for line in said)
+    assert "people" not in next(line for line in said if line.startswith("epoch"))
+    directory = ModelDirectory.open(options.out_dir)
+    assert [task.name for task in directory.spec.tasks] == ["intent"]
+    report = json.loads((options.out_dir / "report.json").read_text())
+    assert [task["task"] for task in report["tasks"]] == ["intent"]
 
 
 def test_a_killed_training_ends_with_the_weights_of_one_that_was_not(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import pytest
 import typer
 
 from modelkit.cli import app
-from modelkit.data.formats import EntityRow, LabelRow, read_rows
+from modelkit.data.formats import read_rows
+from modelkit.data.rows import EntityRow, LabelRow
 
 PAGE = (Path(__file__).parents[2] / "docs" / "finetune.md").read_text(encoding="utf-8")
 # Under "Formats": a paragraph that names the suffix, then the example.

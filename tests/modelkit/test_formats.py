@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelkit.data.formats import EntityRow, LabelRow, read_rows
+from modelkit.data.formats import read_rows
+from modelkit.data.rows import EntityRow, LabelRow
 from modelkit.data.texts import DataError, Span, TaggedSentence
 
 TOKEN = st.text(
@@ -194,6 +195,12 @@ ENTITY = '{"text": "in Oslo", "entities": [%s]}'
             ENTITY % '{"start": 3, "end": 7, "label": "LOC"}, {"start": 0, "end": 4, "label": "LOC"}',
             ":1: entities 'in O' and 'Oslo' overlap",
         ),
+        (
+            ".jsonl",
+            ENTITY % '{"start": 3, "end": 7, "label": "O"}',
+            ":1: entities[0].label 'O'; it is the tag",
+        ),
+        (".conll", "Oslo B-O\n", ":1: tag 'B-O'; allowed: O, B-X and I-X of an entity X other than O"),
     ],
 )
 def test_a_mistake_is_named_with_line_and_what_is_allowed(
@@ -210,3 +217,29 @@ def test_a_byte_that_is_not_utf8_has_a_line(tmp_path: Path) -> None:
     file.write_bytes(b"text,label\nhi,a\ncaf\xe9,b\n")
     with pytest.raises(DataError, match=r"train\.csv:3: byte 19 is not UTF-8"):
         read_rows(file)
+
+
+@given(
+    SENTENCES,
+    st.sampled_from(("", "\ufeff")),
+    st.sampled_from(("", " ", " \t")),
+    st.sampled_from(("\n", "\r\n")),
+)
+def test_marks_and_blanks_of_editors_change_nothing(
+    folder: Path, sentences: list[TaggedSentence], mark: str, blank: str, end: str
+) -> None:
+    plain = "".join(
+        "".join(f"{t}\t{g}\n" for t, g in zip(one.tokens, one.tags, strict=True)) + "\n" for one in sentences
+    )
+    expected = read_rows(write(folder, ".conll", plain))
+    marked = mark + plain.replace("\n\n", f"\n{blank}\n").replace("\n", end)
+    assert read_rows(write(folder, ".conll", marked)) == expected
+    lines = json_of_tokens(sentences)
+    expected = read_rows(write(folder, ".jsonl", f"\n{''}\n".join(lines)))
+    assert read_rows(write(folder, ".jsonl", mark + f"{end}{blank}{end}".join(lines))) == expected
+
+
+def test_a_text_of_any_length_is_read(folder: Path) -> None:
+    text = "word " * 50_000
+    file = write(folder, ".csv", f'text,label\n"{text}",a\n')
+    assert read_rows(file) == (LabelRow(2, text, "a"),)

@@ -48,7 +48,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base, path = write_base(tmp_path_factory.mktemp("base")), tmp_path_factory.mktemp("model")
     torch.manual_seed(3)
     (path / "checkpoint").mkdir()
-    write_checkpoint(load_base(base, TASKS, 0.0), base / "tokenizer.json", path / "checkpoint")
+    write_checkpoint(
+        load_base(base, TASKS, 0.0, base / "tokenizer.json"), base / "tokenizer.json", path / "checkpoint"
+    )
     export_model(
         ExportOptions(checkpoint=path / "checkpoint", out_dir=path, name="tiny", max_tokens=32),
         lambda line: None,
@@ -157,7 +159,7 @@ def test_mistakes_are_named(model: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
     tokenizer = model / "tokenizer.json"
-    write_checkpoint(load_base(model / "checkpoint", TASKS, 0.0), tokenizer, other)
+    write_checkpoint(load_base(model / "checkpoint", TASKS, 0.0, tokenizer), tokenizer, other)
     assert "other weights than those of the fp32 graph" in told(other, "weight_int4")
     strange = (TASKS[0].model_copy(update={"name": "mood"}),)
     with pytest.raises(UsageError, match="no head for task 'mood' with its labels; there: none"):

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ from service import changed_files
 from service.access import Access
 from service.keys import StoredKey, new_key
 from service.statuses import Refusal
-from service.tenants import read_tenants
+from service.tenants import _Anyone, _Quota, _Tenant, read_tenants
 
 
 @dataclass
@@ -129,7 +130,16 @@ def test_whom_a_front_end_found_has_the_role_by_what_is_in_force_here(tmp_path: 
         ("tenants: [{keys: {mw_secret: 1,\n mw_secret: 2}}]", "a field that is there twice at line 2"),
         ("tenants: [{name: anonymous}]", "name 'anonymous' is that of `default`"),
         ("tenants: [{name: a, weight: 0}]", "tenants.0.weight = 0"),
-        ("tenants: [{name: a, wait: 1}]", "tenants.0.wait"),
+        (
+            "tenants: [{name: a, wait: 1}]",
+            "tenants.0.wait: unknown field; allowed: roles, weight, quota, name,",
+        ),
+        ("tenant: []", "tenant: unknown field; allowed: tenants, default"),
+        ("default: {name: a}", "default.name: unknown field; allowed: roles, weight, quota"),
+        (
+            "default: {quota: {rps: 1}}",
+            "default.quota.rps: unknown field; allowed: requestsPerSecond, tokens",
+        ),
         ("tenants: [{name: a, roles: [root]}]", "tenants.0.roles.0 = 'root'"),
         ("tenants: [{name: a, quota: {requestsPerSecond: .nan}}]", "tenants.0.quota.requestsPerSecond"),
         ("tenants: [{name: a, identities: [x]}, {name: b, identities: [x]}]", "identity 'x' is there twice"),
@@ -158,6 +168,17 @@ def test_who_stays_keeps_what_it_has_used_and_labels_are_those_of_the_file(
     assert [one.tenant.name for one in access.callers] == ["search"]
     access.replace(read_tenants(write(file, {"name": "search"})))
     assert refused(access, call).code is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_the_page_s_example_is_a_file_of_tenants(tmp_path: Path) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "tenants.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```yaml\n(.*?)^```$", page, re.M | re.S)
+    (tmp_path / "tenants.yaml").write_text(example)
+    directory = read_tenants(tmp_path / "tenants.yaml")
+    assert [tenant.name for tenant in directory.tenants] == ["search", "deploys"]
+    for schema in (_Tenant, _Anyone, _Quota):
+        for name, one in schema.model_fields.items():
+            assert (one.alias or name) in page
 
 
 async def test_a_changed_file_is_read_and_a_bad_one_is_not_followed(

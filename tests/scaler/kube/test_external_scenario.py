@@ -16,6 +16,7 @@ from scaler.kube.desired_replicas import BELIEVED_S
 from scaler.kube.external_scaler import ListenOptions
 from scaler.kube.keda import externalscaler_pb2 as pb
 from scaler.kube.keda import externalscaler_pb2_grpc as pb_grpc
+from tests.kube_api.jumping_loop import JumpingLoop
 from tests.scaler.kube.controlled import NAMESPACE, PATIENCE_S, Scenario, play, workload
 from tests.scaler.kube.made_objects import policy_object
 
@@ -56,13 +57,16 @@ def keda_s_autoscaler() -> dict[str, Any]:
 @asynccontextmanager
 async def asked(case: Scenario) -> AsyncIterator[Callable[[], Coroutine[Any, Any, float | str]]]:
     """The desired replicas as KEDA hears them; the status' name where it hears none."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, JumpingLoop)
     (line,) = [line for line in case.said if "external scaler" in line][-1:]
     async with grpc.aio.insecure_channel(line.rpartition(" ")[2]) as channel:
         stub: Any = pb_grpc.ExternalScalerStub(channel)
 
         async def ask() -> float | str:
             try:
-                (value,) = (await stub.GetMetrics(ASKING)).metricValues
+                with loop.standing():
+                    (value,) = (await stub.GetMetrics(ASKING)).metricValues
             except grpc.aio.AioRpcError as error:
                 return str(error.code().name)
             return float(value.metricValueFloat)

@@ -30,7 +30,7 @@ from service.server import Parts, assemble
 from service.settings import ServeSettings
 from service.statuses import Refusal
 from tests.eventually import WAIT_S, happens
-from tests.service.lifecycle.damage import DAMAGES
+from tests.service.lifecycle.damage import DAMAGES, missing_task, no_numbers, other_padding
 from tests.tiny_model import INTENTS, write_tiny_model
 
 Scores = dict[str, float]
@@ -204,6 +204,23 @@ async def test_a_replaced_model_leaves_memory_when_its_last_request_has_ended(mo
             assert engine() is not None, "a request holds it"
         await happens(lambda: engine() is None)
         assert parts.lifecycle.models.default.tokenizer is tokenizer, "read once for both variants"
+
+
+async def test_a_refused_model_leaves_memory_while_its_refusal_is_still_in_hand(model: Path) -> None:
+    made: weakref.WeakSet[OnnxEncoder] = weakref.WeakSet()
+
+    def encoder(file: Path, heads: Mapping[str, int], options: RuntimeOptions) -> Encoder:
+        made.add(one := OnnxEncoder(file, heads, options))
+        return one
+
+    async with serving(model, makers=Makers(encoder)) as parts:
+        for damage in (no_numbers, other_padding, missing_task):
+            write_tiny_model(model, version=damage.__name__)
+            damage(model)
+            with pytest.raises(UsageError) as refused:
+                await parts.lifecycle.reload("tiny-text")
+            await happens(lambda: len(made) == 1)  # its thread may be about to leave it
+            assert refused.value.__traceback__ is not None
 
 
 async def test_models_are_unloaded_and_loaded_by_name(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -119,3 +121,41 @@ def test_bytes_as_kubernetes_has_them(text: str, expected: float) -> None:
 def test_other_bytes_are_refused(text: object) -> None:
     with pytest.raises(ValueError, match="allowed: bytes such as 400Mi"):
         parse_bytes(text)
+
+
+ALLOCATIONS = """
+import ctypes, os
+from service.lifecycle.memory import map_large_blocks
+
+if {mapping}:
+    map_large_blocks()
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+libc.malloc.argtypes = [ctypes.c_size_t]
+libc.free.argtypes = [ctypes.c_void_p]
+
+def block(size):
+    address = libc.malloc(size)
+    ctypes.memset(address, 1, size)
+    return address
+
+def resident():
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+libc.free(block(24 << 20))  # a model that was replaced
+before = resident()
+weights = block(16 << 20)  # the next one
+small = block(100_000)
+libc.free(weights)
+print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc is Linux's")
+@pytest.mark.parametrize("mapping", [False, True])
+def test_weights_go_back_to_the_machine_though_something_lies_behind_them(mapping: bool) -> None:
+    code = ALLOCATIONS.format(mapping=mapping)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    kept = int(ran.stdout) > 8 << 20
+    assert kept == (not mapping), "glibc's own way is another by now" if not mapping else "they were kept"

@@ -1,0 +1,1 @@
+"""Masks personal data in training and captured text."""
