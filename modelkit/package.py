@@ -35,6 +35,7 @@ from modelkit.compress.tensorrt import faults
 from modelkit.data.examples import EvaluationSet, Source, Tasks, load_evaluation_set, source_of
 from modelkit.inference import Ids, load_tokenizer, pad
 from modelkit.recipe import PackageOptions, Retraining
+from modelkit.release.operators import TENSORRT, without_kernel
 from modelkit.scoring.evaluate import BASELINE, SPLITS, EvaluationReport, Say, open_graphs, report_of
 from modelkit.staging import Staging, staging
 
@@ -159,7 +160,10 @@ def _unfit(found: Comparison, candidate: Candidate) -> str | None:
     """Why what was to be kept can't be: its answers depend on the batch, or TensorRT would not take it."""
     if fault := company_fault(found.scores[candidate.name]):
         return fault
-    wrong = faults(onnx.load(candidate.file)) if candidate.scheme == QDQ else ()
+    if candidate.scheme != QDQ:
+        return None
+    model = onnx.load(candidate.file)
+    wrong = (*faults(model), *without_kernel(model, TENSORRT))
     return f"not for TensorRT: {wrong[0]}" if wrong else None
 
 

@@ -60,8 +60,8 @@ def quantize_rows(table: Floats) -> tuple[NDArray[np.int8], Floats]:
 def quantize_embeddings(model: onnx.ModelProto) -> onnx.ModelProto:
     """Replace `EmbedLayerNormalization` by a lookup in an int8 table with a scale per word.
 
-    Positions and the token type become one float32 table of 512 rows; where tokens have forms, what theirs
-    differ by is added.
+    Positions and the token type become one float32 table of 512 rows; where tokens have forms (`casing`),
+    what theirs differ by is added.
     """
     weights = constant_weights(model)
     rewrite = Rewrite()

@@ -129,12 +129,11 @@ def _opened(path: Path) -> tuple[Path, ModelSpec | None]:
 
 def _tasks(folder: Path) -> tuple[Task, ...]:
     """Those that the checkpoint has heads for."""
-    tasks = known_tasks(folder)
-    if not tasks:
-        raise UsageError(
-            f"{folder}: no {TASKS}: an encoder without heads; `minwatt model finetune --from` trains them"
-        )
-    return tasks
+    if tasks := known_tasks(folder):
+        return tasks
+    raise UsageError(
+        f"{folder}: no {TASKS}: an encoder without heads; `minwatt model finetune --from` trains them"
+    )
 
 
 def _max_tokens(options: ExportOptions, before: ModelSpec | None, network: MultiTaskEncoder) -> int:

@@ -14,20 +14,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from tokenizers import Tokenizer
 
 from minwatt.v1.model_dir import ModelDirectory, ModelSpec, Task, TokenizerFile, sha256_of
 from modelkit.data.dataset import DEV, Dataset
-from modelkit.export import export
+from modelkit.export import OPSET, export
 from modelkit.package import CHECKPOINT, quiet, variant_in, variant_path
 from modelkit.recipe import DistilOptions, FinetuneOptions
+from modelkit.release.provenance import digests, provenance
 from modelkit.scoring.confusion_page import confusion_page
 from modelkit.scoring.evaluate import BASELINE
 from modelkit.scoring.finetune_report import REPORT_FILE, FinetuneReport, Forgetting, TrainingEnergy
 from modelkit.staging import Staging
-from modelkit.training.base import TOKENIZER
+from modelkit.training.base import BASE_REQUIREMENT, HUB, TOKENIZER, WEIGHTS
 from modelkit.training.checkpoint import write_checkpoint
 from modelkit.training.hearers import Hearers
 from modelkit.training.network import MultiTaskEncoder
@@ -100,9 +102,25 @@ def _spec(
         name=options.name,
         version=options.version,
         description=options.description,
+        provenance=provenance(
+            base=_base_of(options),
+            weights=folder / CHECKPOINT / WEIGHTS,
+            data=digests(options.tasks, {}, tuple(tasks)),
+            command=None,
+            opset=OPSET,
+            now=datetime.now(UTC),
+        ),
         max_tokens=options.served_tokens or options.training.max_tokens,
         tokenizer=TokenizerFile(sha256=sha256_of(folder / TOKENIZER)),
         tasks=tuple(tasks),
         default_variant=BASELINE,
         variants={BASELINE: fp32},
     )
+
+
+def _base_of(options: FinetuneOptions | DistilOptions) -> str:
+    """What the weights were before, without the path that it lay at."""
+    base = options.teacher if isinstance(options, DistilOptions) else options.base
+    if base is None:
+        return BASE_REQUIREMENT
+    return str(base) if str(base).startswith(HUB) else base.resolve().name

@@ -92,6 +92,11 @@ def test_two_tasks_learn_together_and_the_model_is_scored_and_goes_on(tmp_path: 
     directory = ModelDirectory.open(options.out_dir)
     assert [task.labels for task in directory.spec.tasks] == [KINDS, ("O", "B-PER", "I-PER")]
     assert directory.spec.variants["fp32"].metrics == {"intent.accuracy": 1.0}
+    assert directory.spec.provenance.base == "base"
+    assert {task: list(splits) for task, splits in directory.spec.provenance.data.items()} == {
+        "intent": ["train", "dev", "test"],
+        "people": ["train", "dev"],
+    }
     graph = Graph(directory.variant_file("fp32"), ("intent_logits", "people_logits"))
     assert graph.columns == {"intent_logits": 2, "people_logits": 3}
     report = json.loads((options.out_dir / "report.json").read_text())

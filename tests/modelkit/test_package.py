@@ -136,6 +136,20 @@ def test_what_is_kept_becomes_a_variant_of_its_own_name_and_scores(
     assert list(ModelDirectory.open(model).spec.variants) == ["int8", "fp16", "weight_int4", "fp32"]
 
 
+def test_for_tensorrt_a_graph_is_kept_and_tried_where_it_can_be(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    data = write_data(tmp_path / "data", model, EVEN)
+    assert run(model, data, "--scheme", "qdq", "--keep", "qdq", "--no-fall-back") == 0
+    printed = capsys.readouterr()
+    assert "kept: qdq" in printed.out
+    assert "no trtexec on the PATH" in printed.err
+    directory = ModelDirectory.open(model)
+    assert directory.spec.default_variant == "fp32"
+    assert {node.domain for node in onnx.load(directory.variant_file("qdq")).graph.node} == {""}
+
+
 def test_what_depends_on_its_batch_is_not_kept(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
