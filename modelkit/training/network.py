@@ -108,11 +108,17 @@ def load_base(
     Attention is the plain one: on short texts on a CPU it trains faster than the fused kernel, and its
     exported graph is the one that ONNX Runtime's optimizer recognises.
 
-    Raises UsageError when a file can't be read or weights are missing, which would start at random.
+    Raises UsageError when a file can't be read, weights are missing, which would start at random, or they are
+    another kind of encoder's: RoBERTa's have the same names, and count positions otherwise.
     """
     transformers_logging.set_verbosity_error()  # it reports the unused pooler of the base weights
     transformers_logging.disable_progress_bar()
     try:
+        kind = BertConfig.get_config_dict(directory)[0].get("model_type", BertConfig.model_type)
+        if kind != BertConfig.model_type:
+            raise UsageError(
+                f"base = {str(directory)!r}: model_type {kind!r}; allowed: {BertConfig.model_type!r}"
+            )
         config = BertConfig.from_pretrained(directory)
         config.hidden_dropout_prob = dropout
         config.attention_probs_dropout_prob = dropout
@@ -123,6 +129,8 @@ def load_base(
             attn_implementation="eager",
             output_loading_info=True,
         )
+    except UsageError:
+        raise
     except Exception as error:  # OSError, SafetensorError, ValueError and more: of several libraries
         reason = " ".join(str(error).split())[:200]
         raise UsageError(f"base = {str(directory)!r}: not a BERT that can be read: {reason}") from error
