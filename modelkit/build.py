@@ -29,6 +29,7 @@ from modelkit.training.hearers import Hearers
 
 INTENT, ENTITIES = "intent", "entities"
 DONE = "done.json"
+PLACES = ("tasks", "out_dir", "teacher")
 SUFFIXES = {INTENT: ".jsonl", ENTITIES: ".conll"}
 
 MakeCard = Callable[[Path], None]  # of a model directory
@@ -82,8 +83,9 @@ def build(options: BuildOptions, hearers: Hearers, make_card: MakeCard) -> tuple
         weights=options.weights,
         training=options.student_training,
     )
-    told = _told(options, tasks)
-    default, student = (_Steps(path, told, hearers.say) for path in (options.out_dir, options.student_dir))
+    told = _told(teaching)
+    default = _Steps(options.out_dir, told, hearers.say)
+    student = _Steps(options.student_dir, {"teacher": str(told), **_told(learning)}, hearers.say)
     default.do("fine-tune", lambda _: finetune(teaching, read_datasets(tasks), (), hearers))
     student.do("distil", lambda _: distil(learning, hearers))
 
@@ -166,9 +168,7 @@ def _refuse_late_mistakes(options: BuildOptions, tasks: Sequence[TaskFiles]) -> 
             )
 
 
-def _told(options: BuildOptions, tasks: Sequence[TaskFiles]) -> dict[str, str]:
-    """What a build must have in common with one whose steps it need not do again."""
-    chosen = {
-        name: str(value) for name, value in vars(options).items() if name not in ("out_dir", "student_dir")
-    }
-    return chosen | {f"data of {files.name}": digest_of(files.splits.values()) for files in tasks}
+def _told(options: FinetuneOptions | DistilOptions) -> dict[str, str]:
+    """What a training must have in common with one that need not be done again: all but where files lie."""
+    chosen = {name: str(value) for name, value in vars(options).items() if name not in PLACES}
+    return chosen | {f"data of {files.name}": digest_of(files.splits.values()) for files in options.tasks}

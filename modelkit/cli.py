@@ -8,6 +8,7 @@ from modelkit.commands.distil import distil_model
 from modelkit.commands.evaluate import evaluate_variants
 from modelkit.commands.finetune import finetune_model
 from modelkit.commands.mask import mask
+from modelkit.commands.prune import prune_model
 from modelkit.commands.quantize import quantize_model
 
 app = typer.Typer(
@@ -20,5 +21,6 @@ app = typer.Typer(
 app.command("mask")(mask)
 app.command("finetune")(finetune_model)
 app.command("distil")(distil_model)
+app.command("prune")(prune_model)
 app.command("quantize")(quantize_model)
 app.command("evaluate")(evaluate_variants)

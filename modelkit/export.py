@@ -12,11 +12,13 @@ import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import onnx
 import torch
 from onnxruntime.transformers.fusion_options import FusionOptions
 from onnxruntime.transformers.optimizer import optimize_model
 
 from modelkit.inference import INPUTS
+from modelkit.training.lean_encoder import head_size
 from modelkit.training.network import MultiTaskEncoder
 
 OPSET = 17
@@ -59,5 +61,20 @@ def export(network: MultiTaskEncoder, file: Path) -> None:
             opt_level=0,
             optimization_options=options,
         )
+        _count_heads(fused.model, head_size(config))
         file.parent.mkdir(parents=True, exist_ok=True)
         fused.save_model_to_file(str(file))
+
+
+def _count_heads(model: onnx.ModelProto, size: int) -> None:
+    """Tell each fused attention how many heads of that size it has.
+
+    The fusion takes the config's number for every layer; with it, a pruned layer would compute with heads of
+    another size, and say nothing.
+    """
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "MultiHeadAttention":
+            of_three = constants[node.input[3]].dims[0]  # the biases of queries, keys and values, in a row
+            [heads] = [attribute for attribute in node.attribute if attribute.name == "num_heads"]
+            heads.i = of_three // (3 * size)

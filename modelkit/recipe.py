@@ -132,7 +132,7 @@ class PackageOptions:
 # What the shipped models were built with.
 SHIPPED = TrainingOptions(epochs=6, lower_probability=0.1)
 SHIPPED_STUDENT = StudentShape(layers=3, feed_forward=512)
-SHIPPED_DISTILLATION = TrainingOptions(epochs=5, lower_probability=0.1)
+SHIPPED_DISTILLATION = TrainingOptions(epochs=4, lower_probability=0.1)
 
 
 @dataclass(frozen=True)

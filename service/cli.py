@@ -35,7 +35,9 @@ def serve(
     engine_threads: Annotated[int | None, _flag("Threads that compute a batch.", "1")] = None,
     engine_workers: Annotated[
         int | None,
-        _flag("Batches computed at once.", "one a core, at most 8; 1 on a GPU and in a fleet"),
+        _flag(
+            "Batches computed at once.", "one a core, at most 8; a GPU 2, with CUDA graphs 1; 1 in a fleet"
+        ),
     ] = None,
     gpu: Annotated[int | None, _flag("Which card CUDA or TensorRT uses.", "0")] = None,
     gpu_memory: Annotated[int | None, _flag("Bytes it may take of the card.", "what is there")] = None,

@@ -20,6 +20,7 @@ from service.settings import ServeSettings
 from service.warm_up import shapes
 from service.workers import Engines
 
+GPU_WORKERS = 2
 MOST_DEFAULT_WORKERS = 8  # one event loop feeds them; beyond, replicas that share the port are surer
 
 
@@ -32,8 +33,8 @@ def open_engines(
     """One a worker; `on_cpu` makes encoders for the CPU. Raises UsageError.
 
     A session of one thread computes on the threads that call it, so workers on a CPU share one, and its
-    weights. With several threads a session's pool would be shared too; on a GPU each worker has a stream and
-    buffers of its own.
+    weights. With several threads a session's pool would be shared too. On a GPU workers share a session, if
+    they may, and each has buffers of its own.
     """
     spec, graph = directory.spec, directory.variant_file(variant)
     heads = {task.output: len(task.labels) for task in spec.tasks}
@@ -42,7 +43,8 @@ def open_engines(
     encoders: Sequence[Encoder]
     if settings.provider != "cpu":
         buckets = Buckets(spec.max_tokens)
-        encoders = [BoundEncoder(graph, heads, options, buckets) for _ in range(workers)]
+        first = BoundEncoder(graph, heads, options, buckets)
+        encoders = [first, *(first.beside() for _ in range(workers - 1))]
     elif settings.engine_threads == 1:
         encoders = [on_cpu(graph, heads, options)] * workers
     else:
@@ -66,11 +68,14 @@ def most_texts(settings: ServeSettings) -> int:
 
 def workers_of(settings: ServeSettings) -> int:
     """By default all cores of a machine that is this replica's alone; in a fleet one, as its profile
-    measured it."""
+    measured it. On a GPU two, so that one prepares its batch while the other's is computed; one with CUDA
+    graphs, where the second would hold the weights again."""
     if settings.engine_workers is not None:
         return settings.engine_workers
-    if settings.provider != "cpu" or settings.in_fleet:
+    if settings.in_fleet:
         return 1
+    if settings.provider != "cpu":
+        return 1 if settings.cuda_graphs else GPU_WORKERS
     return max(1, min(MOST_DEFAULT_WORKERS, usable_cores() // settings.engine_threads))
 
 

@@ -20,6 +20,7 @@ from minwatt.v1.errors import UsageError
 from minwatt.v1.model_dir import Task
 from modelkit.inference import read_tokenizer
 from modelkit.training.casing import FORMS, readings
+from modelkit.training.lean_encoder import LeanBert
 
 Floats = NDArray[np.float32]
 
@@ -106,7 +107,8 @@ def load_base(
     A tokenizer with more tokens than the weights know tells capitals (`casing`).
 
     Attention is the plain one: on short texts on a CPU it trains faster than the fused kernel, and its
-    exported graph is the one that ONNX Runtime's optimizer recognises.
+    exported graph is the one that ONNX Runtime's optimizer recognises. A pruned encoder's layers are as its
+    config says (`lean_encoder`).
 
     Raises UsageError when a file can't be read, weights are missing, which would start at random, or they are
     another kind of encoder's: RoBERTa's have the same names, and count positions otherwise.
@@ -122,7 +124,7 @@ def load_base(
         config = BertConfig.from_pretrained(directory)
         config.hidden_dropout_prob = dropout
         config.attention_probs_dropout_prob = dropout
-        encoder, loading = BertModel.from_pretrained(
+        encoder, loading = LeanBert.from_pretrained(
             directory,
             config=config,
             add_pooling_layer=False,

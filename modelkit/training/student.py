@@ -26,6 +26,7 @@ from transformers import BertConfig, BertModel
 from minwatt.v1.errors import UsageError
 from minwatt.v1.model_dir import Task
 from modelkit.recipe import StudentShape
+from modelkit.training.lean_encoder import SHAPES
 from modelkit.training.network import MultiTaskEncoder
 
 ATTENTION = ("attention.self.query", "attention.self.key", "attention.self.value")
@@ -82,6 +83,8 @@ def _config(teacher: BertConfig, shape: StudentShape, dropout: float) -> BertCon
         )
     if width % heads:
         raise UsageError(f"hidden-size = {width}: allowed: a multiple of the {heads} heads")
+    if getattr(teacher, SHAPES, None) is not None:
+        raise UsageError("teacher: its layers are pruned to widths of their own; allowed: one that is whole")
     config = BertConfig.from_dict(teacher.to_dict())
     config.num_hidden_layers, config.hidden_size = layers, width
     config.num_attention_heads, config.intermediate_size = heads, inner

@@ -105,7 +105,8 @@ class Channel:
         self._on_record, self._on_message, self._on_lost = on_record, on_message, on_lost
         self._own_bell, self._others_bell = ends.own_bell, ends.others_bell
         self._others_process = ends.others_process
-        self._memory = mmap.mmap(ends.memory, 2 * RING_BYTES)
+        # All of it now: later the rings' first rounds would look like a leak, and may find no memory.
+        self._memory = mmap.mmap(ends.memory, 2 * RING_BYTES, mmap.MAP_SHARED | mmap.MAP_POPULATE)
         os.close(ends.memory)
         view = memoryview(self._memory)
         to_engine, to_front = view[:RING_BYTES], view[RING_BYTES:]

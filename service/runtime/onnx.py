@@ -60,14 +60,21 @@ class BoundEncoder:
     """One graph resident on a device, with buffers there for each shape that it is prepared for.
 
     What is bound stays bound: a batch is copied into the inputs' buffers and the outputs are copied back.
-    CUDA graphs are captured once a shape and replayed on those buffers. One thread at a time.
+    CUDA graphs are captured once a shape and replayed on those buffers. One thread at a time; another takes
+    `beside`.
     """
 
     def __init__(
-        self, graph: Path, heads: Mapping[str, int], options: RuntimeOptions, buckets: Buckets
+        self,
+        graph: Path,
+        heads: Mapping[str, int],
+        options: RuntimeOptions,
+        buckets: Buckets,
+        session: onnxruntime.InferenceSession | None = None,
     ) -> None:
-        """As OnnxEncoder's."""
-        self._session = _session(graph, heads, options)
+        """As OnnxEncoder's. `session`: that is there already, of the same graph and options."""
+        self._graph, self._options = graph, options
+        self._session = _session(graph, heads, options) if session is None else session
         self._heads = heads
         self._gpu = options.gpu
         self._device = "cpu" if options.provider == "cpu" else "cuda"
@@ -75,6 +82,15 @@ class BoundEncoder:
         self._buckets = buckets
         self._ranks = {output.name: len(output.shape) for output in self._session.get_outputs()}
         self._bound: dict[tuple[int, int], _Bound] = {}
+
+    def beside(self) -> BoundEncoder:
+        """For another thread: buffers of its own, and the same weights where that is allowed.
+
+        Any number of threads may run a session at once, but not one that captures CUDA graphs, says the
+        CUDA provider's documentation.
+        """
+        shared = None if self._gpu.cuda_graphs else self._session
+        return BoundEncoder(self._graph, self._heads, self._options, self._buckets, shared)
 
     def shape_for(self, texts: int, tokens: int) -> tuple[int, int]:
         """The bucket."""

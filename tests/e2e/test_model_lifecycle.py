@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import grpc
@@ -15,7 +15,7 @@ from tritonclient.utils import InferenceServerException
 import minwatt
 from minwatt.cli import main
 from minwatt.v1 import inference_pb2 as pb
-from minwatt.v1.fleet_pb2 import REPLICA_STATE_READY, OperatingPoint
+from minwatt.v1.fleet_pb2 import REPLICA_STATE_READY, OperatingPoint, ReplicaReport
 from minwatt.v1.inference_pb2_grpc import TextInferenceStub
 from service.keys import new_key
 from tests.e2e.replica_process import ReplicaProcess
@@ -152,6 +152,66 @@ async def test_an_operating_point_switches_the_variant(model: Path, front_ends: 
     for report in scaler.reports:
         in_force = report.operating_point_version == 7
         assert in_force == (report.variant == "fp16"), report
+
+
+class Switching(Scaler):
+    """Tells a replica the newest point at its next report."""
+
+    async def Join(  # noqa: N802 - the RPC's name
+        self,
+        reports: AsyncIterator[ReplicaReport],
+        context: grpc.aio.ServicerContext[ReplicaReport, OperatingPoint],
+    ) -> AsyncIterator[OperatingPoint]:
+        told = 0
+        async for report in reports:
+            self.reports.append(report)
+            await self.tell()
+            if self.point.version > told:
+                told = self.point.version
+                yield self.point
+
+
+async def test_no_request_fails_while_the_operating_point_switches_the_variant(model: Path) -> None:
+    """There and back under load, without a retry; each answer is the one that its variant alone gives."""
+    port = free_port()
+    scaler = Switching(OperatingPoint(version=1, variant="int8"))
+    server = await scaler.listen(port)
+    process = ReplicaProcess(model, "--scaler", f"127.0.0.1:{port}")
+    await asyncio.to_thread(process.ready)
+    with process as replica:
+        async with grpc.aio.insecure_channel(replica.target, NO_RETRIES) as channel:
+            stub = TextInferenceStub(channel)
+            done = asyncio.Event()
+            answers: dict[str, list[float]] = {}
+
+            async def unary() -> int:
+                answered = 0
+                while not done.is_set():
+                    reply = await stub.Classify(pb.ClassifyRequest(texts=["where is my card"]), timeout=30)
+                    answers.setdefault(reply.model.variant, []).append(reply.results[0].labels[0].score)
+                    answered += 1
+                return answered
+
+            load = [asyncio.create_task(unary()) for _ in range(4)]
+            for version, variant in enumerate(("fp16", "int8"), start=2):
+                scaler.point = OperatingPoint(version=version, variant=variant)
+                await scaler.until(
+                    lambda version=version: any(
+                        report.operating_point_version == version for report in scaler.reports
+                    )
+                )
+                seen = len(answers.get(variant, ()))
+                await until(lambda variant=variant, seen=seen: len(answers.get(variant, ())) > seen)
+            done.set()
+            assert sum(await asyncio.gather(*load)) == sum(map(len, answers.values()))
+        assert replica.metric(RELOADED) == 2
+        assert replica.metric(REFUSED) == 0
+        assert replica.metric('minwatt_refusals_total{reason="failed"}') == 0
+        one, other = answers["int8"], answers["fp16"]
+        assert one == pytest.approx([one[0]] * len(one), abs=1e-5)
+        assert other == pytest.approx([other[0]] * len(other), abs=1e-5)
+        assert one[0] != pytest.approx(other[0], abs=1e-5)
+    await server.stop(None)
 
 
 def test_admins_load_and_unload_by_triton_s_calls(model: Path, tmp_path: Path) -> None:

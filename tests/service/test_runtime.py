@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from minwatt.v1.model_dir import ModelDirectory
+from service.engines import workers_of
 from service.runtime.buckets import Buckets
 from service.runtime.faults import fault
 from service.runtime.onnx import BoundEncoder, OnnxEncoder
 from service.runtime.options import GpuOptions, RuntimeOptions, providers
+from service.settings import ServeSettings
 from tests.tiny_model import INTENTS, MAX_TOKENS, TAGS
 
 HEADS = {"intent_logits": len(INTENTS), "entity_logits": len(TAGS)}
@@ -130,3 +133,45 @@ def test_bound_buffers_answer_as_fresh_ones(
     expected = fresh.run(ids, mask)
     for name, logits in bound.run(ids, mask).items():
         assert np.array_equal(logits, expected[name])
+
+
+def test_encoders_beside_one_another_share_weights_and_no_buffers(
+    encoders: tuple[OnnxEncoder, BoundEncoder],
+) -> None:
+    """Each on a thread of its own, on the same shapes at the same time."""
+    fresh, first = encoders
+    bound = [first, *(first.beside() for _ in range(3))]
+    assert {id(one._session) for one in bound} == {id(first._session)}
+
+    def on_one(index: int) -> None:
+        draw = np.random.default_rng(index)
+        for _ in range(100):
+            shape = first.shape_for(int(draw.integers(1, 5)), int(draw.integers(1, 17)))
+            ids, mask = draw.integers(0, 90, shape), np.ones(shape, np.int64)
+            expected = fresh.run(ids, mask)
+            for name, logits in bound[index].run(ids, mask).items():
+                assert np.array_equal(logits, expected[name])
+
+    with ThreadPoolExecutor(len(bound)) as threads:
+        list(threads.map(on_one, range(len(bound))))
+
+
+def test_a_session_that_captures_graphs_is_one_thread_s(tiny_model: Path) -> None:
+    graph = ModelDirectory.open(tiny_model).variant_file("int8")
+    options = RuntimeOptions("cpu", 1, GpuOptions(cuda_graphs=True))
+    first = BoundEncoder(graph, HEADS, options, Buckets(MAX_TOKENS))
+    assert first.beside()._session is not first._session
+
+
+@pytest.mark.parametrize(
+    ("flags", "workers"),
+    [
+        ({"provider": "cuda"}, 2),
+        ({"provider": "tensorrt"}, 2),
+        ({"provider": "cuda", "cuda_graphs": True}, 1),
+        ({"provider": "cuda", "scaler": "127.0.0.1:1"}, 1),
+        ({"provider": "cuda", "cuda_graphs": True, "engine_workers": 3}, 3),
+    ],
+)
+def test_a_second_worker_prepares_while_a_card_computes(flags: dict[str, object], workers: int) -> None:
+    assert workers_of(ServeSettings.of_flags(**flags)) == workers

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 from unittest.mock import Mock, patch
 
 import pytest
@@ -107,3 +108,17 @@ async def test_who_sends_no_messages_is_left(pair: tuple[End, End]) -> None:
         await asyncio.wait_for(engine.lost.wait(), 30)
     refused.assert_called_once_with(b"?")
     await asyncio.wait_for(front.lost.wait(), 30)
+
+
+def shared_memory_bytes() -> int:
+    """Of this process, as far as it is resident."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if "RssShmem" in line)
+    return 1024 * int(line.split()[1])
+
+
+async def test_a_channel_takes_its_memory_when_it_is_made() -> None:
+    before = shared_memory_bytes()
+    with new_channel() as both:
+        one = End(Ends(*map(os.dup, both[0].all())), Side.ENGINE)
+    assert shared_memory_bytes() - before >= 2 * channel.RING_BYTES
+    one.channel.close()

@@ -1,0 +1,189 @@
+"""Prunes a trained model: scan, plan, take out, recover, measure, write.
+
+Owns the order of the steps. Leaves what goes to `prune_network`, the recovery's data and loop to `training`.
+Called by `commands.prune`. Needs the `train` extra.
+
+    OUT/model.yaml, tokenizer.json, fp32/model.onnx, checkpoint/   as `finetune` writes them
+    OUT/report.json                                                what it came to (`prune_report`)
+    OUT/.cache/sensitivity.json                                    the scan, for another try
+    OUT/.cache/resume.pt                                           while recovery lasts: its last whole epoch
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from minwatt.v1.errors import UsageError
+from minwatt.v1.model_dir import ModelDirectory, ModelSpec, TokenizerFile, sha256_of
+from modelkit.compress.prune_network import TrainedModel, take_out
+from modelkit.compress.prune_options import PruneOptions
+from modelkit.compress.prune_report import PruneReport, Speed, Stage, verdict
+from modelkit.compress.prune_speed import measured_speed
+from modelkit.compress.prune_zeros import hold_zeros, zero_share
+from modelkit.data.dataset import DEV, Dataset, read_datasets, unserved
+from modelkit.export import export
+from modelkit.inference import Graph, encode, load_tokenizer
+from modelkit.package import quiet, refuse_bad_name, variant_in, variant_path
+from modelkit.recipe import FinetuneOptions
+from modelkit.scoring.evaluate import BASELINE
+from modelkit.scoring.finetune_report import REPORT_FILE
+from modelkit.staging import staging
+from modelkit.training.base import TOKENIZER, base_directory, known_tasks, write_tokenizer
+from modelkit.training.checkpoint import ResumeFile, adopt_heads, write_checkpoint
+from modelkit.training.hearers import Hearers
+from modelkit.training.learning import judge, learning, told
+from modelkit.training.network import MultiTaskEncoder, load_base
+from modelkit.training.publish import CHECKPOINT, RESUME
+from modelkit.training.train import Hooks, TrainingData, train
+
+UNPRUNED, PRUNED, RECOVERED = "unpruned", "pruned", "recovered"
+
+
+def prune(options: PruneOptions, hearers: Hearers) -> PruneReport:
+    """From a model directory with its checkpoint to a leaner one; after a kill, from the last whole epoch on.
+
+    `hearers.advance` hears parts tried, then steps trained (done, of all).
+
+    Raises UsageError (DataError among them) on a bad model, data or options, or a full disk.
+    """
+    options.check()
+    refuse_bad_name(options.name, options.version)
+    spec = ModelDirectory.open(options.model_dir).spec
+    base = base_directory(options.model_dir / CHECKPOINT, options.model_dir)
+    datasets = read_datasets(options.tasks, known_tasks(base))
+    _refuse_other_tasks(datasets, spec)
+    notes = (
+        *(note for dataset in datasets for note in dataset.notes),
+        *unserved([dataset.task for dataset in datasets]),
+    )
+    for note in notes:
+        hearers.say(note)
+    training = replace(options.training, max_tokens=spec.max_tokens)
+    options = replace(options, training=training)
+    torch.set_num_threads(training.threads)
+    finetuning = FinetuneOptions(options.tasks, options.out_dir, options.name, base, training=training)
+    with staging(options.out_dir) as stage:
+        tokenizer_file = write_tokenizer(base, stage.new)
+        tokenizer = load_tokenizer(tokenizer_file, spec.max_tokens)
+        tasks = [dataset.task for dataset in datasets]
+        network = load_base(base, tasks, training.dropout, tokenizer_file).eval()
+        if len(adopt_heads(network, base)) < len(datasets):
+            raise UsageError(f"{base}: its heads are not those of model.yaml")
+        model = TrainedModel(network, datasets, tokenizer)
+        unpruned = stage.cache / "unpruned.onnx"
+        _export(network, unpruned, hearers)
+        size_before, layers_before = model.size(unpruned), model.layers()
+        stages, tasks_before = [model.stage(UNPRUNED)], model.scores()
+        _tell(stages[-1], hearers)
+        found = take_out(model, options, base, stage.cache, hearers)
+        stages.append(model.stage(PRUNED))
+        _tell(stages[-1], hearers)
+        resume = ResumeFile(stage.cache / RESUME, told(finetuning, base, pruning=_what(options)))
+        if training.epochs:
+            model = replace(model, network=_recovered(model, finetuning, hearers, resume))
+            stages.append(model.stage(RECOVERED))
+        graph = stage.new / variant_path(BASELINE)
+        _export(model.network, graph, hearers)
+        write_checkpoint(model.network, stage.new / TOKENIZER, stage.new / CHECKPOINT)
+        speed = _speed(model, unpruned, graph, training.seed, hearers)
+        size_after = model.size(graph)
+        report = PruneReport(
+            model=options.name,
+            version=options.version,
+            pruned_from=f"{spec.name} {spec.version}",
+            importance=options.importance,
+            before=size_before,
+            after=size_after,
+            layers_before=layers_before,
+            layers=model.layers(),
+            stages=tuple(stages),
+            unpruned_tasks=tasks_before,
+            tasks=model.scores(),
+            speed=speed,
+            verdict=verdict(speed, size_before, size_after),
+            sensitivity=found,
+            notes=notes,
+        )
+        (stage.new / REPORT_FILE).write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        ModelDirectory(stage.new, _spec(spec, report, datasets, stage.new)).save()
+        stage.publish()
+        resume.path.unlink(missing_ok=True)
+        unpruned.unlink()
+    return report
+
+
+def _recovered(
+    model: TrainedModel, options: FinetuneOptions, hearers: Hearers, resume: ResumeFile
+) -> MultiTaskEncoder:
+    """Trained on the labels as `finetune` does; what is zero stays so."""
+    hearers.say(f"recovering, {options.training.epochs} epochs")
+    if zero_share(model.network):
+        hold_zeros(model.network)
+    data = TrainingData([learning(dataset, options) for dataset in model.datasets], model.tokenizer)
+    hooks = Hooks(judge(model.datasets, model.tokenizer, hearers), hearers.advance)
+    return train(model.network, data, options.training, hooks, resume)
+
+
+def _export(network: MultiTaskEncoder, file: Path, hearers: Hearers) -> None:
+    hearers.say("exporting")
+    with quiet():
+        export(network, file)
+
+
+def _speed(
+    model: TrainedModel, unpruned: Path, pruned: Path, seed: int, hearers: Hearers
+) -> tuple[Speed, ...]:
+    hearers.say("timing it against the unpruned graph, in turn")
+    outputs = tuple(
+        next((one.task.output for one in model.datasets if one.task.kind == kind), None)
+        for kind in ("classification", "ner")
+    )
+    texts = [example.text for example in model.datasets[0].splits[DEV]]
+    before, after = (Graph(file, (outputs[0], outputs[1])) for file in (unpruned, pruned))
+    return measured_speed(before, after, encode(model.tokenizer, texts), seed)
+
+
+def _refuse_other_tasks(datasets: Sequence[Dataset], spec: ModelSpec) -> None:
+    """The data's tasks are the model's: the head of one that is not given would be lost."""
+    given = {dataset.task.name: dataset.task for dataset in datasets}
+    for task in spec.tasks:
+        if task.name not in given:
+            raise UsageError(f"task: no files for {task.name!r}; expected each of the model's, and no other")
+        if given[task.name].labels != task.labels:
+            odd = sorted(set(given[task.name].labels) ^ set(task.labels))
+            which = f"label {odd[0]!r} is not in both" if odd else "other order"
+            raise UsageError(f"task {task.name!r}: other labels than the model's ({which})")
+    for name in given:
+        if name not in {task.name for task in spec.tasks}:
+            raise UsageError(
+                f"task = {name!r}: not a task of the model; expected each of the model's, and no other"
+            )
+
+
+def _tell(stage: Stage, hearers: Hearers) -> None:
+    scores = ", ".join(f"{metric} {value:.4f}" for metric, value in stage.dev.items())
+    hearers.say(f"{stage.stage}, on dev: {scores}")
+
+
+def _what(options: PruneOptions) -> Mapping[str, object]:
+    names = ("heads", "width", "rank", "energy", "zeros", "importance")
+    return {name: getattr(options, name) for name in names}
+
+
+def _spec(spec: ModelSpec, report: PruneReport, datasets: Sequence[Dataset], folder: Path) -> ModelSpec:
+    metrics = {one.metric: round(one.score, 4) for one in report.tasks if one.split != DEV}
+    fp32 = variant_in(folder, BASELINE).model_copy(update={"metrics": metrics})
+    return ModelSpec(
+        name=report.model,
+        version=report.version,
+        description=spec.description,
+        max_tokens=spec.max_tokens,
+        tokenizer=TokenizerFile(sha256=sha256_of(folder / TOKENIZER)),
+        tasks=tuple(dataset.task for dataset in datasets),
+        default_variant=BASELINE,
+        variants={BASELINE: fp32},
+    )
