@@ -157,7 +157,8 @@ def _with_forms(encoder: BertModel) -> None:
 
 
 def _refuse_other_types(directory: Path) -> None:
-    """Weights of another architecture would be read as a BERT's with most of them missing."""
+    """Weights of another architecture would be read as a BERT's: most would be missing, or, as RoBERTa's have
+    the same names, its positions counted otherwise."""
     file = directory / "config.json"
     try:
         model_type = json.loads(file.read_bytes()).get("model_type", MODEL_TYPE)

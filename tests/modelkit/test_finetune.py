@@ -246,5 +246,8 @@ def test_mistakes_are_named_before_the_training(tmp_path: Path) -> None:
     assert told(replace(good, training=replace(QUICK, frozen_layers=3))).startswith(
         "frozen-layers = 3: the encoder has 2 layers"
     )
+    config = tmp_path / "base" / "config.json"
+    config.write_text(config.read_text().replace('"model_type": "bert"', '"model_type": "roberta"'))
+    assert "model_type = 'roberta' in config.json; allowed: 'bert'" in told(good)
     (tmp_path / "dev.jsonl").write_text('{"text": "hi", "label": "loan"}')
     assert "dev.jsonl:1: label 'loan' is not in" in told(good)
