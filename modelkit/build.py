@@ -1,151 +1,174 @@
-"""Builds a model directory from data: train, export, package.
+"""Builds the shipped models from data: fine-tune, distil, quantize, and the card that the caller makes.
 
-Owns the order of the steps. Leaves each step to its module. Called by the `minwatt` command.
-Needs the `train` extra.
+Owns the order of the steps, and which of them a build that was killed has behind it. Leaves each step to its
+module, and the energy card to the caller: its page and its intensities are those of other components. Called
+by the `minwatt` command. Needs the `train` extra.
 
-    OUT/model.yaml, tokenizer.json, int8/model.onnx   the model directory
-    OUT/fp32/model.onnx                               not shipped: four times the size
-    OUT/quantization.json                             every scheme's scores on dev
-    OUT/.cache/                                       base weights, trained weights, the schemes' graphs
+    OUT/                  the default model, as `finetune` and `package` write it
+    STUDENT/              the small model that was distilled from it, likewise
+    DIR/.cache/done.json  of each of the two: which steps are done, and what the build was told
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
+from typing import TypeVar
 
 from minwatt.v1.errors import UsageError
-from minwatt.v1.model_dir import ModelDirectory, ModelSpec, Task, TokenizerFile, sha256_of
-from modelkit.data.examples import FolderSource, Tasks, load_evaluation_set
-from modelkit.data.formats import read_labels, read_tags
-from modelkit.export import export
-from modelkit.inference import OUTPUTS, load_tokenizer, read_tokenizer
-from modelkit.package import PackageResult, package, quiet, refuse_bad_name, variant_in, variant_path
-from modelkit.recipe import BuildOptions, PackageOptions
-from modelkit.scoring.answers import answers_of, entity_scores, intent_accuracy
-from modelkit.scoring.evaluate import BASELINE, SPLITS, Say
-from modelkit.staging import staging
-from modelkit.training.base import TOKENIZER, base_directory
-from modelkit.training.batches import LearningTask
-from modelkit.training.network import MultiTaskEncoder, NetworkRunner, load_base
-from modelkit.training.train import Hooks, Progress, TrainingData, train
+from modelkit.data.dataset import TaskFiles, read_datasets
+from modelkit.package import PackageResult, quantize, refuse_bad_name
+from modelkit.recipe import BuildOptions, DistilOptions, FinetuneOptions, PackageOptions
+from modelkit.scoring.evaluate import SPLITS, Say
+from modelkit.training.distil import distil
+from modelkit.training.finetune import finetune
+from modelkit.training.hearers import Hearers
 
 INTENT, ENTITIES = "intent", "entities"
+DONE = "done.json"
+SUFFIXES = {INTENT: ".jsonl", ENTITIES: ".conll"}
 
-Advance = Callable[[int, int], None]
+MakeCard = Callable[[Path], None]  # of a model directory
+Result = TypeVar("Result")
+
+
+class SchemeRefusedError(Exception):
+    """No quantization scheme passes on dev: what has been built stays in fp32."""
+
+    def __init__(self, model_dir: Path, result: PackageResult) -> None:
+        super().__init__(str(model_dir))
+        self.model_dir, self.result = model_dir, result
 
 
 @dataclass(frozen=True)
-class Hearers:
-    """Who hears of progress: lines of text, and training steps (done, of all)."""
+class Built:
+    """A finished model directory and its scores; None where an earlier run of the build had quantized it."""
 
-    say: Say
-    advance: Advance
+    model_dir: Path
+    result: PackageResult | None
 
 
-def build(options: BuildOptions, hearers: Hearers) -> PackageResult:
-    """Do everything, from data to a scored model directory.
+def build(options: BuildOptions, hearers: Hearers, make_card: MakeCard) -> tuple[Built, Built]:
+    """Do everything; after a kill, what was not done. The default model, and the student.
 
-    Raises UsageError (DataError among them) on bad data or options, or a full disk.
+    Raises UsageError (DataError among them) on bad data or options, or a full disk, and SchemeRefusedError.
     """
-    tasks = read_tasks(options)
-    _refuse_late_mistakes(tasks, options)
-    with staging(options.out_dir) as stage:
-        base = base_directory(options.base, stage.cache)
-        write_tokenizer(base, stage.new)
-        torch.manual_seed(options.training.seed)
-        untrained = load_base(base, tasks, options.training.dropout)
-        network = _train(untrained, tasks, options, stage.new / TOKENIZER, hearers)
-        with (stage.cache / "trained.pt").open("wb") as stream:  # given a path, torch tells no OSError
-            torch.save(network.state_dict(), stream)
-        hearers.say("exporting")
-        with quiet():
-            export(network, stage.new / variant_path(BASELINE))
-        draft = ModelDirectory(stage.new, _spec(tasks, options, stage.new))
-        draft.save()
-        return package(draft, stage, PackageOptions(options.data_dir, options.sets), hearers.say)
-
-
-def read_tasks(options: BuildOptions) -> tuple[Task, Task]:
-    """The intent and the entity task, with the labels of their sets."""
-    for task in (INTENT, ENTITIES):
-        if task not in options.sets:
-            raise UsageError(f"sets: none for task {task!r}; the two tasks are {INTENT} and {ENTITIES}")
-    intents = read_labels(options.data_dir / options.sets[INTENT] / "labels.txt")
-    tags = read_tags(options.data_dir / options.sets[ENTITIES] / "labels.txt")
-    return (
-        Task(name=INTENT, kind="classification", output=OUTPUTS[0], labels=intents),
-        Task(name=ENTITIES, kind="ner", output=OUTPUTS[1], labels=tags),
-    )
-
-
-def _refuse_late_mistakes(tasks: tuple[Task, Task], options: BuildOptions) -> None:
-    """Everything of the user's that is otherwise first read after half an hour of training."""
-    refuse_bad_name(options.name, options.version)
-    for split in SPLITS:
-        source = FolderSource(options.data_dir, split, options.sets)
-        source.texts(tasks[0])
-        source.annotated(tasks[1])
-
-
-def write_tokenizer(base: Path, folder: Path) -> None:
-    """The base tokenizer without padding and truncation (the base file pads every text to 128 tokens)."""
-    # Its own `save` raises a bare Exception where a disk is full.
-    (folder / TOKENIZER).write_text(read_tokenizer(base / TOKENIZER).to_str(pretty=True), encoding="utf-8")
-
-
-def _train(
-    network: MultiTaskEncoder,
-    tasks: tuple[Task, Task],
-    options: BuildOptions,
-    tokenizer_file: Path,
-    hearers: Hearers,
-) -> MultiTaskEncoder:
-    source = FolderSource(options.data_dir, "train", options.sets)
-    training = options.training
-    intent, entities = tasks
-    texts, sentences = source.texts(intent), source.annotated(entities)
-    data = TrainingData(
-        tasks=(
-            LearningTask(intent, texts, training.hide_text_probability),
-            LearningTask(entities, sentences, training.hide_sentence_probability, training.swap_probability),
-        ),
-        tokenizer=load_tokenizer(tokenizer_file, training.max_tokens),
-    )
-    served = load_tokenizer(tokenizer_file, options.max_tokens)
-    dev = load_evaluation_set(
-        Tasks(intent, entities), served, FolderSource(options.data_dir, "dev", options.sets)
-    )
-
-    def report(progress: Progress, network: MultiTaskEncoder) -> None:
-        answers = answers_of(NetworkRunner(network), dev)
-        intent_loss, entity_loss = progress.losses
-        accuracy, (_, _, f1) = intent_accuracy(answers, dev), entity_scores(answers, dev) or (None,) * 3
-        hearers.say(
-            f"epoch {progress.epoch} of {progress.epochs}: losses {intent_loss:.3f} and "
-            f"{entity_loss:.3f}; dev accuracy {_shown(accuracy)}, entity F1 {_shown(f1)}"
-        )
-
-    hearers.say(f"training on {len(texts)} texts and {len(sentences)} sentences, {training.epochs} epochs")
-    return train(network, data, training, Hooks(report, hearers.advance))
-
-
-def _shown(score: float | None) -> str:
-    return "–" if score is None else f"{score:.4f}"
-
-
-def _spec(tasks: tuple[Task, Task], options: BuildOptions, folder: Path) -> ModelSpec:
-    """Of the unquantized model in `folder`."""
-    return ModelSpec(
+    tasks = files_of(options)
+    _refuse_late_mistakes(options, tasks)
+    package = PackageOptions(tasks)
+    teaching = FinetuneOptions(
+        tasks=tasks,
+        out_dir=options.out_dir,
         name=options.name,
+        base=options.base,
         version=options.version,
         description=options.description,
-        max_tokens=options.max_tokens,
-        tokenizer=TokenizerFile(sha256=sha256_of(folder / TOKENIZER)),
-        tasks=tasks,
-        default_variant=BASELINE,
-        variants={BASELINE: variant_in(folder, BASELINE)},
+        served_tokens=options.max_tokens,
+        cased=options.cased,
+        training=options.training,
     )
+    learning = DistilOptions(
+        teacher=options.out_dir,
+        student=options.student,
+        tasks=tasks,
+        out_dir=options.student_dir,
+        name=options.student_name,
+        version=options.version,
+        description=options.student_description,
+        served_tokens=options.max_tokens,
+        weights=options.weights,
+        training=options.student_training,
+    )
+    told = _told(options, tasks)
+    default, student = (_Steps(path, told, hearers.say) for path in (options.out_dir, options.student_dir))
+    default.do("fine-tune", lambda _: finetune(teaching, hearers))
+    student.do("distil", lambda _: distil(learning, hearers))
+
+    def quantized(model_dir: Path) -> PackageResult:
+        result = quantize(model_dir, package, hearers.say)
+        if result.shipped is None:
+            raise SchemeRefusedError(model_dir, result)
+        return result
+
+    built = tuple(Built(each.model_dir, each.do("quantize", quantized)) for each in (default, student))
+    for each in (default, student):
+        each.do("card", make_card)
+    return built[0], built[1]
+
+
+def files_of(options: BuildOptions) -> tuple[TaskFiles, ...]:
+    """The files of the two tasks' sets. Raises UsageError where there is no set for one."""
+    for name in (INTENT, ENTITIES):
+        if name not in options.sets:
+            raise UsageError(f"sets: none for task {name!r}; the two tasks are {INTENT} and {ENTITIES}")
+    return tuple(
+        TaskFiles(
+            name, {split: options.data_dir / options.sets[name] / f"{split}{suffix}" for split in SPLITS}
+        )
+        for name, suffix in SUFFIXES.items()
+    )
+
+
+class _Steps:
+    """The steps of one model directory; each is done once for what the build is told."""
+
+    def __init__(self, model_dir: Path, told: Mapping[str, str], say: Say) -> None:
+        self.model_dir = model_dir
+        self._file = model_dir / ".cache" / DONE
+        self._told = dict(told)
+        self._say = say
+
+    def do(self, name: str, step: Callable[[Path], Result]) -> Result | None:
+        """What the step gives of the model directory; None where it was done before."""
+        title = f"{self.model_dir.name}: {name}"
+        done = self._done()
+        if name in done:
+            self._say(f"{title}: done before")
+            return None
+        self._say(title)
+        started_s = time.monotonic()
+        result = step(self.model_dir)
+        taken_s = time.monotonic() - started_s
+        self._say(f"{title}: took {taken_s / 60:.1f} minutes")
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            content = {"told": self._told, "steps_s": done | {name: round(taken_s, 1)}}
+            self._file.write_text(json.dumps(content, indent=2), encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"{self._file}: can't be written ({error.strerror or error})") from error
+        return result
+
+    def _done(self) -> dict[str, float]:
+        """Seconds of the steps that are done; none where another build did them."""
+        try:
+            content = json.loads(self._file.read_bytes())
+        except (OSError, ValueError):
+            return {}
+        steps_s: dict[str, float] = content["steps_s"]
+        return steps_s if content["told"] == self._told else {}
+
+
+def _refuse_late_mistakes(options: BuildOptions, tasks: Sequence[TaskFiles]) -> None:
+    """Everything of the user's that is otherwise first read after half an hour of training."""
+    refuse_bad_name(options.name, options.version)
+    refuse_bad_name(options.student_name, options.version)
+    if options.out_dir.resolve() == options.student_dir.resolve():
+        raise UsageError(
+            f"student-out = {str(options.student_dir)!r}: that is --out; allowed: another directory"
+        )
+    for dataset, name, kind in zip(read_datasets(tasks), SUFFIXES, ("classification", "ner"), strict=True):
+        if dataset.task.kind != kind:
+            raise UsageError(
+                f"sets: {options.sets[name]} is of kind {dataset.task.kind}; task {name!r} is {kind}"
+            )
+
+
+def _told(options: BuildOptions, tasks: Sequence[TaskFiles]) -> dict[str, str]:
+    """What a build must have in common with one whose steps it need not do again."""
+    chosen = {
+        name: str(value) for name, value in vars(options).items() if name not in ("out_dir", "student_dir")
+    }
+    return chosen | {f"data of {files.name}": files.digest() for files in tasks}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from modelkit.commands.build import build_model
+from modelkit.commands.distil import distil_model
 from modelkit.commands.evaluate import evaluate_variants
 from modelkit.commands.finetune import finetune_model
 from modelkit.commands.prune import prune_model
@@ -15,10 +15,10 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Fine-tune, build, prune, quantize, evaluate: minwatt model build --data data --out models/mine",
+    help="Fine-tune, distil, prune, quantize, evaluate: minwatt model build --data data --out models/mine",
 )
 app.command("evaluate")(evaluate_variants)
-app.command("build")(build_model)
 app.command("finetune")(finetune_model)
+app.command("distil")(distil_model)
 app.command("prune")(prune_model)
 app.command("quantize")(quantize_model)

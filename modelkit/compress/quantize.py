@@ -80,7 +80,8 @@ def quantize_rows(table: Floats) -> tuple[NDArray[np.int8], Floats]:
 def quantize_embeddings(model: onnx.ModelProto) -> onnx.ModelProto:
     """Replace `EmbedLayerNormalization` by a lookup in an int8 table with a scale per word.
 
-    Positions and the token type (always 0 here) become one float32 table of 512 rows.
+    Positions and the token type become one float32 table of 512 rows; where tokens have forms (`casing`),
+    what theirs differ by is added.
     """
     weights = constant_weights(model)
     rewrite = _Rewrite()
@@ -88,14 +89,18 @@ def quantize_embeddings(model: onnx.ModelProto) -> onnx.ModelProto:
         if node.op_type != "EmbedLayerNormalization":
             rewrite.nodes.append(node)
             continue
-        _, _, words, positions, types, gain, shift, _ = node.input
+        ids, segments, words, positions, types, gain, shift, _ = node.input
         table, scales = quantize_rows(weights[words])
         places = weights[positions] + weights[types][0]
         add, constant = rewrite.add, rewrite.constant
-        quantized = add("Gather", [constant("embeddings.int8", table), INPUTS[0]], "embeddings.row")
-        scale = add("Gather", [constant("embeddings.scale", scales), INPUTS[0]], "embeddings.row_scale")
+        quantized = add("Gather", [constant("embeddings.int8", table), ids], "embeddings.row")
+        scale = add("Gather", [constant("embeddings.scale", scales), ids], "embeddings.row_scale")
         codes = add("Cast", [quantized], "embeddings.float", to=onnx.TensorProto.FLOAT)
         word = add("Mul", [codes, scale], "embeddings.vector")
+        if _has_forms(model, segments, weights):
+            differences = constant("embeddings.forms", weights[types] - weights[types][:1])
+            form = add("Gather", [differences, segments], "embeddings.form")
+            word = add("Add", [word, form], "embeddings.formed")
         length = add("Shape", [INPUTS[0]], "embeddings.length", start=1, end=2)
         start = constant("embeddings.zero", np.array([0], np.int64))
         place = add("Slice", [constant("embeddings.positions", places), start, length], "embeddings.places")
@@ -105,6 +110,15 @@ def quantize_embeddings(model: onnx.ModelProto) -> onnx.ModelProto:
         axis = constant("embeddings.one", np.array([1], np.int64))
         add("ReduceSum", [mask, axis], node.output[1], keepdims=0)
     return _finish(model, rewrite)
+
+
+def _has_forms(model: onnx.ModelProto, segments: str, weights: Mapping[str, Floats]) -> bool:
+    """Whether segment numbers are looked up for each token, and not all 0."""
+    producers = {output: node for node in model.graph.node for output in node.output}
+    node = producers.get(segments)
+    while node is not None and node.op_type == "Cast":
+        node = producers.get(node.input[0])
+    return node is not None and node.op_type == "Gather" and node.input[0] in weights
 
 
 def per_token(model: onnx.ModelProto) -> onnx.ModelProto:

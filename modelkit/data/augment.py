@@ -1,4 +1,4 @@
-"""Varies training examples: swaps entity mentions, and hides tokens.
+"""Varies training examples: swaps entity mentions, drops capitals, and hides tokens.
 
 Pure: randomness comes in as a seeded generator. A small encoder learns the names of a training set by
 heart within a few epochs; swapped mentions and hidden tokens make it read the context instead. Leaves
@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TypeVar
 
-from modelkit.data.texts import AnnotatedText, Span
+from modelkit.data.texts import AnnotatedText, LabelledText, Span
+
+Example = TypeVar("Example", LabelledText, AnnotatedText)
 
 
 def mentions_by_label(texts: Sequence[AnnotatedText]) -> dict[str, tuple[str, ...]]:
@@ -40,6 +44,15 @@ def swap_mentions(
         text += mention
         kept_to = span.end
     return AnnotatedText(text + one.text[kept_to:], tuple(spans))
+
+
+def drop_capitals(one: Example, probability: float, generator: random.Random) -> Example:
+    """With `probability` the text as who types no capitals types it, entities in their places."""
+    if not probability or generator.random() >= probability:
+        return one
+    # Of few letters the small form is two.
+    small = "".join(lower if len(lower := letter.lower()) == 1 else letter for letter in one.text)
+    return replace(one, text=small)
 
 
 def hide_tokens(

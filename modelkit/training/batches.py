@@ -16,7 +16,7 @@ from tokenizers import Encoding, Tokenizer
 
 from minwatt.v1.errors import UsageError
 from minwatt.v1.model_dir import Task
-from modelkit.data.augment import hide_tokens, mentions_by_label, swap_mentions
+from modelkit.data.augment import drop_capitals, hide_tokens, mentions_by_label, swap_mentions
 from modelkit.data.texts import AnnotatedText, LabelledText, tags_of_pieces
 
 MASK = "[MASK]"
@@ -32,6 +32,7 @@ class LearningTask:
     examples: Sequence[LabelledText | AnnotatedText]
     hide_probability: float  # of a token
     swap_probability: float = 0.0  # of an entity mention
+    lower_probability: float = 0.0  # that a text loses its capitals
     weights: tuple[float, ...] | None = None  # of each label's losses; None: all alike
 
 
@@ -102,9 +103,11 @@ class Batches:
     def _varied(
         self, example: LabelledText | AnnotatedText, generator: random.Random
     ) -> LabelledText | AnnotatedText:
+        lower = self._learning.lower_probability
         if isinstance(example, LabelledText):
-            return example
-        return swap_mentions(example, self._mentions, self._learning.swap_probability, generator)
+            return drop_capitals(example, lower, generator)
+        swapped = swap_mentions(example, self._mentions, self._learning.swap_probability, generator)
+        return drop_capitals(swapped, lower, generator)
 
     def _hidden(self, encoding: Encoding, generator: random.Random) -> list[int]:
         probability = self._learning.hide_probability

@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save_file
 from minwatt.v1.errors import UsageError
 from minwatt.v1.model_dir import Task
 from modelkit.training.base import TOKENIZER, WEIGHTS
-from modelkit.training.network import MultiTaskEncoder
+from modelkit.training.network import MultiTaskEncoder, load_base
 
 HEADS, TASKS = "heads.safetensors", "tasks.json"
 _TASK_LIST = TypeAdapter(tuple[Task, ...])
@@ -72,6 +72,22 @@ def write_checkpoint(network: MultiTaskEncoder, tokenizer_file: Path, folder: Pa
     save_file(network.task_heads.state_dict(), folder / HEADS)
     document = [task.model_dump(mode="json") for task in network.tasks]
     (folder / TASKS).write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def load_checkpoint(folder: Path) -> MultiTaskEncoder:
+    """The network that was written to `folder`, all its heads, without dropout.
+
+    Raises UsageError where it can't be read.
+    """
+    try:
+        tasks = _TASK_LIST.validate_json((folder / TASKS).read_bytes())
+    except (OSError, ValidationError) as error:
+        raise UsageError(f"{folder / TASKS}: can't be read: {' '.join(str(error).split())[:200]}") from error
+    network = load_base(folder, tasks, 0.0, folder / TOKENIZER)
+    if len(adopt_heads(network, folder)) < len(tasks):
+        raise UsageError(f"{folder}: heads that can't be read: {HEADS} has not all of {TASKS}")
+    network.eval()
+    return network
 
 
 def adopt_heads(network: MultiTaskEncoder, base: Path) -> tuple[str, ...]:

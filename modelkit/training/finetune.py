@@ -22,21 +22,21 @@ from tokenizers import Tokenizer
 from minwatt.v1.decode import EncodedText, Floats, entity_spans
 from minwatt.v1.errors import UsageError
 from minwatt.v1.model_dir import ModelDirectory, ModelSpec, TokenizerFile, sha256_of
-from modelkit.build import Hearers, write_tokenizer
-from modelkit.data.dataset import DEV, TRAIN, Dataset, Example, read_datasets, unserved
+from modelkit.data.dataset import DEV, TRAIN, Dataset, Example, TaskFiles, read_datasets, unserved
 from modelkit.data.texts import AnnotatedText, LabelledText, Span
 from modelkit.export import export
 from modelkit.inference import encode, load_tokenizer, pad
 from modelkit.package import quiet, refuse_bad_name, variant_in, variant_path
-from modelkit.recipe import FinetuneOptions, TrainingOptions
+from modelkit.recipe import DistilOptions, FinetuneOptions
 from modelkit.scoring.class_scores import class_task_score
 from modelkit.scoring.confusion_page import confusion_page
 from modelkit.scoring.evaluate import BASELINE
 from modelkit.scoring.task_scores import FinetuneReport, TaskScore, entity_task_score
-from modelkit.staging import staging
-from modelkit.training.base import TOKENIZER, WEIGHTS, base_directory
+from modelkit.staging import Staging, staging
+from modelkit.training.base import TOKENIZER, WEIGHTS, base_directory, write_tokenizer
 from modelkit.training.batches import LearningTask
 from modelkit.training.checkpoint import HEADS, ResumeFile, adopt_heads, write_checkpoint
+from modelkit.training.hearers import Hearers
 from modelkit.training.network import MultiTaskEncoder, load_base
 from modelkit.training.train import Hooks, Progress, TrainingData, train
 
@@ -51,50 +51,71 @@ def finetune(options: FinetuneOptions, hearers: Hearers) -> FinetuneReport:
     Raises UsageError (DataError among them) on bad data or options, or a full disk.
     """
     refuse_bad_name(options.name, options.version)
-    datasets = read_datasets(options.tasks)
-    notes = (
-        *(note for dataset in datasets for note in dataset.notes),
-        *unserved([dataset.task for dataset in datasets]),
-    )
-    for note in notes:
-        hearers.say(note)
+    datasets, auxiliary, notes = read_tasks(options.tasks, options.auxiliary, hearers)
     with staging(options.out_dir) as stage:
         base = base_directory(options.base, stage.cache)
-        write_tokenizer(base, stage.new)
-        tokenizer = load_tokenizer(stage.new / TOKENIZER, options.training.max_tokens)
+        tokenizer_file = write_tokenizer(base, stage.new, options.cased)
+        tokenizer = load_tokenizer(tokenizer_file, options.training.max_tokens)
         torch.manual_seed(options.training.seed)
-        untrained = load_base(base, [dataset.task for dataset in datasets], options.training.dropout)
-        _refuse_long_texts(untrained, options.training)
+        learnt = [dataset.task for dataset in (*datasets, *auxiliary)]
+        untrained = load_base(base, learnt, options.training.dropout, tokenizer_file)
+        refuse_long_texts(untrained, options)
         if adopted := adopt_heads(untrained, base):
             hearers.say(f"going on from the heads of {', '.join(adopted)}")
-        resume = ResumeFile(stage.cache / RESUME, told(options, base))
-        data = TrainingData([learning(dataset, options) for dataset in datasets], tokenizer)
-        sizes = ", ".join(f"{one.task.name} {len(one.splits[TRAIN])}" for one in datasets)
-        hearers.say(f"training on {sizes} examples, up to {options.training.epochs} epochs")
+        resume = ResumeFile(stage.cache / RESUME, told(options, base, cased=options.cased))
+        data = TrainingData([learning(one, options) for one in (*datasets, *auxiliary)], tokenizer)
         hooks = Hooks(judge(datasets, tokenizer, hearers), hearers.advance)
+        sizes = ", ".join(f"{one.task.name} {len(one.splits[TRAIN])}" for one in (*datasets, *auxiliary))
+        hearers.say(f"training on {sizes} examples, up to {options.training.epochs} epochs")
         network = train(untrained, data, options.training, hooks, resume)
-        hearers.say("exporting")
-        with quiet():
-            export(network, stage.new / variant_path(BASELINE))
-        write_checkpoint(network, stage.new / TOKENIZER, stage.new / CHECKPOINT)
-        report = FinetuneReport(
-            model=options.name,
-            version=options.version,
-            tasks=tuple(
-                score(network, head, tokenizer, dataset, dataset.scored_split)
-                for head, dataset in enumerate(datasets)
-            ),
-            notes=notes,
-        )
-        text = report.model_dump_json(indent=2) + "\n"
-        (stage.new / REPORT).write_text(text, encoding="utf-8")
-        for one in report.tasks:
-            if one.kind == "classification":
-                page = stage.new / f"confusion-{one.task}.html"
-                page.write_text(confusion_page(one), encoding="utf-8")
-        ModelDirectory(stage.new, _spec(datasets, report, options, stage.new)).save()
-        stage.publish()
+        report = publish(network.first(len(datasets)), datasets, tokenizer, options, notes, stage, hearers)
         resume.path.unlink(missing_ok=True)
+    return report
+
+
+def read_tasks(
+    tasks: Sequence[TaskFiles], auxiliary: Sequence[TaskFiles], hearers: Hearers
+) -> tuple[Sequence[Dataset], Sequence[Dataset], tuple[str, ...]]:
+    """The tasks, the auxiliary ones, and the notes on them, which are told."""
+    datasets = read_datasets((*tasks, *auxiliary))
+    own = datasets[: len(tasks)]
+    notes = (*(note for dataset in datasets for note in dataset.notes), *unserved([one.task for one in own]))
+    for note in notes:
+        hearers.say(note)
+    return own, datasets[len(tasks) :], notes
+
+
+def publish(
+    network: MultiTaskEncoder,
+    datasets: Sequence[Dataset],
+    tokenizer: Tokenizer,
+    options: FinetuneOptions | DistilOptions,
+    notes: tuple[str, ...],
+    stage: Staging,
+    hearers: Hearers,
+) -> FinetuneReport:
+    """Export and score a trained network, and let `stage` with its tokenizer become the model directory."""
+    hearers.say("exporting")
+    with quiet():
+        export(network, stage.new / variant_path(BASELINE))
+    write_checkpoint(network, stage.new / TOKENIZER, stage.new / CHECKPOINT)
+    report = FinetuneReport(
+        model=options.name,
+        version=options.version,
+        tasks=tuple(
+            score(network, head, tokenizer, dataset, dataset.scored_split)
+            for head, dataset in enumerate(datasets)
+        ),
+        notes=notes,
+    )
+    text = report.model_dump_json(indent=2) + "\n"
+    (stage.new / REPORT).write_text(text, encoding="utf-8")
+    for one in report.tasks:
+        if one.kind == "classification":
+            page = stage.new / f"confusion-{one.task}.html"
+            page.write_text(confusion_page(one), encoding="utf-8")
+    ModelDirectory(stage.new, _spec(datasets, report, options, stage.new)).save()
+    stage.publish()
     return report
 
 
@@ -152,7 +173,7 @@ def judge(
         scores = [score(network, head, tokenizer, one, DEV) for head, one in enumerate(datasets)]
         lines = "; ".join(
             f"{one.task}: loss {loss:.3f}, dev {one.metric.rpartition('.')[2]} {one.score:.4f}"
-            for one, loss in zip(scores, progress.losses, strict=True)
+            for one, loss in zip(scores, progress.losses, strict=False)  # of other losses nothing is scored
         )
         hearers.say(f"epoch {progress.epoch} of {progress.epochs}: {lines}")
         return sum(one.score for one in scores) / len(scores)
@@ -160,41 +181,58 @@ def judge(
     return judged
 
 
-def learning(dataset: Dataset, options: FinetuneOptions) -> LearningTask:
+def learning(dataset: Dataset, options: FinetuneOptions | DistilOptions) -> LearningTask:
     """What a head learns from, and how it is varied."""
     training, examples = options.training, dataset.splits[TRAIN]
     if dataset.task.kind == "ner":
         return LearningTask(
-            dataset.task, examples, training.hide_sentence_probability, training.swap_probability
+            dataset.task,
+            examples,
+            training.hide_sentence_probability,
+            training.swap_probability,
+            lower_probability=training.lower_probability,
         )
     weights = class_weights(examples, len(dataset.task.labels)) if options.class_weights else None
-    return LearningTask(dataset.task, examples, training.hide_text_probability, weights=weights)
+    return LearningTask(
+        dataset.task,
+        examples,
+        training.hide_text_probability,
+        weights=weights,
+        lower_probability=training.lower_probability,
+    )
 
 
-def told(options: FinetuneOptions, base: Path, **more: object) -> dict[str, str]:
-    """What a training must have in common with one that it goes on from; `base`: what it begins with."""
-    digests = {f"data of {files.name}": files.digest() for files in options.tasks}
+def told(options: FinetuneOptions | DistilOptions, base: Path, **more: object) -> dict[str, str]:
+    """What a training must have in common with one that it goes on from. `base`: what it begins with."""
+    auxiliary = options.auxiliary if isinstance(options, FinetuneOptions) else ()
+    digests = {f"data of {files.name}": files.digest() for files in (*options.tasks, *auxiliary)}
     weights = {name: sha256_of(base / name) for name in (WEIGHTS, HEADS) if (base / name).is_file()}
     names = {"tasks": " ".join(files.name for files in options.tasks), "torch": torch.__version__}
     chosen = asdict(options.training) | {"class_weights": options.class_weights} | more
     return {name: str(value) for name, value in (names | digests | weights | chosen).items()}
 
 
-def _refuse_long_texts(network: MultiTaskEncoder, training: TrainingOptions) -> None:
+def refuse_long_texts(network: MultiTaskEncoder, options: FinetuneOptions | DistilOptions) -> None:
+    """Raises UsageError where texts are longer than the encoder has positions for."""
     most = network.encoder.config.max_position_embeddings
-    if not 8 <= training.max_tokens <= most:
-        raise UsageError(f"max-tokens = {training.max_tokens}: allowed: 8 to {most}, the encoder's positions")
+    for tokens in (options.training.max_tokens, options.served_tokens or options.training.max_tokens):
+        if not 8 <= tokens <= most:
+            raise UsageError(f"max-tokens = {tokens}: allowed: 8 to {most}, the encoder's positions")
 
 
 def _spec(
-    datasets: Sequence[Dataset], report: FinetuneReport, options: FinetuneOptions, folder: Path
+    datasets: Sequence[Dataset],
+    report: FinetuneReport,
+    options: FinetuneOptions | DistilOptions,
+    folder: Path,
 ) -> ModelSpec:
     metrics = {one.metric: round(one.score, 4) for one in report.tasks if one.split != DEV}
     fp32 = variant_in(folder, BASELINE).model_copy(update={"metrics": metrics})
     return ModelSpec(
         name=options.name,
         version=options.version,
-        max_tokens=options.training.max_tokens,
+        description=options.description,
+        max_tokens=options.served_tokens or options.training.max_tokens,
         tokenizer=TokenizerFile(sha256=sha256_of(folder / TOKENIZER)),
         tasks=tuple(dataset.task for dataset in datasets),
         default_variant=BASELINE,

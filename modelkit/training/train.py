@@ -1,8 +1,8 @@
 """Fine-tunes an encoder and its heads together.
 
-Owns the optimisation. Leaves batches to `batches`, the network to `network`, scoring to its callers' hooks,
-the file that training resumes from to `checkpoint`. Called by `build` and `finetune`. Needs torch (the
-`train` extra).
+Owns the optimisation. Leaves batches to `batches`, the network to `network`, the loss to `objective`, scoring
+to its callers' hooks, the file that training resumes from to `checkpoint`. Called by `finetune` and `distil`.
+Needs torch (the `train` extra).
 
 Every optimisation step sees as many batches of each task. What is trained and exported is the running average
 of the weights, which scores more evenly than any single step's.
@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 from torch import nn
-from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 
@@ -26,11 +25,13 @@ from modelkit.recipe import TrainingOptions
 from modelkit.training.batches import Batch, Batches, LearningTask
 from modelkit.training.checkpoint import ResumeFile
 from modelkit.training.network import MultiTaskEncoder
+from modelkit.training.objective import LabelLoss, Objective
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What the network's heads learn from, in its order; `tokenizer` cuts long texts."""
+    """What the network's heads learn from, in its order, and what an objective of one's own learns from
+    besides; `tokenizer` cuts long texts."""
 
     tasks: Sequence[LearningTask]
     tokenizer: Tokenizer
@@ -72,8 +73,11 @@ def train(
     options: TrainingOptions,
     hooks: Hooks,
     resume: ResumeFile | None = None,
+    objective: Objective | None = None,
 ) -> MultiTaskEncoder:
     """Train `network` in place and return the average of its weights, in evaluation mode.
+
+    What is learnt is `objective`, else the labels alone; weights of its own are trained along.
 
     With `resume`, the state after each epoch is kept there, and training goes on from it where it is of the
     same training; the result is that of a training without a break.
@@ -86,21 +90,21 @@ def train(
     batches = [Batches(task, data.tokenizer, options.batch_size, options.seed) for task in data.tasks]
     steps_per_epoch = -(-max(each.in_a_pass for each in batches) // options.accumulate)
     steps = steps_per_epoch * options.epochs
-    optimizers = _optimizers(network, options)
+    objective = objective or LabelLoss(data.tasks, options.label_smoothing)
+    optimizers = _optimizers(network, objective, options)
     schedules = [
         LambdaLR(each, lambda step: _rate_factor(step, steps, options.warmup)) for each in optimizers
     ]
     averaged = AveragedModel(network, avg_fn=_running_average(options.average_decay))
-    parts = [network, averaged, *optimizers, *schedules]
+    parts = [network, averaged, objective, *optimizers, *schedules]
     state = _resumed(resume, parts)
     streams = [each.starting_at(state.epoch * steps_per_epoch * options.accumulate) for each in batches]
-    weights = [None if task.weights is None else torch.tensor(task.weights) for task in data.tasks]
     network.train()
     while state.epoch < options.epochs and not _is_stale(state, options):
         state.epoch += 1
         losses = torch.zeros(len(streams))
         for step in range(1, steps_per_epoch + 1):
-            losses += _step(network, streams, weights, optimizers, options)
+            losses += _step(network, objective, streams, optimizers, options)
             for schedule in schedules:
                 schedule.step()
             done = (state.epoch - 1) * steps_per_epoch + step
@@ -122,8 +126,8 @@ def train(
 
 def _step(
     network: MultiTaskEncoder,
+    objective: Objective,
     streams: Sequence[Iterator[Batch]],
-    weights: Sequence[torch.Tensor | None],
     optimizers: Sequence[torch.optim.Optimizer],
     options: TrainingOptions,
 ) -> torch.Tensor:
@@ -133,16 +137,7 @@ def _step(
     losses = torch.zeros(len(streams))
     for _ in range(options.accumulate):
         for head, stream in enumerate(streams):
-            batch = next(stream)
-            with torch.autocast("cpu", dtype=torch.bfloat16):
-                states = network.hidden(batch.ids, batch.mask)
-            logits = network.logits(head, states, batch.mask)
-            loss = cross_entropy(
-                logits.flatten(0, -2),
-                batch.targets.flatten(),
-                weight=weights[head],
-                label_smoothing=options.label_smoothing,
-            )
+            loss: torch.Tensor = objective(network, head, next(stream))
             (loss / options.accumulate).backward()
             losses[head] += loss.detach() / options.accumulate
     dense = [p for p in network.parameters() if p.grad is not None and not p.grad.is_sparse]
@@ -162,14 +157,16 @@ def _freeze(network: MultiTaskEncoder, layers: int) -> None:
             part.requires_grad_(False)
 
 
-def _optimizers(network: MultiTaskEncoder, options: TrainingOptions) -> list[torch.optim.Optimizer]:
+def _optimizers(
+    network: MultiTaskEncoder, objective: Objective, options: TrainingOptions
+) -> list[torch.optim.Optimizer]:
     """Dense weights by AdamW; word embeddings by SparseAdam, which touches a batch's rows only.
 
     A dense step over 30,522 × 384 embeddings would cost more than a small batch's matrix products.
     """
     words = network.encoder.embeddings.word_embeddings
     words.sparse = True
-    heads = list(network.task_heads.parameters())
+    heads = [*network.task_heads.parameters(), *network.forms_of_tokens(), *objective.parameters()]
     apart = {id(p) for p in [words.weight, *heads]}
     body = [p for p in network.parameters() if id(p) not in apart and p.requires_grad]
     groups = [

@@ -7,8 +7,8 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelkit.data.augment import hide_tokens, mentions_by_label, swap_mentions
-from modelkit.data.texts import AnnotatedText, TaggedSentence
+from modelkit.data.augment import drop_capitals, hide_tokens, mentions_by_label, swap_mentions
+from modelkit.data.texts import AnnotatedText, Span, TaggedSentence
 
 TAGS = ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
 PAIRS = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.sampled_from(TAGS)), min_size=1, max_size=12)
@@ -54,3 +54,17 @@ def test_hiding_keeps_length_and_special_tokens(
         assert after == before or (after == 103 and not is_special)
     if probability == 0:
         assert hidden == ids
+
+
+@given(st.text(max_size=30), st.floats(0, 1), st.integers(0, 9))
+def test_a_text_without_capitals_is_as_long_and_keeps_its_entities(
+    text: str, probability: float, seed: int
+) -> None:
+    spans = (Span(0, len(text), "PER"),) if text else ()
+    one = AnnotatedText(text, spans)
+    small = drop_capitals(one, probability, random.Random(seed))
+    assert small.spans == spans
+    assert len(small.text) == len(text)
+    assert drop_capitals(one, 0.0, random.Random(seed)) is one
+    if text.isascii():
+        assert small.text in (text, text.lower())

@@ -57,8 +57,8 @@ def span(start: int) -> dict[str, object]:
 
 def run(options: FinetuneOptions, stop_after: int | None = None) -> list[str]:
     """What it said; `stop_after` kills it once that epoch is reported."""
-    from modelkit.build import Hearers
     from modelkit.training.finetune import finetune
+    from modelkit.training.hearers import Hearers
 
     said: list[str] = []
 
@@ -104,6 +104,25 @@ def test_two_tasks_learn_together_and_the_model_is_scored_and_goes_on(tmp_path: 
     assert "going on from the heads of intent, people" in said
     [epoch] = [line for line in said if line.startswith("epoch")]
     assert "dev accuracy 1.0000" in epoch
+
+
+def test_the_model_has_no_head_of_an_auxiliary_task(tmp_path: Path) -> None:
+    options = FinetuneOptions(
+        tasks=(write_texts(tmp_path),),
+        auxiliary=(write_people(tmp_path),),
+        out_dir=tmp_path / "mine",
+        name="mine",
+        base=write_base(tmp_path / "base"),
+        cased=True,
+        training=replace(QUICK, epochs=1, lower_probability=0.5),
+    )
+    said = run(options)
+    assert any(line.startswith("training on intent 32, people ") for line in said)
+    assert "people" not in next(line for line in said if line.startswith("epoch"))
+    directory = ModelDirectory.open(options.out_dir)
+    assert [task.name for task in directory.spec.tasks] == ["intent"]
+    report = json.loads((options.out_dir / "report.json").read_text())
+    assert [task["task"] for task in report["tasks"]] == ["intent"]
 
 
 def test_a_killed_training_ends_with_the_weights_of_one_that_was_not(tmp_path: Path) -> None:
