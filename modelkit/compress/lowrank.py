@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from modelkit.training.lean_encoder import factors, layers_of, new_factors, record_shapes
+from modelkit.training.lean_encoder import factors, layers_of, new_factors, record_shapes, whole
 from modelkit.training.network import MultiTaskEncoder
 
 MATRICES = {"ffn.in": "intermediate", "ffn.out": "output"}  # a layer's two, and where they are
@@ -42,7 +42,7 @@ def chosen_ranks(network: MultiTaskEncoder, choice: RankChoice) -> dict[tuple[in
     """(layer, matrix) -> its rank, of those that get smaller by it."""
     ranks = {}
     for layer, name, block in _blocks(network):
-        matrix = matrix_of(block.dense)
+        matrix = whole(block.dense).weight.detach()
         rank = choice.of(torch.linalg.svdvals(matrix))
         if rank * sum(matrix.shape) < sum(part.weight.numel() for part in factors(block.dense)):
             ranks[layer, name] = rank
@@ -60,7 +60,7 @@ def factorise(network: MultiTaskEncoder, ranks: Mapping[tuple[int, str], int]) -
 def factorised(projection: nn.Module, rank: int) -> nn.Sequential:
     """`projection`'s nearest of that rank; each factor takes half of a singular value, so that both are of
     one scale when they are trained on."""
-    left, values, right = torch.linalg.svd(matrix_of(projection), full_matrices=False)
+    left, values, right = torch.linalg.svd(whole(projection).weight.detach(), full_matrices=False)
     root = values[:rank].sqrt()
     last = factors(projection)[-1]
     new = new_factors(right.shape[1], left.shape[0], rank, last)
@@ -69,14 +69,6 @@ def factorised(projection: nn.Module, rank: int) -> nn.Sequential:
         new[1].weight.copy_(left[:, :rank] * root)
         new[1].bias.copy_(last.bias)
     return new
-
-
-def matrix_of(projection: nn.Module) -> torch.Tensor:
-    """[outputs, inputs], multiplied out where it is two factors already."""
-    first, *rest = [part.weight.detach() for part in factors(projection)]
-    for weight in rest:
-        first = weight @ first
-    return first
 
 
 def _blocks(network: MultiTaskEncoder) -> Iterator[tuple[int, str, Any]]:

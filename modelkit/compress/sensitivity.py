@@ -17,13 +17,13 @@ import torch
 from torch.nn.utils import prune
 
 from modelkit.compress.dev_set import DevSet, Quality
-from modelkit.compress.lowrank import MATRICES, RankChoice, chosen_ranks, factorised, matrix_of
+from modelkit.compress.lowrank import MATRICES, RankChoice, chosen_ranks, factorised
 from modelkit.compress.prune_importance import Importance, gate_without, gated, least
 from modelkit.compress.prune_options import MOST, PruneOptions
 from modelkit.compress.prune_plan import scanned_counts
 from modelkit.compress.prune_report import Sensitivity
 from modelkit.compress.prune_zeros import matrices
-from modelkit.training.lean_encoder import LayerShape, layers_of, shape_of
+from modelkit.training.lean_encoder import LayerShape, layers_of, shape_of, whole
 from modelkit.training.network import MultiTaskEncoder
 
 WIDTH_STEP = 16  # feed-forward units go in such steps: what a vector register of 512 bits holds
@@ -38,12 +38,12 @@ def scan(
     network: MultiTaskEncoder, dev: DevSet, importance: Importance, options: PruneOptions, advance: Advance
 ) -> tuple[Sensitivity, ...]:
     """Try all that the options ask for, layer by layer; `advance` hears (tried, of all)."""
-    whole = dev.quality(network)
+    unpruned = dev.quality(network)
     trials = list(_trials(network, importance, options))
     found = []
     for number, (part, layer, pieces, share, pruned) in enumerate(trials, start=1):
         with pruned:
-            found.append(_compared(part, layer, pieces, share, dev.quality(network), whole))
+            found.append(_compared(part, layer, pieces, share, dev.quality(network), unpruned))
         advance(number, len(trials))
     return tuple(found)
 
@@ -77,7 +77,7 @@ def _trials(network: MultiTaskEncoder, importance: Importance, options: PruneOpt
     if options.is_low_rank:
         for (layer, name), rank in chosen_ranks(network, RankChoice(options.rank, options.energy)).items():
             block = getattr(list(layers_of(network.encoder))[layer], MATRICES[name])
-            outputs, inputs = matrix_of(block.dense).shape
+            outputs, inputs = whole(block.dense).weight.shape
             share = 1 - rank * (outputs + inputs) / (outputs * inputs)
             yield f"rank {name}", layer, rank, share, _swapped(block, rank)
     if options.zeros:
@@ -88,15 +88,15 @@ def _trials(network: MultiTaskEncoder, importance: Importance, options: PruneOpt
 
 
 def _compared(
-    part: str, layer: int, pieces: int, share: float, quality: Quality, whole: Quality
+    part: str, layer: int, pieces: int, share: float, quality: Quality, unpruned: Quality
 ) -> Sensitivity:
     return Sensitivity(
         part=part,
         layer=layer,
         pieces=pieces,
         share=share,
-        score_lost=whole.mean_score - quality.mean_score,
-        loss_rise=quality.loss - whole.loss,
+        score_lost=unpruned.mean_score - quality.mean_score,
+        loss_rise=quality.loss - unpruned.loss,
     )
 
 
@@ -116,21 +116,21 @@ def _one_gate(
 
 @contextmanager
 def _swapped(block: Any, rank: int) -> Iterator[None]:
-    whole = block.dense
-    block.dense = factorised(whole, rank)
+    before = block.dense
+    block.dense = factorised(before, rank)
     try:
         yield
     finally:
-        block.dense = whole
+        block.dense = before
 
 
 @contextmanager
 def _some_zeros(matrix: torch.nn.Linear, count: int) -> Iterator[None]:
-    whole = matrix.weight.detach().clone()
+    before = matrix.weight.detach().clone()
     prune.l1_unstructured(matrix, "weight", amount=count)
     prune.remove(matrix, "weight")
     try:
         yield
     finally:
         with torch.no_grad():
-            matrix.weight.copy_(whole)
+            matrix.weight.copy_(before)

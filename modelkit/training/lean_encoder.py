@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from torch import nn
 from transformers import BertConfig, BertModel
@@ -81,6 +82,19 @@ def record_shapes(encoder: BertModel) -> tuple[LayerShape, ...]:
 def factors(projection: nn.Module) -> Sequence[nn.Linear]:
     """The matrices that a projection applies one after the other: itself, or its two low-rank factors."""
     return list(projection) if isinstance(projection, nn.Sequential) else [projection]
+
+
+def whole(projection: nn.Module) -> nn.Linear:
+    """The one matrix that a projection comes to: itself, or its two factors multiplied out."""
+    first, *rest = factors(projection)
+    if not rest:
+        return first
+    [last] = rest
+    joined = nn.Linear(first.in_features, last.out_features, device=last.weight.device)
+    with torch.no_grad():
+        joined.weight.copy_(last.weight @ first.weight)
+        joined.bias.copy_(last.bias)
+    return joined
 
 
 def new_factors(inputs: int, outputs: int, rank: int, like: nn.Linear) -> nn.Sequential:

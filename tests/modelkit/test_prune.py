@@ -148,16 +148,17 @@ def test_a_gate_s_gradient_is_each_text_s_own(network: MultiTaskEncoder) -> None
 
 
 def test_all_singular_values_give_the_answers_and_fewer_the_nearest_matrix(network: MultiTaskEncoder) -> None:
-    from modelkit.compress.lowrank import RankChoice, chosen_ranks, factorise, factorised, matrix_of
+    from modelkit.compress.lowrank import RankChoice, chosen_ranks, factorise, factorised
+    from modelkit.training.lean_encoder import whole
 
     full = copy.deepcopy(network)
     factorise(full, {(layer, name): 64 for layer in range(LAYERS) for name in ("ffn.in", "ffn.out")})
     assert alike(answers(network), answers(full))
     dense = network.encoder.encoder.layer[0].intermediate.dense
-    whole = dense.weight.detach()
-    values = torch.linalg.svdvals(whole)
+    matrix = dense.weight.detach()
+    values = torch.linalg.svdvals(matrix)
     for rank in (1, 10, 63):
-        error = torch.linalg.norm(matrix_of(factorised(dense, rank)) - whole)
+        error = torch.linalg.norm(whole(factorised(dense, rank)).weight.detach() - matrix)
         assert float(error) == pytest.approx(float(torch.linalg.norm(values[rank:])), rel=1e-3)
     assert RankChoice(energy=1.0).of(values) == 64
     assert RankChoice(rank=500).of(values) == 64
@@ -331,31 +332,28 @@ def test_a_pruned_model_is_trained_on_and_pruned_again(model: FinetuneOptions, t
     assert {layer.rank_in for layer in report.layers} == {4}
 
 
-def test_zeros_stay_zero_through_recovery_and_are_no_speed_up(model: FinetuneOptions, tmp_path: Path) -> None:
-    from safetensors.torch import load_file
-
-    options = lean_options(model, tmp_path / "sparse", zeros=0.5)
-    report, _ = run(options)
-    bare, _ = run(lean_options(model, tmp_path / "bare", zeros=0.5, training=replace(QUICK, epochs=0)))
-    assert report.after.zeros == bare.after.zeros == pytest.approx(0.5, abs=1e-4)
-    assert report.after.parameters == report.before.parameters
-    assert report.verdict.startswith("50% of the matrices' weights are zero")
-    name = "encoder.layer.0.attention.self.query.weight"
-    trained, zeroed = (
-        load_file(folder / "checkpoint" / "model.safetensors")[name]
-        for folder in (options.out_dir, tmp_path / "bare")
-    )
-    assert torch.equal(trained == 0, zeroed == 0)
-    assert not torch.equal(trained, zeroed)
-
-
-def test_a_killed_recovery_ends_with_the_weights_of_one_that_was_not(
+def test_zeros_stay_zero_through_recovery_and_a_kill_and_are_no_speed_up(
     model: FinetuneOptions, tmp_path: Path
 ) -> None:
     from safetensors.torch import load_file
 
-    whole = lean_options(model, tmp_path / "whole", heads=0.25, width=0.5, zeros=0.3)
-    run(whole)
+    from modelkit.compress.prune_zeros import matrices, zero_smallest
+    from modelkit.training.checkpoint import adopt_heads
+    from modelkit.training.network import load_base
+
+    whole = lean_options(model, tmp_path / "whole", zeros=0.5)
+    report, _ = run(whole)
+    assert report.after.zeros == pytest.approx(0.5, abs=1e-4)
+    assert report.after.parameters == report.before.parameters
+    assert report.verdict.startswith("50% of the matrices' weights are zero")
+    tasks = ModelDirectory.open(model.out_dir).spec.tasks
+    before, after = (load_base(one.out_dir / "checkpoint", tasks, 0.0) for one in (model, whole))
+    assert adopt_heads(after, whole.out_dir / "checkpoint") == ("intent", "people")
+    zero_smallest(before, 0.5)
+    for (_, _, one), (_, _, other) in zip(matrices(before), matrices(after), strict=True):
+        assert torch.equal(one.weight == 0, other.weight == 0)
+        assert not torch.equal(one.weight, other.weight)
+
     killed = replace(whole, out_dir=tmp_path / "killed")
     with pytest.raises(KeyboardInterrupt):
         run(killed, stop_at="epoch 2 ")
@@ -364,9 +362,9 @@ def test_a_killed_recovery_ends_with_the_weights_of_one_that_was_not(
     assert [line.split(":")[0] for line in said if line.startswith("epoch")] == ["epoch 2 of 2"]
     assert any(line.startswith("going on from the scan") for line in said)
     for file in ("model.safetensors", "heads.safetensors"):
-        one, other = (load_file(each.out_dir / "checkpoint" / file) for each in (whole, killed))
-        for name, tensor in one.items():
-            assert torch.equal(tensor, other[name]), name
+        weights, others = (load_file(each.out_dir / "checkpoint" / file) for each in (whole, killed))
+        for name, tensor in weights.items():
+            assert torch.equal(tensor, others[name]), name
 
 
 def test_the_part_of_dev_scores_as_the_whole_is_scored(
