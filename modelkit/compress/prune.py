@@ -11,6 +11,7 @@ Called by `commands.prune`. Needs the `train` extra.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,23 +20,25 @@ import torch
 
 from minwatt.v1.errors import UsageError
 from minwatt.v1.model_dir import ModelDirectory, ModelSpec, TokenizerFile, sha256_of
-from modelkit.build import Hearers, write_tokenizer
 from modelkit.compress.prune_network import TrainedModel, take_out
 from modelkit.compress.prune_options import PruneOptions
 from modelkit.compress.prune_report import PruneReport, Speed, Stage, verdict
 from modelkit.compress.prune_speed import measured_speed
 from modelkit.compress.prune_zeros import hold_zeros, zero_share
-from modelkit.data.dataset import DEV, Dataset, read_datasets, unserved
+from modelkit.data.dataset import DEV, Dataset
 from modelkit.export import export
 from modelkit.inference import Graph, encode, load_tokenizer
 from modelkit.package import quiet, refuse_bad_name, variant_in, variant_path
-from modelkit.recipe import FinetuneOptions
+from modelkit.recipe import DistilWeights, FinetuneOptions
 from modelkit.scoring.evaluate import BASELINE
 from modelkit.staging import staging
-from modelkit.training.base import TOKENIZER, base_directory
+from modelkit.training.base import TOKENIZER, base_directory, write_tokenizer
 from modelkit.training.checkpoint import ResumeFile, adopt_heads, write_checkpoint
-from modelkit.training.finetune import CHECKPOINT, REPORT, RESUME, judge, learning, told
+from modelkit.training.distil_loss import DistilLoss
+from modelkit.training.finetune import CHECKPOINT, REPORT, RESUME, judge, learning, read_tasks, told
+from modelkit.training.hearers import Hearers
 from modelkit.training.network import MultiTaskEncoder, load_base
+from modelkit.training.objective import LabelLoss, Objective
 from modelkit.training.train import Hooks, TrainingData, train
 
 UNPRUNED, PRUNED, RECOVERED = "unpruned", "pruned", "recovered"
@@ -52,25 +55,21 @@ def prune(options: PruneOptions, hearers: Hearers) -> PruneReport:
     refuse_bad_name(options.name, options.version)
     spec = ModelDirectory.open(options.model_dir).spec
     base = base_directory(options.model_dir / CHECKPOINT, options.model_dir)
-    datasets = read_datasets(options.tasks)
+    datasets, _, notes = read_tasks(options.tasks, (), hearers)
     _refuse_other_tasks(datasets, spec)
-    notes = (
-        *(note for dataset in datasets for note in dataset.notes),
-        *unserved([dataset.task for dataset in datasets]),
-    )
-    for note in notes:
-        hearers.say(note)
     training = replace(options.training, max_tokens=spec.max_tokens)
     options = replace(options, training=training)
     torch.set_num_threads(training.threads)
     finetuning = FinetuneOptions(options.tasks, options.out_dir, options.name, base, training=training)
     with staging(options.out_dir) as stage:
-        write_tokenizer(base, stage.new)
-        tokenizer = load_tokenizer(stage.new / TOKENIZER, spec.max_tokens)
-        network = load_base(base, [dataset.task for dataset in datasets], training.dropout).eval()
+        tokenizer_file = write_tokenizer(base, stage.new)
+        tokenizer = load_tokenizer(tokenizer_file, spec.max_tokens)
+        learnt = [dataset.task for dataset in datasets]
+        network = load_base(base, learnt, training.dropout, tokenizer_file).eval()
         if len(adopt_heads(network, base)) < len(datasets):
             raise UsageError(f"{base}: its heads are not those of model.yaml")
-        model = TrainedModel(network, datasets, tokenizer)
+        model = TrainedModel(network, tuple(datasets), tokenizer)
+        teacher = copy.deepcopy(network) if options.teacher and training.epochs else None
         unpruned = stage.cache / "unpruned.onnx"
         _export(network, unpruned, hearers)
         size_before, layers_before = model.size(unpruned), model.layers()
@@ -81,11 +80,11 @@ def prune(options: PruneOptions, hearers: Hearers) -> PruneReport:
         _tell(stages[-1], hearers)
         resume = ResumeFile(stage.cache / RESUME, told(finetuning, base, pruning=_what(options)))
         if training.epochs:
-            model = replace(model, network=_recovered(model, finetuning, hearers, resume))
+            model = replace(model, network=_recovered(model, teacher, finetuning, hearers, resume))
             stages.append(model.stage(RECOVERED))
         graph = stage.new / variant_path(BASELINE)
         _export(model.network, graph, hearers)
-        write_checkpoint(model.network, stage.new / TOKENIZER, stage.new / CHECKPOINT)
+        write_checkpoint(model.network, tokenizer_file, stage.new / CHECKPOINT)
         speed = _speed(model, unpruned, graph, training.seed, hearers)
         size_after = model.size(graph)
         report = PruneReport(
@@ -114,15 +113,24 @@ def prune(options: PruneOptions, hearers: Hearers) -> PruneReport:
 
 
 def _recovered(
-    model: TrainedModel, options: FinetuneOptions, hearers: Hearers, resume: ResumeFile
+    model: TrainedModel,
+    teacher: MultiTaskEncoder | None,
+    options: FinetuneOptions,
+    hearers: Hearers,
+    resume: ResumeFile,
 ) -> MultiTaskEncoder:
-    """Trained on the labels as `finetune` does; what is zero stays so."""
+    """Trained on the labels as `finetune` does, and, where there is a teacher, as `distil` does; what is zero
+    stays so."""
     hearers.say(f"recovering, {options.training.epochs} epochs")
     if zero_share(model.network):
         hold_zeros(model.network)
     data = TrainingData([learning(dataset, options) for dataset in model.datasets], model.tokenizer)
+    objective: Objective = LabelLoss(data.tasks, options.training.label_smoothing)
+    if teacher is not None:
+        layers = range(teacher.encoder.config.num_hidden_layers)
+        objective = DistilLoss(teacher, model.network, layers, DistilWeights(), objective)
     hooks = Hooks(judge(model.datasets, model.tokenizer, hearers), hearers.advance)
-    return train(model.network, data, options.training, hooks, resume)
+    return train(model.network, data, options.training, hooks, resume, objective)
 
 
 def _export(network: MultiTaskEncoder, file: Path, hearers: Hearers) -> None:
@@ -167,7 +175,7 @@ def _tell(stage: Stage, hearers: Hearers) -> None:
 
 
 def _what(options: PruneOptions) -> Mapping[str, object]:
-    names = ("heads", "width", "rank", "energy", "zeros", "importance")
+    names = ("heads", "width", "rank", "energy", "zeros", "importance", "teacher")
     return {name: getattr(options, name) for name in names}
 
 

@@ -16,7 +16,6 @@ from pydantic import BaseModel, ValidationError
 from tokenizers import Tokenizer
 
 from minwatt.v1.errors import UsageError
-from modelkit.build import Hearers
 from modelkit.card.parameters import parameters_of
 from modelkit.compress.dev_set import DevSet
 from modelkit.compress.lowrank import RankChoice, chosen_ranks, factorise
@@ -32,6 +31,7 @@ from modelkit.recipe import FinetuneOptions, TrainingOptions
 from modelkit.scoring.task_scores import TaskScore
 from modelkit.training.batches import Batches, LearningTask
 from modelkit.training.finetune import score, told
+from modelkit.training.hearers import Hearers
 from modelkit.training.lean_encoder import layers_of, shape_of
 from modelkit.training.network import MultiTaskEncoder
 
