@@ -54,6 +54,8 @@ def prune(options: PruneOptions, hearers: Hearers) -> PruneReport:
     options.check()
     refuse_bad_name(options.name, options.version)
     spec = ModelDirectory.open(options.model_dir).spec
+    if not (options.model_dir / CHECKPOINT).is_dir():
+        raise UsageError(f"{options.model_dir}: no {CHECKPOINT}/ in it; `minwatt model finetune` writes one")
     base = base_directory(options.model_dir / CHECKPOINT, options.model_dir)
     datasets, _, notes = read_tasks(options.tasks, (), hearers)
     _refuse_other_tasks(datasets, spec)

@@ -418,9 +418,10 @@ def test_mistakes_are_named_before_the_work(model: FinetuneOptions, tmp_path: Pa
         == "task: no files for 'people'; expected each of the model's, and no other"
     )
     assert told(out_dir=model.out_dir).startswith(f"out = {str(model.out_dir)!r}: the model that is pruned")
-    assert "no model.yaml" in told(model_dir=tmp_path / "nothing") or "nothing" in told(
-        model_dir=tmp_path / "nothing"
-    )
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    (bare / "model.yaml").write_bytes((model.out_dir / "model.yaml").read_bytes())
+    assert told(model_dir=bare) == f"{bare}: no checkpoint/ in it; `minwatt model finetune` writes one"
     people, texts = model.tasks[1], model.tasks[0]
     swapped = (replace(people, name="intent"), replace(texts, name="people"))
     assert told(tasks=swapped).startswith("task 'intent': other labels than the model's")
