@@ -19,6 +19,7 @@ DEFAULTS = TrainingOptions(epochs=RECOVERY_EPOCHS)
 RANK_HELP = "Rank of the factors in a feed-forward matrix' place."
 ENERGY_HELP = "In place of --rank: the least that keeps that share of the squared singular values."
 ZEROS_HELP = "Share of the encoder's weights set to zero: no speed-up on dense kernels."
+TEACHER_HELP = "Recover by the unpruned model's answers and hidden states too, not by labels alone."
 IMPORTANCE_HELP = "How heads and units of a layer are ranked: fisher or l1."
 
 
@@ -35,6 +36,7 @@ def prune_model(
     zeros: Annotated[float, typer.Option(min=0, max=0.99, help=ZEROS_HELP)] = 0.0,
     importance: Annotated[ImportanceKind, typer.Option(help=IMPORTANCE_HELP)] = "fisher",
     epochs: Annotated[int, typer.Option(min=0, help="Epochs of recovery; 0: none.")] = DEFAULTS.epochs,
+    teacher: Annotated[bool, typer.Option("--teacher", help=TEACHER_HELP)] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Texts of a batch.")] = DEFAULTS.batch_size,
     encoder_rate: Annotated[float, typer.Option(min=0, help="Learning rate of the encoder.")] = (
         DEFAULTS.encoder_rate
@@ -70,6 +72,7 @@ def prune_model(
         energy=energy,
         zeros=zeros,
         importance=importance,
+        teacher=teacher,
         training=TrainingOptions(
             epochs=epochs,
             batch_size=batch_size,

@@ -11,6 +11,7 @@ Called by `commands.prune`. Needs the `train` extra.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,15 +29,18 @@ from modelkit.data.dataset import DEV, Dataset, read_datasets, unserved
 from modelkit.export import export
 from modelkit.inference import Graph, encode, load_tokenizer
 from modelkit.package import CHECKPOINT, quiet, refuse_bad_name, variant_in, variant_path
-from modelkit.recipe import FinetuneOptions
+from modelkit.recipe import DistilWeights, FinetuneOptions
 from modelkit.scoring.evaluate import BASELINE
 from modelkit.scoring.finetune_report import REPORT_FILE
 from modelkit.staging import staging
 from modelkit.training.base import TOKENIZER, base_directory, known_tasks, write_tokenizer
 from modelkit.training.checkpoint import ResumeFile, adopt_heads, write_checkpoint
+from modelkit.training.distil_loss import DistilLoss
 from modelkit.training.hearers import Hearers
 from modelkit.training.learning import judge, learning, told
 from modelkit.training.network import MultiTaskEncoder, load_base
+from modelkit.training.objective import LabelLoss, Objective
+from modelkit.training.processes import alone
 from modelkit.training.publish import RESUME
 from modelkit.training.train import Hooks, TrainingData, train
 
@@ -57,13 +61,13 @@ def prune(options: PruneOptions, hearers: Hearers) -> PruneReport:
         raise UsageError(f"{options.model_dir}: no {CHECKPOINT}/ in it; `minwatt model finetune` writes one")
     base = base_directory(options.model_dir / CHECKPOINT, options.model_dir)
     datasets = read_datasets(options.tasks, known_tasks(base))
-    _refuse_other_tasks(datasets, spec)
     notes = (
         *(note for dataset in datasets for note in dataset.notes),
         *unserved([dataset.task for dataset in datasets]),
     )
     for note in notes:
         hearers.say(note)
+    _refuse_other_tasks(datasets, spec)
     training = replace(options.training, max_tokens=spec.max_tokens)
     options = replace(options, training=training)
     torch.set_num_threads(training.threads)
@@ -75,7 +79,8 @@ def prune(options: PruneOptions, hearers: Hearers) -> PruneReport:
         network = load_base(base, tasks, training.dropout, tokenizer_file).eval()
         if len(adopt_heads(network, base)) < len(datasets):
             raise UsageError(f"{base}: its heads are not those of model.yaml")
-        model = TrainedModel(network, datasets, tokenizer)
+        model = TrainedModel(network, tuple(datasets), tokenizer)
+        teacher = copy.deepcopy(network) if options.teacher and training.epochs else None
         unpruned = stage.cache / "unpruned.onnx"
         _export(network, unpruned, hearers)
         size_before, layers_before = model.size(unpruned), model.layers()
@@ -86,11 +91,11 @@ def prune(options: PruneOptions, hearers: Hearers) -> PruneReport:
         _tell(stages[-1], hearers)
         resume = ResumeFile(stage.cache / RESUME, told(finetuning, base, pruning=_what(options)))
         if training.epochs:
-            model = replace(model, network=_recovered(model, finetuning, hearers, resume))
+            model = replace(model, network=_recovered(model, teacher, finetuning, hearers, resume))
             stages.append(model.stage(RECOVERED))
         graph = stage.new / variant_path(BASELINE)
         _export(model.network, graph, hearers)
-        write_checkpoint(model.network, stage.new / TOKENIZER, stage.new / CHECKPOINT)
+        write_checkpoint(model.network, tokenizer_file, stage.new / CHECKPOINT)
         speed = _speed(model, unpruned, graph, training.seed, hearers)
         size_after = model.size(graph)
         report = PruneReport(
@@ -119,15 +124,26 @@ def prune(options: PruneOptions, hearers: Hearers) -> PruneReport:
 
 
 def _recovered(
-    model: TrainedModel, options: FinetuneOptions, hearers: Hearers, resume: ResumeFile
+    model: TrainedModel,
+    teacher: MultiTaskEncoder | None,
+    options: FinetuneOptions,
+    hearers: Hearers,
+    resume: ResumeFile,
 ) -> MultiTaskEncoder:
-    """Trained on the labels as `finetune` does; what is zero stays so."""
+    """Trained on the labels as `finetune` does, and, where there is a teacher, as `distil` does; what is zero
+    stays so."""
     hearers.say(f"recovering, {options.training.epochs} epochs")
     if zero_share(model.network):
         hold_zeros(model.network)
     data = TrainingData([learning(dataset, options) for dataset in model.datasets], model.tokenizer)
+    processes = alone(options.training.device)
+    objective: Objective = LabelLoss(data.tasks, options.training.label_smoothing)
+    if teacher is not None:
+        teacher.to(processes.device)
+        layers = range(teacher.encoder.config.num_hidden_layers)
+        objective = DistilLoss(teacher, model.network, layers, DistilWeights(), objective)
     hooks = Hooks(judge(model.datasets, model.tokenizer, hearers), hearers.advance)
-    return train(model.network, data, options.training, hooks, resume)
+    return train(model.network, data, options.training, hooks, resume, processes, objective)
 
 
 def _export(network: MultiTaskEncoder, file: Path, hearers: Hearers) -> None:
@@ -172,7 +188,7 @@ def _tell(stage: Stage, hearers: Hearers) -> None:
 
 
 def _what(options: PruneOptions) -> Mapping[str, object]:
-    names = ("heads", "width", "rank", "energy", "zeros", "importance")
+    names = ("heads", "width", "rank", "energy", "zeros", "importance", "teacher")
     return {name: getattr(options, name) for name in names}
 
 

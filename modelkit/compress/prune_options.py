@@ -19,7 +19,8 @@ RECOVERY_EPOCHS = 2
 @dataclass(frozen=True)
 class PruneOptions:
     """`heads`, `width` and `zeros` are shares of all there are, 0 for none; `rank` or `energy`, or neither,
-    for the feed-forward matrices. `training.epochs` 0: no recovery."""
+    for the feed-forward matrices. `training.epochs` 0: no recovery; with `teacher`, the unpruned model
+    teaches in it."""
 
     model_dir: Path
     tasks: tuple[TaskFiles, ...]
@@ -32,6 +33,7 @@ class PruneOptions:
     energy: float | None = None
     zeros: float = 0.0
     importance: ImportanceKind = "fisher"
+    teacher: bool = False
     training: TrainingOptions = field(default_factory=lambda: TrainingOptions(epochs=RECOVERY_EPOCHS))
 
     @property

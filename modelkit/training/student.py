@@ -11,7 +11,7 @@ What fits is copied, cut where the student is narrower:
 - attention heads, where they are as wide as the teacher's: those with the largest output matrix; else they
   begin at random.
 
-Parts that are larger than the teacher's begin at random.
+Parts that are larger than the teacher's, of whom layers may have been pruned, begin at random.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from transformers import BertConfig, BertModel
 from minwatt.v1.errors import UsageError
 from minwatt.v1.model_dir import Task
 from modelkit.recipe import StudentShape
-from modelkit.training.lean_encoder import SHAPES
+from modelkit.training.lean_encoder import SHAPES, head_size, shape_of, whole
 from modelkit.training.network import MultiTaskEncoder
 
 ATTENTION = ("attention.self.query", "attention.self.key", "attention.self.value")
@@ -83,9 +83,7 @@ def _config(teacher: BertConfig, shape: StudentShape, dropout: float) -> BertCon
         )
     if width % heads:
         raise UsageError(f"hidden-size = {width}: allowed: a multiple of the {heads} heads")
-    if getattr(teacher, SHAPES, None) is not None:
-        raise UsageError("teacher: its layers are pruned to widths of their own; allowed: one that is whole")
-    config = BertConfig.from_dict(teacher.to_dict())
+    config = BertConfig.from_dict({**teacher.to_dict(), SHAPES: None})
     config.num_hidden_layers, config.hidden_size = layers, width
     config.num_attention_heads, config.intermediate_size = heads, inner
     config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
@@ -127,8 +125,8 @@ def _copy_layer(
     if ours.hidden_size > theirs.hidden_size:
         yield "layers"
         return
-    head = theirs.hidden_size // theirs.num_attention_heads
-    if ours.hidden_size // ours.num_attention_heads == head:
+    shape, head = shape_of(teacher, theirs), head_size(theirs)
+    if head_size(ours) == head and ours.num_attention_heads <= shape.heads:
         rows = _units_of_heads(teacher, ours.num_attention_heads, head)
         for name in ATTENTION:
             _copy(teacher.get_submodule(name), student.get_submodule(name), rows, width)
@@ -142,10 +140,10 @@ def _copy_layer(
         yield "attention"
     for name in ("attention.output.LayerNorm", "output.LayerNorm"):
         _copy(teacher.get_submodule(name), student.get_submodule(name), width)
-    if ours.intermediate_size > theirs.intermediate_size:
+    if ours.intermediate_size > shape.width:
         yield "feed-forward matrices"
         return
-    into, out = teacher.get_submodule("intermediate.dense"), teacher.get_submodule("output.dense")
+    into, out = (whole(teacher.get_submodule(name)) for name in ("intermediate.dense", "output.dense"))
     units = _largest(
         into.weight.detach().norm(dim=1) * out.weight.detach().norm(dim=0), ours.intermediate_size
     )

@@ -45,12 +45,16 @@ KEPT_UNITS = (tuple(range(0, 96, 2)), tuple(range(32)))
 
 
 @pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory) -> MultiTaskEncoder:
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_base(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="module")
+def network(base: Path) -> MultiTaskEncoder:
     """With random weights; tests change copies of it."""
     from modelkit.training.network import load_base
 
     torch.manual_seed(1)
-    base = write_base(tmp_path_factory.mktemp("base"))
     network = load_base(base, TASKS, 0.0, base / "tokenizer.json").eval()
     for parameter in network.parameters():
         if parameter.ndim == 1:  # at first all biases are zero, and exported as one
@@ -172,22 +176,35 @@ def test_all_singular_values_give_the_answers_and_fewer_the_nearest_matrix(netwo
     assert chosen_ranks(network, RankChoice(rank=39)) == {}
 
 
-def test_a_pruned_checkpoint_reloads_to_the_same_answers(network: MultiTaskEncoder, tmp_path: Path) -> None:
-    from modelkit.training.checkpoint import adopt_heads, write_checkpoint
-    from modelkit.training.network import load_base
+def test_a_pruned_checkpoint_reloads_to_the_same_answers(
+    network: MultiTaskEncoder, base: Path, tmp_path: Path
+) -> None:
+    from modelkit.training.checkpoint import load_checkpoint, write_checkpoint
 
     lean = pruned(network)
-    tokenizer_file = write_base(tmp_path / "base") / "tokenizer.json"
-    write_checkpoint(lean, tokenizer_file, tmp_path / "checkpoint")
-    again = load_base(tmp_path / "checkpoint", TASKS, 0.0, tokenizer_file).eval()
-    assert adopt_heads(again, tmp_path / "checkpoint") == ("intent", "people")
-    assert alike(answers(lean), answers(again), 0.0)
-    config = json.loads((tmp_path / "checkpoint" / "config.json").read_text())
+    folder = tmp_path / "checkpoint"
+    write_checkpoint(lean, base / "tokenizer.json", folder)
+    assert alike(answers(lean), answers(load_checkpoint(folder)), 0.0)
+    config = json.loads((folder / "config.json").read_text())
     assert config["layer_shapes"][0] == {"heads": 3, "width": 48, "rank_in": 5, "rank_out": None}
     config["layer_shapes"].pop()
-    (tmp_path / "checkpoint" / "config.json").write_text(json.dumps(config))
+    (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(UsageError, match="layer_shapes: 1 layers; the encoder has 2"):
-        load_base(tmp_path / "checkpoint", TASKS, 0.0, tokenizer_file)
+        load_checkpoint(folder)
+
+
+def test_a_pruned_model_teaches_a_student(network: MultiTaskEncoder, base: Path, tmp_path: Path) -> None:
+    from modelkit.recipe import StudentShape
+    from modelkit.training.checkpoint import load_checkpoint, write_checkpoint
+    from modelkit.training.student import make_student
+
+    lean = pruned(network)
+    same = make_student(lean, StudentShape(layers=1, hidden_size=32, heads=2, feed_forward=32), TASKS, 0.0)
+    assert not any("random" in note for note in same.notes)
+    wider = make_student(lean, StudentShape(layers=2), TASKS, 0.0)
+    assert any("random" in note and "attention, feed-forward" in note for note in wider.notes)
+    write_checkpoint(wider.network, base / "tokenizer.json", tmp_path / "student")
+    assert alike(answers(wider.network.eval()), answers(load_checkpoint(tmp_path / "student")), 0.0)
 
 
 def test_a_pruned_graph_is_fused_answers_alike_and_is_smaller_by_what_went(
@@ -342,20 +359,14 @@ def test_zeros_stay_zero_through_recovery_and_a_kill_and_are_no_speed_up(
     from safetensors.torch import load_file
 
     from modelkit.compress.prune_zeros import matrices, zero_smallest
-    from modelkit.training.checkpoint import adopt_heads
-    from modelkit.training.network import load_base
+    from modelkit.training.checkpoint import load_checkpoint
 
-    whole = lean_options(model, tmp_path / "whole", zeros=0.5)
+    whole = lean_options(model, tmp_path / "whole", zeros=0.5, teacher=True)
     report, _ = run(whole)
     assert report.after.zeros == pytest.approx(0.5, abs=1e-4)
     assert report.after.parameters == report.before.parameters
     assert report.verdict.startswith("50% of the matrices' weights are zero")
-    tasks = ModelDirectory.open(model.out_dir).spec.tasks
-    before, after = (
-        load_base(one.out_dir / "checkpoint", tasks, 0.0, one.out_dir / "tokenizer.json")
-        for one in (model, whole)
-    )
-    assert adopt_heads(after, whole.out_dir / "checkpoint") == ("intent", "people")
+    before, after = (load_checkpoint(one.out_dir / "checkpoint") for one in (model, whole))
     zero_smallest(before, 0.5)
     for (_, _, one), (_, _, other) in zip(matrices(before), matrices(after), strict=True):
         assert torch.equal(one.weight == 0, other.weight == 0)
@@ -380,14 +391,13 @@ def test_the_part_of_dev_scores_as_the_whole_is_scored(
     from modelkit.compress.dev_set import DevSet
     from modelkit.data.dataset import DEV, read_datasets
     from modelkit.inference import load_tokenizer
-    from modelkit.training.network import load_base
+    from modelkit.training.checkpoint import load_checkpoint
     from modelkit.training.network_scores import score
 
     datasets = read_datasets(model.tasks)
     tokenizer = load_tokenizer(model.out_dir / "tokenizer.json", 32)
-    torch.manual_seed(2)
-    tasks = [one.task for one in datasets]
-    fresh = load_base(model.out_dir / "checkpoint", tasks, 0.0, model.out_dir / "tokenizer.json").eval()
+    fresh = load_checkpoint(model.out_dir / "checkpoint")
+    torch.nn.init.normal_(fresh.task_heads[0].weight)  # else all is right
     quality = DevSet(datasets, tokenizer, 1000, 1).quality(fresh)
     expected = [score(fresh, one.task, tokenizer, one.splits[DEV], DEV).score for one in datasets]
     assert list(quality.scores) == pytest.approx(expected)
