@@ -20,6 +20,7 @@ torch = pytest.importorskip("torch", reason="training needs the train extra")
 pytest.importorskip("transformers", reason="training needs the train extra")
 pytest.importorskip("sklearn", reason="training needs the train extra")
 pytest.importorskip("peft", reason="training needs the train extra")
+pytestmark = pytest.mark.timeout(300)  # on a machine that may be busy
 
 
 @pytest.fixture(scope="module")

@@ -98,6 +98,7 @@ def tasks_in(folder: Path) -> list[str]:
     return [f"{files.name}:" + ",".join(map(str, files.splits.values())) for files in both]
 
 
+@pytest.mark.timeout(300)  # five processes, on a machine that may be busy
 def test_two_processes_come_to_the_weights_of_one_and_go_on_after_a_kill(tmp_path: Path) -> None:
     write_base(tmp_path / "base")
     plan = {"tasks": tasks_in(tmp_path), "killed_in": None}
