@@ -60,7 +60,7 @@ def condition_events(before: Mapping[str, Any] | None, after: Mapping[str, Any])
             events.append(_note(serious, str(new.get("reason", kind)), _ACTIONS[kind], message))
         elif status != "Unknown" and old is not None and old.get("status") == _BAD[kind]:
             events.append(_note("Normal", good, _ACTIONS[kind], message))
-    return _each_once(events)
+    return tuple(event for event in events if not _repeated(event, events))
 
 
 _BAD = {"Infeasible": "True", "Stale": "True", "OverBudget": "True", "Paused": "True", "Ready": "False"}
@@ -71,12 +71,20 @@ _GOOD = {
     "Paused": "Resumed",
     "Ready": "Ready",
 }
+_WELL = frozenset(_GOOD.values())
 _ACTIONS = {
     "Infeasible": "Plan",
     "Stale": "Observe",
     "OverBudget": "Measure",
     "Paused": "Pause",
     "Ready": "Reconcile",
+}
+# Ready's reasons that another condition has in its own words, by the action that it is told with.
+_SAID_BY = {
+    "ReportsMissing": "Observe",
+    "NoReplicaReady": "Observe",
+    "OverBudget": "Measure",
+    "Paused": "Pause",
 }
 
 
@@ -89,14 +97,17 @@ def _key(condition: Mapping[str, Any]) -> tuple[Any, Any]:
     return condition.get("status"), condition.get("reason")
 
 
-def _each_once(events: list[EventNote]) -> tuple[EventNote, ...]:
-    """What Ready repeats of another condition is said by that one alone."""
-    told: list[EventNote] = []
-    for event in events:
-        repeated = event.action == "Reconcile" and event.type == "Warning" and len(told) > 0
-        if not repeated:
-            told.append(event)
-    return tuple(told)
+def _repeated(event: EventNote, events: list[EventNote]) -> bool:
+    """What Ready repeats of another condition is said by that one alone. All else it says, whatever befell
+    the others at the same time."""
+    if event.action != _ACTIONS["Ready"]:
+        return False
+    says_it = _SAID_BY.get(event.reason)
+    return any(
+        other.action != event.action
+        and (other.reason == event.reason or (other.action == says_it and other.reason not in _WELL))
+        for other in events
+    )
 
 
 def _variant(decision: Decision) -> str:

@@ -60,6 +60,8 @@ class StatusWrites:
         self._note = note
         self._clock = clock
         self._said_s: dict[Key, float] = {}
+        # The status whose Events were noted last, and the uid of its policy.
+        self._told: dict[Key, tuple[str, Mapping[str, Any] | None]] = {}
 
     async def run(self) -> None:
         while True:
@@ -68,7 +70,9 @@ class StatusWrites:
 
     async def round(self) -> float:
         """Returns how long to wait before the next."""
-        for key, (obj, moment) in self._policies.moments().items():
+        moments = self._policies.moments()
+        self._told = {key: told for key, told in self._told.items() if key in moments}
+        for key, (obj, moment) in moments.items():
             try:
                 await self._one(key, obj, moment)
             except (ConflictError, NotFoundError):
@@ -86,9 +90,13 @@ class StatusWrites:
     async def _one(self, key: Key, obj: Object, moment: StatusMoment) -> None:
         before: Mapping[str, Any] | None = obj.get("status")
         after = status_of(before, moment)
-        if not worth_writing(before, after, moment.at_s):
-            return
         metadata = obj.get("metadata") or {}
+        uid = str(metadata.get("uid") or "")
+        if key not in self._told or self._told[key][0] != uid:
+            self._told[key] = uid, before
+        if not worth_writing(before, after, moment.at_s):
+            self._tell(key, obj, uid, before)  # of a write that was done, and its answer lost
+            return
         body = {
             "apiVersion": obj.get("apiVersion", "minwatt.dev/v1alpha1"),
             "kind": obj.get("kind", "PowerPolicy"),
@@ -99,8 +107,16 @@ class StatusWrites:
         }
         answer = await self._store.replace(POLICY_STATUS, *key, body)
         self._policies.wrote(answer)
-        for event in condition_events(before, after):
+        self._tell(key, obj, uid, after)
+
+    def _tell(self, key: Key, obj: Object, uid: str, shown: Mapping[str, Any] | None) -> None:
+        """The Events between what was told last and what the server shows now."""
+        told = self._told[key][1]
+        if shown is None or shown is told:
+            return
+        for event in condition_events(told, shown):
             self._note(obj, event)
+        self._told[key] = uid, shown
 
     def _say(self, key: Key, error: ApiError) -> None:
         """Refused: it can't be said where it belongs."""

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scaler.decision import Action, ReasonCode
+from scaler.kube.conditions import Obstacle
 from scaler.kube.decision_events import condition_events, decision_events
 from scaler.kube.status import status_of
 from scaler.kube.status_moment import StatusMoment
@@ -64,6 +65,19 @@ def test_a_bad_edit_and_its_mending() -> None:
     assert "spec.slo.latency = '70s'" in told.note
     mended = status_of(bad, moment(generation=3, in_force=accepted(generation=3)))
     assert reasons_of(bad, mended) == [("Normal", "Ready")]
+
+
+def test_an_obstacle_is_told_whatever_else_came_or_went_with_it() -> None:
+    """Another's words stand for Ready's only where Ready says the same."""
+    blind = decision(reason(ReasonCode.MISSING_REPORTS, "2 of 4 replicas report"))
+    rival = Obstacle("OtherAutoscaler", "HorizontalPodAutoscaler busy scales Deployment support-text too")
+    well = status_of(None, moment())
+    unheard = status_of(well, moment(decision=blind))
+    assert reasons_of(well, unheard) == [("Warning", "ReportsMissing")]
+    both = status_of(well, moment(decision=blind, obstacle=rival))
+    assert reasons_of(well, both) == [("Warning", "ReportsMissing"), ("Warning", "OtherAutoscaler")]
+    heard = status_of(unheard, moment(obstacle=rival, at_s=AT_S + 60))
+    assert reasons_of(unheard, heard) == [("Normal", "ReportsFresh"), ("Warning", "OtherAutoscaler")]
 
 
 def test_pausing_is_no_warning() -> None:
