@@ -68,7 +68,6 @@ def build(options: BuildOptions, hearers: Hearers, make_card: MakeCard) -> tuple
         version=options.version,
         description=options.description,
         served_tokens=options.max_tokens,
-        cased=options.cased,
         training=options.training,
     )
     learning = DistilOptions(

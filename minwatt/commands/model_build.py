@@ -16,6 +16,7 @@ from rich.console import Console
 from minwatt.commands.model_card import card
 from modelkit.commands.options import (
     BASE_HELP,
+    DEFAULTS,
     DataOption,
     EntitySetOption,
     IntentSetOption,
@@ -24,7 +25,7 @@ from modelkit.commands.options import (
     train_extra,
     training_progress,
 )
-from modelkit.recipe import SHIPPED, SHIPPED_DISTILLATION, BuildOptions
+from modelkit.recipe import DISTILLATION, BuildOptions
 from modelkit.scoring.evaluate import DEFAULT_SETS
 
 CARD = "card"
@@ -36,12 +37,10 @@ def build_model(
     out: Annotated[Path, typer.Option("--out", help="Model directory to write.")],
     student_out: Annotated[Path | None, typer.Option(help=STUDENT_HELP)] = None,
     base: Annotated[Path | None, typer.Option(help=BASE_HELP)] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the tagged sentences.")] = SHIPPED.epochs,
-    student_epochs: Annotated[int, typer.Option(min=1, help="Of the distillation.")] = (
-        SHIPPED_DISTILLATION.epochs
-    ),
-    seed: Annotated[int, typer.Option(min=0, help="Seed of weights and augmentation.")] = SHIPPED.seed,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads to train on.")] = SHIPPED.threads,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the tagged sentences.")] = DEFAULTS.epochs,
+    student_epochs: Annotated[int, typer.Option(min=1, help="Of the distillation.")] = (DISTILLATION.epochs),
+    seed: Annotated[int, typer.Option(min=0, help="Seed of weights and augmentation.")] = DEFAULTS.seed,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads to train on.")] = DEFAULTS.threads,
     name: Annotated[
         str, typer.Option(help="Name of the model; the student's: with -small.")
     ] = "support-text",
@@ -71,8 +70,8 @@ def build_model(
         name=name,
         student_name=f"{name}-small",
         version=version,
-        training=replace(SHIPPED, epochs=epochs, seed=seed, threads=threads),
-        student_training=replace(SHIPPED_DISTILLATION, epochs=student_epochs, seed=seed, threads=threads),
+        training=replace(DEFAULTS, epochs=epochs, seed=seed, threads=threads),
+        student_training=replace(DISTILLATION, epochs=student_epochs, seed=seed, threads=threads),
     )
 
     def make_card(model_dir: Path) -> None:

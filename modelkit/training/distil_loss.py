@@ -24,7 +24,8 @@ class DistilLoss(Objective):
     """The weighted sum of three losses, each of which is a mean.
 
     - logits: the divergence of the student's from the teacher's answers, both at `temperature` and times its
-      square, of every head on every text: the entity head learns from labelled texts too;
+      square, of a task's own head; of texts without labels, of every head (what a teacher says of another
+      task's texts is noise, and louder than what it says of entities);
     - hidden: the mean squared difference of the hidden states behind the embeddings and each of the student's
       layers from those of the teacher's layer in its place, through a learnt projection if widths differ;
     - labels: cross entropy. Of unlabelled texts, which come after the tasks, there is none.
@@ -67,9 +68,9 @@ class DistilLoss(Objective):
         their_states = theirs[-1].float()
         loss = states.new_zeros(())
         if self._weights.logits:
-            for head, their_head in enumerate(self._heads):
+            for head in [number] if number < self._labelled else range(len(self._heads)):
                 logits = network.logits(head, states, batch.mask)
-                target = teacher.logits(their_head, their_states, batch.mask).detach()
+                target = teacher.logits(self._heads[head], their_states, batch.mask).detach()
                 of_tokens = network.tasks[head].kind == "ner"
                 loss = loss + self._weights.logits * self._divergence(
                     logits[kept] if of_tokens else logits, target[kept] if of_tokens else target

@@ -1,4 +1,4 @@
-"""The shipped models behind the server: the answers are those of the offline evaluation of the same texts."""
+"""The shipped model behind the server: its answers are those of the offline evaluation of the same texts."""
 
 from __future__ import annotations
 
@@ -36,15 +36,9 @@ TEXTS = [
 SCORE_TOLERANCE = 0.01  # quantized sums may differ with the batch's shape
 
 
-@pytest.fixture(scope="module", params=["", "-small"])
-def model_dir(request: pytest.FixtureRequest) -> Path:
-    default = default_model_dir()
-    return default.with_name(default.name + request.param)
-
-
 @pytest.fixture(scope="module")
-def replica(front_ends: int, model_dir: Path) -> Iterator[ReplicaProcess]:
-    with ReplicaProcess(model_dir, "--slo", "2s", "--max-delay", "20ms") as replica:
+def replica(front_ends: int) -> Iterator[ReplicaProcess]:
+    with ReplicaProcess(default_model_dir(), "--slo", "2s", "--max-delay", "20ms") as replica:
         yield replica
 
 
@@ -65,8 +59,8 @@ class Offline:
         return label, entity_spans(logits.tags, encoded, self.tasks.entities.labels, min_score=0.0)
 
 
-async def test_served_answers_are_the_evaluated_ones(replica: ReplicaProcess, model_dir: Path) -> None:
-    offline = Offline(model_dir)
+async def test_served_answers_are_the_evaluated_ones(replica: ReplicaProcess) -> None:
+    offline = Offline(default_model_dir())
     assert replica.model.startswith(
         f"{offline.spec.name} {offline.spec.version} {offline.spec.default_variant}"
     )
