@@ -20,7 +20,6 @@ from modelkit.commands.options import (
     DataOption,
     EntitySetOption,
     IntentSetOption,
-    JsonOption,
     print_result,
     train_extra,
     training_progress,
@@ -47,7 +46,6 @@ def build_model(
     version: Annotated[str, typer.Option(help="Version of both.")] = "1",
     intent_set: IntentSetOption = DEFAULT_SETS["intent"],
     entity_set: EntitySetOption = DEFAULT_SETS["entities"],
-    json: JsonOption = False,
 ) -> None:
     """Fine-tune, distil a student, quantize both and measure their cards (an hour on two idle cores).
 
@@ -75,14 +73,14 @@ def build_model(
     )
 
     def make_card(model_dir: Path) -> None:
-        card(model_dir, model_dir / CARD, data=data, intent_set=intent_set, entity_set=entity_set, json=json)
+        card(model_dir, model_dir / CARD, data=data, intent_set=intent_set, entity_set=entity_set)
 
     try:
         with training_progress(Console(stderr=True)) as (say, advance):
             models = build(options, Hearers(say=say, advance=advance), make_card)
     except SchemeRefusedError as refused:
-        print_result(refused.result, refused.model_dir, json)
+        print_result(refused.result, refused.model_dir, json=False)
         raise typer.Exit(1) from refused
     for model in models:
         if model.result is not None:
-            print_result(model.result, model.model_dir, json)
+            print_result(model.result, model.model_dir, json=False)

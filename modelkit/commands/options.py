@@ -50,15 +50,19 @@ def train_extra() -> Iterator[None]:
 
 @contextmanager
 def training_progress(console: Console) -> Iterator[tuple[Callable[[str], None], Callable[[int, int], None]]]:
-    """A bar of training steps with the time that is left: (say a line above it, advance it)."""
-    with Progress(*Progress.get_default_columns(), TimeElapsedColumn(), console=console) as progress:
+    """A bar of training steps with the time that is left: (say a line above it, advance it).
+
+    No thread draws it: that would be metered with what a build's energy cards measure.
+    """
+    columns = (*Progress.get_default_columns(), TimeElapsedColumn())
+    with Progress(*columns, console=console, auto_refresh=False) as progress:
         bar = progress.add_task("training", total=None, visible=False)
 
         def say(line: str) -> None:
             progress.console.print(line, markup=False)
 
         def advance(done: int, total: int) -> None:
-            progress.update(bar, completed=done, total=total, visible=True)
+            progress.update(bar, completed=done, total=total, visible=True, refresh=True)
 
         yield say, advance
 
