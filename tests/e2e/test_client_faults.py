@@ -8,6 +8,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
+from itertools import pairwise
 from typing import Any
 
 import grpc
@@ -126,7 +127,8 @@ async def test_attempts_share_one_deadline(server: ScriptedServer, client: Open)
     assert raised.value.code in {"UNAVAILABLE", "DEADLINE_EXCEEDED"}
     assert raised.value.attempts >= len(server.heard) > 2
     left = [heard.left_s for heard in server.heard]
-    assert left == sorted(left, reverse=True)
+    # What is left when the server looks: of attempts a moment apart the later one may be looked at sooner.
+    assert all(later < sooner + 0.01 for sooner, later in pairwise(left))
     assert left[0] <= 1.05
     # Each attempt ends, by its own count, when the first would have: 50 ms for clocks of milliseconds.
     ends = [heard.at_s + heard.left_s for heard in server.heard]

@@ -13,8 +13,8 @@ from minwatt.v1.model_dir import ModelDirectory
 from modelkit.cli import app
 from modelkit.data.dataset import read_datasets
 from modelkit.recipe import DistilOptions, DistilWeights, FinetuneOptions, StudentShape
-from tests.modelkit.test_finetune import KINDS, QUICK, write_people, write_texts
 from tests.modelkit.tiny_base import write_base
+from tests.modelkit.tiny_tasks import KINDS, QUICK, write_people, write_texts
 from tests.tiny_model import WORDS
 
 torch = pytest.importorskip("torch", reason="training needs the train extra")

@@ -12,8 +12,8 @@ import pytest
 from minwatt.v1.model_dir import ModelDirectory
 from modelkit.data.dataset import EarlierFile, TaskFiles
 from modelkit.recipe import FinetuneOptions
-from tests.modelkit.test_finetune import QUICK, run, write_texts
 from tests.modelkit.tiny_base import write_base
+from tests.modelkit.tiny_tasks import QUICK, run, write_texts
 from tests.tiny_model import WORDS
 
 torch = pytest.importorskip("torch", reason="training needs the train extra")

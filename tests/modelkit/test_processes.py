@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.modelkit.test_finetune import write_people, write_texts
 from tests.modelkit.tiny_base import write_base
+from tests.modelkit.tiny_tasks import write_people, write_texts
 
 torch = pytest.importorskip("torch", reason="training needs the train extra")
 pytest.importorskip("accelerate", reason="training needs the train extra")

@@ -22,8 +22,8 @@ from modelkit.cli import app
 from modelkit.compress.prune_options import PruneOptions
 from modelkit.data.dataset import read_datasets
 from modelkit.recipe import FinetuneOptions
-from tests.modelkit.test_finetune import QUICK, write_people, write_texts
 from tests.modelkit.tiny_base import write_base
+from tests.modelkit.tiny_tasks import QUICK, write_people, write_texts
 
 torch = pytest.importorskip("torch", reason="pruning needs the train extra")
 pytest.importorskip("transformers", reason="pruning needs the train extra")
