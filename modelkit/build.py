@@ -1,4 +1,4 @@
-"""Builds the shipped models from data: fine-tune, distil, quantize, and the card that the caller makes.
+"""Builds the default model and a student of it: fine-tune, distil, quantize, and the caller's card.
 
 Owns the order of the steps, and which of them a build that was killed has behind it. Leaves each step to its
 module, and the energy card to the caller: its page and its intensities are those of other components. Called

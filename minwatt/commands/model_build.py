@@ -1,4 +1,4 @@
-"""`minwatt model build`: the shipped models from data to energy card.
+"""`minwatt model build`: the default model and a student of it, from data to energy card.
 
 Owns the options. Leaves the steps to `modelkit.build`, the card to `model_card`, which is why the command is
 not among modelkit's.
@@ -47,7 +47,7 @@ def build_model(
     intent_set: IntentSetOption = DEFAULT_SETS["intent"],
     entity_set: EntitySetOption = DEFAULT_SETS["entities"],
 ) -> None:
-    """Fine-tune, distil a student, quantize both and measure their cards (an hour on two idle cores).
+    """Fine-tune, distil a student, quantize both and measure their energy cards.
 
     The same command, after a kill, goes on with the step, and in training with the epoch, that was cut off.
 
