@@ -1,6 +1,6 @@
 """Writes a trained network as one ONNX graph and fuses it for ONNX Runtime.
 
-Owns torch → ONNX and the fusions. Leaves precision to `quantize`. Called by `build`. Needs torch (the
+Owns torch → ONNX and the fusions. Leaves precision to `quantize`. Called by `publish`. Needs torch (the
 `train` extra).
 
 The fused attention reads the mask as a length: padding is on the right, as every caller here pads.

@@ -4,7 +4,8 @@
     CHECKPOINT/heads.safetensors, tasks.json                    a matrix and a bias each task, and its labels
 
 A checkpoint is a base that `finetune` and `build` start from; in `finetune`, a head goes on from the
-weights of the labels that the checkpoint knows. Called by `train` and `finetune`. Needs torch (the `train`
+weights of the labels that the checkpoint knows. Called by `train` and by what
+reads or writes a checkpoint. Needs torch (the `train`
 extra).
 """
 

@@ -2,7 +2,7 @@
 
 Owns the rounding, the same as each scheme's own (tests compare them number by number), and the gradient that
 passes through it as if it were not there (the straight-through estimator of Bengio, Léonard and Courville,
-2013, arXiv:1308.3432). Leaves training to `train`. Called by `quantization_aware`. Needs torch.
+2013, arXiv:1308.3432). Leaves training to `quantization_aware`. Called by `quantization_aware`. Needs torch.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from modelkit.inference import Ids
 from modelkit.training.network import MultiTaskEncoder
 
 SEVEN_BITS = 64  # largest code of a weight under the stock quantizer's reduced range
-_OF_GELU = "output.dense"  # what follows the activation, within a layer; not the one of the attention
+# What follows the activation, within a layer, and its first factor; not the one of the attention.
+_OF_GELU = ("output.dense", "output.dense.0")
 _OF_ATTENTION = "attention.output.dense"
 
 Tensors = Callable[[torch.Tensor], torch.Tensor]
@@ -80,7 +81,8 @@ def remove_rounding(network: MultiTaskEncoder) -> None:
 def paired_weights(weights: torch.Tensor) -> torch.Tensor:
     """`compress.quantize.quantize_weights` of [out, in], scaled back."""
     size = weights.abs()
-    pairs = (size[:, :-1] + size[:, 1:]).amax(dim=1, keepdim=True)
+    none = size.new_zeros(len(size), 1)  # of a single column
+    pairs = torch.cat([none, size[:, :-1] + size[:, 1:]], dim=1).amax(dim=1, keepdim=True)
     scales = torch.maximum(size.amax(dim=1, keepdim=True) / CODE_LIMIT, pairs / (PAIR_LIMIT - 1))
     scales = scales.clamp(min=torch.finfo(torch.float32).tiny)
     return torch.round(weights / scales) * scales

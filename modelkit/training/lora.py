@@ -10,22 +10,27 @@ from __future__ import annotations
 import warnings
 
 from peft import LoraConfig, get_peft_model
+from torch import nn
 
 from modelkit.training.network import MultiTaskEncoder
 
-_MATRICES = ["query", "key", "value", "dense"]  # of BERT: attention, its output, and the feed-forward's two
+_LAYERS = "encoder.layer"
 
 
 def add_adapters(network: MultiTaskEncoder, rank: int, frozen_layers: int, dropout: float) -> None:
     """In place: the encoder's own weights stay, the layers above the frozen ones get adapters."""
-    layers = range(frozen_layers, network.encoder.config.num_hidden_layers)
+    # By their full names: of a pruned encoder a feed-forward matrix may be two.
+    matrices = [
+        f"{_LAYERS}.{layer}.{name}"
+        for layer in range(frozen_layers, network.encoder.config.num_hidden_layers)
+        for name, module in network.encoder.get_submodule(f"{_LAYERS}.{layer}").named_modules()
+        if isinstance(module, nn.Linear)
+    ]
     config = LoraConfig(
         r=rank,
         lora_alpha=2 * rank,
         lora_dropout=dropout,
-        target_modules=_MATRICES,
-        layers_to_transform=list(layers),
-        layers_pattern="layer",
+        target_modules=matrices,
     )
     with warnings.catch_warnings():
         warnings.simplefilter(

@@ -169,18 +169,3 @@ def _refuse_other_types(directory: Path) -> None:
             f"base = {str(directory)!r}: model_type = {model_type!r} in {file.name}; "
             f"allowed: {MODEL_TYPE!r}, which MiniLM is too"
         )
-
-
-class NetworkRunner:
-    """Runs a network of an intent and an entity task on padded numpy batches, for scoring between epochs
-    (a `modelkit.inference.Runner`)."""
-
-    def __init__(self, network: MultiTaskEncoder) -> None:
-        self._network = network
-
-    def run(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> tuple[Floats, Floats]:
-        """Logits ([batch, intents], [batch, tokens, tags]) for ids and mask [batch, tokens]."""
-        with torch.inference_mode():
-            device = self._network.device
-            intents, tags = self._network(torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device))
-        return intents.cpu().numpy(), tags.cpu().numpy()

@@ -207,6 +207,35 @@ def test_a_pruned_model_teaches_a_student(network: MultiTaskEncoder, base: Path,
     assert alike(answers(wider.network.eval()), answers(load_checkpoint(tmp_path / "student")), 0.0)
 
 
+def test_adapters_fit_a_pruned_encoder_and_are_merged(network: MultiTaskEncoder) -> None:
+    pytest.importorskip("peft", reason="adapters need the train extra")
+    from modelkit.training.lora import add_adapters, merge_adapters
+
+    lean = pruned(network).eval()
+    before = answers(lean)
+    add_adapters(lean, rank=2, frozen_layers=1, dropout=0.0)
+    adapted = [name for name, weights in lean.encoder.named_parameters() if weights.requires_grad]
+    assert adapted
+    assert all(".layer.1." in name for name in adapted)
+    merge_adapters(lean)
+    assert alike(before, answers(lean))  # an adapter begins as nothing
+
+
+def test_rounding_knows_what_follows_the_activation_in_a_factored_layer(network: MultiTaskEncoder) -> None:
+    from modelkit.compress.lowrank import factorise
+    from modelkit.training.fake_quantization import add_rounding, paired_weights, rows_after_gelu
+
+    lean = copy.deepcopy(network)
+    factorise(lean, {(0, "ffn.out"): 3})
+    add_rounding(lean, "per_token", [])
+    after = [
+        name for name, module in lean.named_modules() if getattr(module, "inputs", None) is rows_after_gelu
+    ]
+    assert [name.split("layer.")[-1] for name in after] == ["0.output.dense.0", "1.output.dense"]
+    single = torch.tensor([[0.5], [-2.0]])
+    assert torch.allclose(paired_weights(single), single, atol=0.02)
+
+
 def test_a_pruned_graph_is_fused_answers_alike_and_is_smaller_by_what_went(
     network: MultiTaskEncoder, tmp_path: Path
 ) -> None:
