@@ -16,6 +16,7 @@ from scaler import forecast as forecasting
 from scaler.bus import FleetView
 from scaler.control_state import ControlState, expecting, in_first_window, least_known
 from scaler.decision import Action, Decision, Reason, ReasonCode
+from scaler.error_account import late_rps
 from scaler.explain import Outlook, explain, not_acted_on
 from scaler.fallback import fallback_replicas
 from scaler.forecast import Forecast
@@ -30,6 +31,7 @@ from scaler.variant_offers import choose_variant, while_loading
 from scaler.variants import Choice
 
 _MOST_BEATS = 600
+_MOST_MISS = 0.1  # of requests, that any forecast may let come beyond it
 
 
 def first_point(settings: Settings) -> OperatingPoint:
@@ -135,6 +137,11 @@ class _Planned:
 def _forecast(state: ControlState, seen: Signals, settings: Settings) -> tuple[ControlState, Forecast]:
     start_up_s = seen.start_up_s or settings.profile.start_up.seconds
     rules = settings.forecast_rules
+    late = late_rps(seen, settings.limits.slo_latency_s)
+    if late is not None:
+        errors = state.errors.after(seen.at_s, seen.arrivals_rps, late, settings.late_target)
+        state = replace(state, errors=errors)
+    rules = replace(rules, miss=min(_MOST_MISS, rules.miss * state.errors.boldness))
     updated = forecasting.update(state.forecast, seen.at_s, seen.arrivals_rps, rules, state.beats_rps)
     remembered, ahead = forecasting.look_ahead(updated, start_up_s + settings.tick_s, rules)
     return replace(state, forecast=remembered, beats_rps=()), ahead

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 
+from scaler.error_account import ErrorAccount
 from scaler.forecast import ForecastState
 from scaler.operating_point import OperatingPoint
 from scaler.plan import Corrections
@@ -36,6 +37,7 @@ class ControlState:
     devices: int = 0  # most replicas there ever were: the devices of those that left are parked
     stabilised: StabiliseState = field(default_factory=StabiliseState)
     corrections: Corrections = field(default_factory=Corrections)
+    errors: ErrorAccount = field(default_factory=ErrorAccount)
     point: OperatingPoint | None = None
     missing_since_s: float | None = None
     expected_since_s: float | None = None  # reports; None: no replica was ever ready, silence is no fault

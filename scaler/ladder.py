@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from scaler.latency import Floats
-from scaler.levers import Lever, Limits
+from scaler.lever import Lever
+from scaler.levers import Limits
 
 ReplicaWatts = Callable[[Floats], Floats]  # of one replica, by how many answer
 FleetWatts = Callable[[Floats, ReplicaWatts], Floats]  # of fleets, by their sizes

@@ -95,11 +95,6 @@ def tail_s(server: BatchServer, arrivals_tps: Floats, miss: float) -> Floats:
     return np.asarray(np.where(load < 1, waited_s + own_s, np.inf))
 
 
-def large_batch_s(server: BatchServer, arrivals_tps: Floats, sigmas: Floats | float) -> Floats:
-    """Compute of a batch so many standard deviations larger than the mean."""
-    return _large_batch_s(server, arrivals_tps, sigmas, _delay_s(server, arrivals_tps, sigmas))
-
-
 def _large_batch_s(
     server: BatchServer, arrivals_tps: Floats, sigmas: Floats | float, delay_s: Floats
 ) -> Floats:

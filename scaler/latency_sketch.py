@@ -68,6 +68,11 @@ class Latencies:
         last = int(np.searchsorted(reached, reached[-1]))  # rounding may put a rank at the very sum
         return float(_GAMMA ** (min(place, last) + _LOWEST_KEY) * 2 / (1 + _GAMMA))
 
+    def share_over(self, latency_s: float) -> float:
+        """Of the samples, those above; what shares a bin with it is not."""
+        place = int(_places(np.array([math.log(max(latency_s, 1e-300))]))[0])
+        return float(self._bins[place + 1 :].sum()) / self.count
+
 
 def merge(sketches: Iterable[bytes]) -> Latencies | None:
     """DDSketches in protobuf form, as one. Empty or damaged ones are left out; None if no sample is left."""

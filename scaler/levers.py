@@ -2,12 +2,8 @@
 watts.
 
 Pure. Owns the list of levers (max batch × max delay × variant × clock), each with the most texts a second
-that hold the SLO, and the tables by rate that `plan` reads many times a tick. Latency comes from `latency`.
-
-**Reflex.** Between two ticks a replica may drop its delay and raise its clock by itself
-(minwatt.v1.reflex). So a slow clock carries what the full clock carries, as long as the backlog that
-gathers until the clock has moved fits the SLO; it draws the slow clock's watts as long as the slow clock is
-enough, and above that a mixture of both.
+that hold the SLO, and the tables by rate that `plan` reads many times a tick. Latency comes from `latency`,
+watts from `lever`.
 """
 
 from __future__ import annotations
@@ -16,14 +12,14 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
 from minwatt.v1.reflex import ReflexRule
 from scaler.engine import Engine
-from scaler.latency import BatchServer, Floats, congestion_wait_s, large_batch_s, mean_batch, tail_s
+from scaler.latency import BatchServer, Floats, tail_s
+from scaler.lever import DUE_SHARE, Lever, RaiseTimes
 from scaler.operating_point import OperatingPoint
 from scaler.profile import ClockStep, Profile
 
@@ -32,12 +28,11 @@ _CAP_STEPS = (
     60  # of a lever's capacity, closer together near it, in the search for the most that holds the SLO
 )
 _DELAY_SHARES = (0.0, 0.25, 0.5, 1.0)  # of the longest delay allowed
-_UNRAISED_STEPS = 20  # of a lever's capacity, in the search for the rate that raises the reflex
-_DUE_SHARE = 0.8  # of the SLO: when the server has a text computed that waits for company alone
-_RAISED_SHARE = 0.1  # of the time: below it the watts are those of the set clock
-_SET_CLOCK_LOAD = 0.95  # of the set clock's capacity: above it the reflex begins to raise the clock
-_NORMAL = NormalDist()
 _MOST_ASKED = 16  # keys whose tables are found without rounding them
+# Backlogs above which a slow clock may be raised, of the SLO: early where bursts come, late where they do not
+# and the batches are short enough; and the reflex' own.
+_EARLY_SHARE = 0.2
+_LATE_SHARES = (0.7, 0.6, 0.5)
 _BUCKET = 0.02  # corrections and text lengths this close share a table
 
 
@@ -77,52 +72,6 @@ class Limits:
     when_over_budget: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Lever:
-    """One operating point. `engine` at the clock that is set, `raised` at the highest the reflex may ask
-    for."""
-
-    point: OperatingPoint  # of version 0: a plan does not number
-    engine: Engine
-    raised: Engine
-    fits: int  # texts that a batch can hold, of the present length
-    unraised_tps: float  # up to it the set clock is enough; above it the reflex raises the clock now and then
-
-    @property
-    def capacity_tps(self) -> float:
-        return self.raised.capacity_tps(self.fits)
-
-    def server(self, slo_latency_s: float) -> BatchServer:
-        """At the set clock. A batch leaves before its delay where its slack is used up."""
-        return BatchServer(self.engine, self.fits, self.point.max_delay_s, due_s=_DUE_SHARE * slo_latency_s)
-
-    def until_raised_s(self, arrivals_tps: float, slo_latency_s: float, rules: PlanRules) -> float:
-        """The longest that a text takes before the reflex has moved the clock.
-
-        It waits for the backlog that raises it, the batch in the engine among it, and for what comes beyond
-        the set clock's capacity meanwhile; then for its own batch.
-        """
-        beyond = max(0.0, arrivals_tps / self.engine.capacity_tps(self.fits) - 1)
-        own_s = self.engine.service_s(self.fits)
-        return rules.reflex.short_share * slo_latency_s + beyond * rules.reflex_delay_s + own_s
-
-    def watts(self, arrivals_tps: Floats, slo_latency_s: float) -> Floats:
-        """Mean watts of one replica at each rate."""
-        server, enough_tps = self.server(slo_latency_s), self.unraised_tps
-        own_w = _watts(server, np.minimum(arrivals_tps, enough_tps))
-        full_w = float(_watts(BatchServer(self.raised, self.fits, 0.0), np.array([self.capacity_tps]))[0])
-        beyond = (arrivals_tps - enough_tps) / max(self.capacity_tps - enough_tps, 1e-9)
-        return own_w + (full_w - own_w) * np.clip(beyond, 0.0, 1.0)
-
-
-def _watts(server: BatchServer, arrivals_tps: Floats) -> Floats:
-    engine, batch = server.engine, mean_batch(server, arrivals_tps)
-    batches_per_s = arrivals_tps / batch
-    busy = np.minimum(1.0, batches_per_s * (engine.alpha_s + engine.beta_s_per_text * batch))
-    batch_j = engine.alpha_s * engine.batch_w + engine.beta_s_per_text * batch * engine.token_w
-    return np.asarray(engine.idle_w * (1 - busy) + batches_per_s * batch_j)
-
-
 @dataclass(frozen=True, eq=False)
 class LeverTable:
     """The levers, those that carry most first, for texts of one length.
@@ -151,7 +100,7 @@ class LeverTable:
         return -self.cap_tps  # rising
 
     @cached_property
-    def _index_by_setting(self) -> dict[tuple[int, float, str, int], int]:
+    def _index_by_setting(self) -> dict[tuple[int, float, str, int, float], int]:
         places = range(len(self.levers) - 1, -1, -1)  # of equals the first
         return {_setting(self.levers[k].point): k for k in places}
 
@@ -167,8 +116,14 @@ class LeverTable:
         return max(full or range(len(strength)), key=lambda k: strength[k])
 
 
-def _setting(point: OperatingPoint) -> tuple[int, float, str, int]:
-    return (point.max_batch_texts, point.max_delay_s, point.variant, point.sm_clock_mhz)
+def _setting(point: OperatingPoint) -> tuple[int, float, str, int, float]:
+    return (
+        point.max_batch_texts,
+        point.max_delay_s,
+        point.variant,
+        point.sm_clock_mhz,
+        point.reflex_backlog_s,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,10 +193,15 @@ def most_within_slo(lever: Lever, limits: Limits, rules: PlanRules, slower: floa
     """
     within_s = rules.slo_share * limits.slo_latency_s / slower
     own = _first_slow(lever.server(limits.slo_latency_s), within_s, limits.miss, rules.max_load)
-    raised = BatchServer(lever.raised, lever.fits, 0.0)
-    fast = _first_slow(raised, within_s, limits.miss, rules.max_load)
+    if lever.engine == lever.raised:
+        return own
+    # What raised the clock is there when it has moved.
+    full, raised = lever.engine.capacity_tps(lever.fits), BatchServer(lever.raised, lever.fits, 0.0)
+    there_s = lever.times.short_s * full / lever.capacity_tps
+    fast = _first_slow(raised, within_s - there_s, limits.miss, rules.max_load)
     # Until the clock has moved, the backlog grows by what comes beyond the set clock's capacity.
-    spare_s = within_s - lever.until_raised_s(0.0, limits.slo_latency_s, rules)
+    due_s = min(within_s, DUE_SHARE * limits.slo_latency_s)
+    spare_s = min(due_s - lever.until_raised_s(0.0), lever.until_refused_s(due_s))
     if spare_s <= 0:
         return own
     steepest = lever.engine.capacity_tps(lever.fits) * (1 + spare_s / rules.reflex_delay_s)
@@ -282,22 +242,22 @@ def _levers(source: LeverTables, key: TableKey) -> Iterator[Lever]:
                     reflex_sm_clock_mhz=full.sm_clock_mhz if full else 0,
                 )
                 fits = max(1, min(size, int(point.max_batch_tokens / key.text_tokens)))
-                lever = Lever(point, engine, raised, fits, math.inf)
-                yield replace(lever, unraised_tps=_unraised_tps(lever, limits, source.rules))
+                usual_s = source.rules.reflex.short_share * limits.slo_latency_s
+                times = RaiseTimes(usual_s, source.rules.reflex.hold_s, source.rules.reflex_delay_s)
+                lever = Lever(point, engine, raised, fits, times)
+                yield lever
+                for backlog_s in _other_backlogs_s(lever) if engine != raised and not delay_s else ():
+                    moved = replace(point, reflex_backlog_s=backlog_s)
+                    yield replace(lever, point=moved, times=replace(times, short_s=backlog_s))
 
 
-def _unraised_tps(lever: Lever, limits: Limits, rules: PlanRules) -> float:
-    """The rate from which the reflex is raised for more than a tenth of the time: while a large batch
-    computes, or as texts queue up.
-    """
-    server = lever.server(limits.slo_latency_s)
-    rates = _SET_CLOCK_LOAD * server.capacity_tps * np.arange(1, _UNRAISED_STEPS + 1) / _UNRAISED_STEPS
-    # Each text that finds so much waiting raises the clock for the hold.
-    raising = np.clip(_RAISED_SHARE / (rates * max(rules.reflex.hold_s, 1e-3)), 1e-9, 0.5)
-    sigmas = np.array([-_NORMAL.inv_cdf(miss) for miss in raising.tolist()])
-    # What waits beyond a batch comes to the one in the engine.
-    backlog_s = large_batch_s(server, rates, sigmas) + congestion_wait_s(server, rates, raising)
-    return _up_to(rates, backlog_s <= rules.reflex.short_share * limits.slo_latency_s)
+def _other_backlogs_s(lever: Lever) -> Iterator[float]:
+    """Above which the clock may be raised, beside the usual one: early, and the latest that is in time."""
+    slo_s, usual_s = lever.point.slo_latency_s, lever.times.short_s
+    yield _EARLY_SHARE * slo_s
+    spare_s = DUE_SHARE * slo_s - lever.engine.service_s(lever.fits)
+    late_s = [share * slo_s for share in _LATE_SHARES if usual_s < share * slo_s <= spare_s]
+    yield from late_s[:1]
 
 
 def allowed_variants(profile: Profile, limits: Limits) -> tuple[str, ...]:

@@ -21,4 +21,5 @@ class OperatingPoint:
     variant: str = ""  # empty: as started
     sm_clock_mhz: int = 0  # 0: the card is left alone
     reflex_sm_clock_mhz: int = 0  # the highest clock that the reflex may ask for; 0: none
+    reflex_backlog_s: float = 0.0  # of computing: where more waits, slack is short; 0: the reflex' own rule
     shed_low_priority: bool = False  # over the power budget: requests of low priority are refused

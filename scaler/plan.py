@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from scaler.ladder import Load, ReplicaWatts, climb, without_reflex
 from scaler.latency import BatchServer, Floats, tail_s
+from scaler.lever import Lever
 from scaler.levers import (
-    Lever,
     LeverTable,
     LeverTables,
     Limits,
@@ -188,7 +188,7 @@ class Planner:
         rates, miss = np.array([self._fullest_tps(replicas, demand)]), 1 - percentile / 100
         tail = float(tail_s(lever.server(slo_s), rates, miss)[0])
         if lever.engine != lever.raised and point.sm_clock_mhz != point.reflex_sm_clock_mhz:
-            until_raised_s = lever.until_raised_s(float(rates[0]), slo_s, self.rules)
+            until_raised_s = lever.until_raised_s(float(rates[0]))
             if tail > until_raised_s:
                 raised_s = float(tail_s(BatchServer(lever.raised, lever.fits, 0.0), rates, miss)[0])
                 tail = min(tail, max(raised_s, until_raised_s))

@@ -19,6 +19,7 @@ from scaler.stabilise import StabiliseRules, break_even_s, start_cost_j
 from scaler.variants import SwitchRules
 
 _STEADY_SHARE = 0.25  # of the error budget, for the tail at a steady load; the rest for what no one foresaw
+_LATE_SHARE = 0.5  # of the error budget, that forecasts are to use up
 _LEAST_MISS = 1e-6
 
 
@@ -96,6 +97,11 @@ class Settings:
     def forecast_rules(self) -> ForecastRules:
         miss = max(_LEAST_MISS, (1 - _STEADY_SHARE) * self._may_miss)
         return ForecastRules(self.signal_rules.rate_window_s, miss)
+
+    @property
+    def late_target(self) -> float:
+        """Of requests: where fewer are late, the forecast grows bolder."""
+        return max(_LEAST_MISS, _LATE_SHARE * self._may_miss)
 
     @property
     def _may_miss(self) -> float:

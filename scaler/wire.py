@@ -110,5 +110,6 @@ def point_to_proto(point: OperatingPoint) -> fleet_pb2.OperatingPoint:
         slo_latency_seconds=point.slo_latency_s,
         sm_clock_mhz=point.sm_clock_mhz,
         reflex_sm_clock_mhz=point.reflex_sm_clock_mhz,
+        reflex_backlog_seconds=point.reflex_backlog_s,
         shed_low_priority=point.shed_low_priority,
     )

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import NamedTuple
 
-from minwatt.v1.reflex import Reflex
+from minwatt.v1.reflex import Reflex, ReflexRule
 from service.queue import BatchLimits, BatchQueue
 from service.request import ComputedBatch, Request, TextJob
 from service.service_time import ServiceTimeEstimate, ServiceTimes
@@ -90,6 +90,10 @@ class Dispatcher:
     def raised(self) -> bool:
         """Whether slack is short."""
         return self._reflex.raised
+
+    def raise_above(self, backlog_s: float) -> None:
+        """Slack is short above it; 0: above the reflex' own share of the SLO."""
+        self._reflex.rule = ReflexRule.raised_above(backlog_s, self.slo_s)
 
     @property
     def wanted_clock_mhz(self) -> int:

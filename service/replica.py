@@ -70,9 +70,10 @@ class Replica:
         self.address = ""
         self.start_up_s = 0.0  # from process start to ready; 0 while starting
         self.shed_low_priority = False
-        self.limits = limits  # these three are the operating point's
+        self.limits = limits  # these four are the operating point's
         self.slo_s = slo_s
         self.clocks = Clocks()
+        self.reflex_backlog_s = 0.0
         self.operating_point_version = 0  # in force, its variant too
         self.own_variant = ""  # of the default model, where the operating point names none
         self.wanted_variant = ""
@@ -126,6 +127,7 @@ class Replica:
     def apply_to(self, dispatcher: Dispatcher) -> None:
         """A model's queue goes by the operating point in force."""
         dispatcher.limits, dispatcher.slo_s, dispatcher.clocks = self.limits, self.slo_s, self.clocks
+        dispatcher.raise_above(self.reflex_backlog_s)
 
     def operate_at(self, point: OperatingPoint) -> str | None:
         """Moves all but the variant, which is then wanted; a zero bound or SLO stays.
@@ -134,11 +136,10 @@ class Replica:
         """
         if point.version < self._followed_version:
             return f"operating point {point.version}: {self._followed_version} is in force and newer"
-        times_s = (point.max_delay_seconds, point.slo_latency_seconds)
+        times_s = (point.max_delay_seconds, point.slo_latency_seconds, point.reflex_backlog_seconds)
         if not all(0 <= time_s < math.inf for time_s in times_s):
-            return (
-                f"operating point {point.version}: delay and SLO = {times_s}: must be finite and not negative"
-            )
+            asked = f"delay, SLO and reflex' backlog = {times_s}"
+            return f"operating point {point.version}: {asked}: must be finite and not negative"
         if point.max_batch_texts > self._most_texts or point.max_batch_tokens > MOST_PADDED_TOKENS:
             asked = f"{point.max_batch_texts} texts, {point.max_batch_tokens} tokens a batch"
             return (
@@ -160,6 +161,7 @@ class Replica:
         )
         self.slo_s = point.slo_latency_seconds or self.slo_s
         self.clocks = Clocks(point.sm_clock_mhz, point.reflex_sm_clock_mhz)
+        self.reflex_backlog_s = point.reflex_backlog_seconds
         for model in self.models.by_name.values():
             self.apply_to(model.dispatcher)
         self.shed_low_priority = point.shed_low_priority

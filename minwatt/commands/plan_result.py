@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict
 
 from scaler.inputs import bases
 from scaler.latency import mean_batch
-from scaler.levers import Lever, LeverTable, LeverTables, TableKey
+from scaler.lever import Lever
+from scaler.levers import LeverTable, LeverTables, TableKey
 from scaler.operating_point import OperatingPoint
 from scaler.plan import Candidate, Demand, Planner
 from scaler.pools import Pool, PoolPlan, Traffic, plan_pools
@@ -35,6 +36,7 @@ class Point(_Frozen):
     variant: str
     sm_clock_mhz: int
     reflex_sm_clock_mhz: int
+    reflex_backlog_ms: float  # above it the clock is raised; 0: above 0.4 of the SLO
 
 
 class FleetPlan(_Frozen):
@@ -214,6 +216,7 @@ def _described(what: str, tables: LeverTables, one: Candidate, demand: Demand) -
             variant=one.point.variant or tables.profile.variant().name,
             sm_clock_mhz=one.point.sm_clock_mhz,
             reflex_sm_clock_mhz=one.point.reflex_sm_clock_mhz,
+            reflex_backlog_ms=1000 * one.point.reflex_backlog_s,
         ),
         watts=one.watts,
         idle_w=idle_w,

@@ -291,6 +291,7 @@ class OperatingPoint(_message.Message):
     SM_CLOCK_MHZ_FIELD_NUMBER: _builtins.int
     REFLEX_SM_CLOCK_MHZ_FIELD_NUMBER: _builtins.int
     SHED_LOW_PRIORITY_FIELD_NUMBER: _builtins.int
+    REFLEX_BACKLOG_SECONDS_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """grows with each change"""
     max_batch_texts: _builtins.int
@@ -308,6 +309,8 @@ class OperatingPoint(_message.Message):
     """while slack is short the replica takes this one; 0: none but its own"""
     shed_low_priority: _builtins.bool
     """requests of the class `batch` are refused at the door"""
+    reflex_backlog_seconds: _builtins.float
+    """of computing; where more waits, slack is short. 0: 0.4 of the SLO"""
     def __init__(
         self,
         *,
@@ -320,10 +323,11 @@ class OperatingPoint(_message.Message):
         sm_clock_mhz: _builtins.int = ...,
         reflex_sm_clock_mhz: _builtins.int = ...,
         shed_low_priority: _builtins.bool = ...,
+        reflex_backlog_seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_batch_texts", b"max_batch_texts", "max_batch_tokens", b"max_batch_tokens", "max_delay_seconds", b"max_delay_seconds", "reflex_sm_clock_mhz", b"reflex_sm_clock_mhz", "shed_low_priority", b"shed_low_priority", "slo_latency_seconds", b"slo_latency_seconds", "sm_clock_mhz", b"sm_clock_mhz", "variant", b"variant", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_batch_texts", b"max_batch_texts", "max_batch_tokens", b"max_batch_tokens", "max_delay_seconds", b"max_delay_seconds", "reflex_backlog_seconds", b"reflex_backlog_seconds", "reflex_sm_clock_mhz", b"reflex_sm_clock_mhz", "shed_low_priority", b"shed_low_priority", "slo_latency_seconds", b"slo_latency_seconds", "sm_clock_mhz", b"sm_clock_mhz", "variant", b"variant", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -7,6 +7,8 @@ counted, what raised means for a batch, and who sets the clock. It stands here b
 scaler's simulator call the same code.
 """
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
 
@@ -24,12 +26,22 @@ class ReflexRule:
     short_share: float = 0.4
     # Well below the first, so that one batch more or less does not move the clock. SLO 50 ms: 5 ms.
     back_share: float = 0.1
-    # A clock takes tens of ms to move: more than about two moves a second cost more than they save.
-    hold_s: float = 0.5
+    # A clock takes tens of ms to move: four times the 50 ms that plans assume. A longer hold pays for each
+    # burst of milliseconds at the full clock.
+    hold_s: float = 0.2
 
     def __post_init__(self) -> None:
         if not 0.0 < self.back_share <= self.short_share or not self.hold_s >= 0.0:
             raise ValueError(f"a reflex needs 0 < back_share <= short_share and hold_s >= 0, not {self}")
+
+    @classmethod
+    def raised_above(cls, backlog_s: float, slo_latency_s: float) -> ReflexRule:
+        """The usual rule, raised above another backlog; 0: above the usual one."""
+        usual = cls()
+        if not backlog_s > 0 or not slo_latency_s > 0:
+            return usual
+        short_share = backlog_s / slo_latency_s
+        return cls(short_share, min(usual.back_share, short_share))
 
 
 class Reflex:
@@ -40,10 +52,10 @@ class Reflex:
     backlog is raised whenever the other is.
     """
 
-    __slots__ = ("_rule", "_short_at_s", "raised")
+    __slots__ = ("_short_at_s", "raised", "rule")
 
     def __init__(self, rule: ReflexRule = ReflexRule()) -> None:
-        self._rule = rule
+        self.rule = rule  # may be moved between two updates
         self._short_at_s = -math.inf
         self.raised = False
 
@@ -54,10 +66,10 @@ class Reflex:
         raised one, or raising it would be a reason to lower it), and what is left of the batch in the engine.
         `now_s` never goes back.
         """
-        if backlog_s > self._rule.short_share * slo_latency_s:
+        if backlog_s > self.rule.short_share * slo_latency_s:
             self.raised = True
             self._short_at_s = now_s
-        elif self.raised and now_s >= self.back_from_s and backlog_s < self._rule.back_share * slo_latency_s:
+        elif self.raised and now_s >= self.back_from_s and backlog_s < self.rule.back_share * slo_latency_s:
             self.raised = False
         return self.raised
 
@@ -67,4 +79,4 @@ class Reflex:
 
         An idle replica has no other event that would have it call `update` then.
         """
-        return self._short_at_s + self._rule.hold_s
+        return self._short_at_s + self.rule.hold_s

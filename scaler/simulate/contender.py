@@ -32,6 +32,7 @@ class Seen:
     compute_s_per_batch: float  # 0 if nothing was computed
     batches: float
     latency_quantile_s: Callable[[float], float]  # percentile, e.g. 99 -> seconds; 0 if nothing was answered
+    over_slo: float  # of what was answered, slower than the SLO: a share
     watts: float  # of the fleet without parked devices, mean of the span
     data: bool  # False: telemetry is missing
     variant: str = ""  # that ready replicas answer with; empty: as started

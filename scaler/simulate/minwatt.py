@@ -33,6 +33,10 @@ class _Quantiles:
     def quantile_s(self, percentile: float) -> float:
         return self.of.latency_quantile_s(percentile)
 
+    def share_over(self, latency_s: float) -> float:
+        """Of the SLO's latency, the only one that is asked for."""
+        return self.of.over_slo if latency_s > 0 else 1.0
+
 
 class Minwatt:
     """Implements `contender.Contender`. Decides once a tick of the policy."""

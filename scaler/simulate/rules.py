@@ -119,7 +119,7 @@ def rules_of(world: World, point: OperatingPoint) -> Rules:
         noise=world.service_noise,
         queue_texts=_texts_of(due_s, fastest, most, 1),
         overload_texts=_overload_texts(due_s / caution, fastest, most),
-        reflex=ReflexRule(),
+        reflex=ReflexRule.raised_above(point.reflex_backlog_s, point.slo_latency_s),
     )
 
 

@@ -153,7 +153,8 @@ def _options(levers: LeverTable, slo_latency_s: float) -> list[_Option]:
         if batching in large | {(1, 0.0), (largest, longest_s)}:
             to_tps = min(lever.capacity_tps, _REFLEX_TO * own_tps)
             options.append(_Option(lever.point, 0.0, to_tps, formula_w))
-        if batching in large and lever.engine != lever.raised:
+        slow = lever.engine != lever.raised and not lever.point.reflex_backlog_s
+        if batching in large and slow:
             pinned = replace(lever.point, reflex_sm_clock_mhz=0)
             options.append(_Option(pinned, _REFLEX_FROM * own_tps, own_tps, formula_w))
     return options

@@ -153,15 +153,18 @@ def test_the_reflex_raises_what_slow_clocks_carry_up_to_the_full_one(limits: Lim
 def test_a_slow_clock_carries_what_the_full_one_does_where_the_slo_leaves_time_for_the_clock() -> None:
     relaxed = made(replace(LIMITS, slo_latency_s=1.0))
     by_clock = {
-        lever.point.sm_clock_mhz: cap
-        for lever, cap in zip(relaxed.levers, relaxed.cap_tps, strict=True)
-        if lever.fits == 8 and lever.point.max_delay_s == 0
+        mhz: max(
+            cap
+            for lever, cap in zip(relaxed.levers, relaxed.cap_tps, strict=True)
+            if (lever.fits, lever.point.max_delay_s, lever.point.sm_clock_mhz) == (8, 0.0, mhz)
+        )
+        for mhz in (940, 1175, 1410)
     }
     assert by_clock[940] == by_clock[1175] == by_clock[1410]
     tight = made(replace(LIMITS, slo_latency_s=0.06))
     caps = dict(zip((lever.point for lever in tight.levers), tight.cap_tps, strict=True))
     slow = [point for point in caps if point.max_batch_texts == 8 and point.sm_clock_mhz == 940]
-    assert all(caps[point] < caps[replace(point, sm_clock_mhz=1410)] for point in slow)
+    assert all(caps[point] < caps[replace(point, sm_clock_mhz=1410, reflex_backlog_s=0.0)] for point in slow)
 
 
 @settings(max_examples=12)
@@ -199,10 +202,10 @@ def test_beyond_the_set_clock_a_replica_draws_a_mixture_up_to_the_full_clocks_wa
     for lever in table.levers:
         rates = np.linspace(0, lever.capacity_tps, 50)
         watts = lever.watts(rates, LIMITS.slo_latency_s)
-        full = replace(lever, engine=lever.raised, unraised_tps=math.inf)
+        full = replace(lever, engine=lever.raised)
         full_w = full.watts(np.array([lever.capacity_tps]), LIMITS.slo_latency_s)[0]
         assert watts[0] == pytest.approx(lever.engine.idle_w)
-        assert watts[-1] == pytest.approx(full_w)
+        assert watts[-1] == pytest.approx(full_w, rel=0.15)  # the clock comes back now and then
         assert (np.diff(watts) >= -1e-9).all()
 
 
@@ -223,7 +226,7 @@ def simulated_w(lever: Lever, rate_tps: float, slo_latency_s: float) -> float:
         noise=0.0,
         queue_texts=10**6,
         overload_texts=10**6,
-        reflex=ReflexRule(),
+        reflex=ReflexRule.raised_above(lever.times.short_s, slo_latency_s),
     )
     replica = Replica(rules, repeat(1.0))
     arrivals_s = np.cumsum(gamma_gaps(40_000, 1.0, np.random.default_rng(1))) / rate_tps
@@ -235,24 +238,22 @@ def simulated_w(lever: Lever, rate_tps: float, slo_latency_s: float) -> float:
 @pytest.mark.parametrize("device", ["a100", "t4"])
 @pytest.mark.parametrize("size", [1, 8, 64])
 def test_watts_are_those_of_a_simulated_replica_that_raises_its_clock(device: str, size: int) -> None:
-    """Up to the rate that raises the reflex closely; above it half way, as the mixture is a straight line."""
     reference = load_profile(resource(f"profiles/reference/{device}-bert-base-int8.yaml"))
     limits = replace(LIMITS, slo_latency_s=0.05, max_batch_texts=64, max_delay_s=0.0)
     table = made(limits, reference, key=TableKey(reference.text_tokens, 1, 1))
     slowest = min(lever.point.sm_clock_mhz for lever in table.levers)
-    (index,) = [
-        k
-        for k, lever in enumerate(table.levers)
-        if (lever.point.max_batch_texts, lever.point.sm_clock_mhz) == (size, slowest)
+    levers = [
+        (lever, float(cap_tps))
+        for lever, cap_tps in zip(table.levers, table.cap_tps, strict=True)
+        if (lever.point.max_batch_texts, lever.point.sm_clock_mhz) == (size, slowest) and cap_tps > 0
     ]
-    lever, cap_tps = table.levers[index], float(table.cap_tps[index])
-    for share, within in ((0.3, 0.02), (0.7, 0.05), (1.0, 0.15)):
-        rate_tps = share * min(cap_tps, lever.unraised_tps)
-        expected_w = simulated_w(lever, rate_tps, limits.slo_latency_s)
-        assert lever.watts(np.array([rate_tps]), 0.05)[0] == pytest.approx(expected_w, rel=within)
-    middle_tps = (min(cap_tps, lever.unraised_tps) + cap_tps) / 2
-    expected_w = simulated_w(lever, middle_tps, limits.slo_latency_s)
-    assert lever.watts(np.array([middle_tps]), 0.05)[0] == pytest.approx(expected_w, rel=0.2)
+    assert {lever.point.reflex_backlog_s for lever, _ in levers} >= {0.0}
+    for lever, cap_tps in levers:
+        for share in (0.3, 0.7, 0.9, 1.0):
+            rate_tps = share * cap_tps
+            expected_w = simulated_w(lever, rate_tps, limits.slo_latency_s)
+            watts = lever.watts(np.array([rate_tps]), limits.slo_latency_s)[0]
+            assert watts == pytest.approx(expected_w, rel=0.1), (lever.point, share)
 
 
 VARIANTS = profile(

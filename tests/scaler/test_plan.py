@@ -12,7 +12,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from scaler.levers import Lever, LeverTables, Limits, PlanRules, TableKey
+from scaler.lever import Lever
+from scaler.levers import LeverTables, Limits, PlanRules, TableKey
 from scaler.operating_point import OperatingPoint
 from scaler.plan import Candidate, Corrections, Demand, Planner, Present
 from scaler.profile import Profile, StartUp
@@ -267,7 +268,7 @@ def test_a_budget_that_nothing_keeps_takes_the_whole_ladder_and_the_fewest_watts
 def test_what_is_predicted_of_a_pinned_clock_is_without_the_reflex() -> None:
     """Over the budget no replica may raise its clock: neither do its predicted watts."""
     point = planner().at(2, load(50)).point
-    slow = replace(point, max_batch_texts=8, sm_clock_mhz=940, reflex_sm_clock_mhz=1410)
+    slow = replace(point, max_batch_texts=8, sm_clock_mhz=940, reflex_sm_clock_mhz=1410, reflex_backlog_s=0.0)
     pinned = replace(slow, reflex_sm_clock_mhz=940)
     demand = load(2 * 180)
     with_reflex, without = (planner().predict(2, one, demand) for one in (slow, pinned))
@@ -342,7 +343,8 @@ def test_headroom_costs_replicas_and_no_faster_clock_where_the_reflex_has_time()
     patient = planner(slo_latency_s=1.0)
     calm, wary = (patient.costs(Demand(600, upper, TEXT_TOKENS)) for upper in (600, 1000))
     assert wary.best.replicas > calm.best.replicas
-    assert wary.watts[wary.best.replicas] == pytest.approx(calm.watts[wary.best.replicas], rel=1e-3)
+    assert wary.watts[wary.best.replicas] == pytest.approx(calm.watts[wary.best.replicas], rel=0.05)
+    assert wary.best.point.sm_clock_mhz < 1410
 
 
 def test_an_overload_runs_everything_at_the_full_clock_and_the_largest_batch() -> None:

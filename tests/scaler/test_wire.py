@@ -12,7 +12,11 @@ from scaler.operating_point import OperatingPoint
 from scaler.report import Report
 from scaler.wire import point_to_proto, report_from_proto
 
-_SECONDS = {"max_delay_s": "max_delay_seconds", "slo_latency_s": "slo_latency_seconds"}
+_SECONDS = {
+    "max_delay_s": "max_delay_seconds",
+    "slo_latency_s": "slo_latency_seconds",
+    "reflex_backlog_s": "reflex_backlog_seconds",
+}
 
 points = st.builds(
     OperatingPoint,
@@ -24,6 +28,7 @@ points = st.builds(
     variant=st.sampled_from(["", "int8"]),
     sm_clock_mhz=st.integers(0, 3000),
     reflex_sm_clock_mhz=st.integers(0, 3000),
+    reflex_backlog_s=st.floats(0.0, 1.0),
     shed_low_priority=st.booleans(),
 )
 

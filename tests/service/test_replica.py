@@ -91,6 +91,18 @@ def test_a_model_that_comes_later_goes_by_the_point_in_force(replica: Replica) -
     assert (late.limits.max_texts, late.slo_s, late.clocks) == (2, 0.5, Clocks(900, 0))
 
 
+def test_the_point_says_above_which_backlog_slack_is_short(replica: Replica, models: Models[Model]) -> None:
+    def raised(model: Model, backlog_s: float) -> bool:
+        model.dispatcher.feel(0.0, backlog_s)
+        return model.dispatcher.raised
+
+    assert replica.operate_at(OperatingPoint(version=1, reflex_backlog_seconds=0.03)) is None
+    assert not raised(models.default, 0.029)
+    assert raised(models.default, 0.031)
+    assert replica.operate_at(OperatingPoint(version=2)) is None, "the reflex' own rule again"
+    assert raised(models.by_name["other"], 0.021)
+
+
 def test_the_time_of_the_reflex_never_goes_back(
     replica: Replica, models: Models[Model], directory: ModelDirectory
 ) -> None:
@@ -104,9 +116,11 @@ def test_the_time_of_the_reflex_never_goes_back(
 @pytest.mark.parametrize(
     ("point", "reason"),
     [
-        (OperatingPoint(max_delay_seconds=-1), "delay and SLO"),
-        (OperatingPoint(max_delay_seconds=math.nan), "delay and SLO"),
-        (OperatingPoint(slo_latency_seconds=math.inf), "delay and SLO"),
+        (OperatingPoint(max_delay_seconds=-1), "delay, SLO and reflex' backlog = (-1.0, 0.0, 0.0)"),
+        (OperatingPoint(max_delay_seconds=math.nan), "delay, SLO and reflex' backlog"),
+        (OperatingPoint(slo_latency_seconds=math.inf), "delay, SLO and reflex' backlog"),
+        (OperatingPoint(reflex_backlog_seconds=math.nan), "delay, SLO and reflex' backlog"),
+        (OperatingPoint(reflex_backlog_seconds=-0.01), "delay, SLO and reflex' backlog"),
         (OperatingPoint(variant="fp4"), "variant 'fp4': this replica has int8, fp16"),
         (OperatingPoint(variant="fp32"), "variant 'fp32': this replica has int8, fp16"),  # not on disk
         (OperatingPoint(max_batch_texts=2**32 - 1), "allowed: 4096, 1000000"),

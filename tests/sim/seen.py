@@ -24,6 +24,7 @@ def seen(now_s: float, **known: object) -> Seen:
         compute_s_per_batch=0.0,
         batches=0.0,
         latency_quantile_s=lambda percentile: 0.0,
+        over_slo=0.0,
         watts=0.0,
         data=True,
     )

@@ -26,9 +26,23 @@ def test_it_rises_at_once_and_returns_after_the_hold() -> None:
     reflex = Reflex()
     assert not reflex.update(0.0, 0.019, SLO_S)
     assert reflex.update(1.0, 0.021, SLO_S)
-    assert reflex.back_from_s == 1.5
-    assert reflex.update(1.4, 0.0, SLO_S)
-    assert not reflex.update(1.5, 0.0, SLO_S)
+    assert reflex.back_from_s == 1.0 + RULE.hold_s
+    assert reflex.update(0.99 * reflex.back_from_s, 0.0, SLO_S)
+    assert not reflex.update(reflex.back_from_s, 0.0, SLO_S)
+
+
+@given(st.floats(1e-4, 0.2))
+def test_it_may_be_raised_above_another_backlog(backlog_s: float) -> None:
+    rule = ReflexRule.raised_above(backlog_s, SLO_S)
+    reflex = Reflex(rule)
+    assert not reflex.update(0.0, 0.999 * backlog_s, SLO_S)
+    assert reflex.update(1.0, 1.001 * backlog_s, SLO_S)
+    assert not reflex.update(1.0 + rule.hold_s, 0.0, SLO_S)
+
+
+def test_no_other_backlog_is_the_usual_one() -> None:
+    assert ReflexRule.raised_above(0.0, SLO_S) == RULE
+    assert ReflexRule.raised_above(0.01, 0.0) == RULE
 
 
 @given(STEPS)
