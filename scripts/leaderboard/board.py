@@ -38,9 +38,9 @@ class Filled:
         bin_s = result.bin_s
         return result.mean_rps / result.fleet_scale * bin_s >= _THICK_BIN
 
-    def saving(self, baseline: str) -> float | None:
-        """Of minwatt's joules against it; None where either misses the SLO: those joules don't compare."""
-        own, other = self.own, self.row(baseline)
+    def saving(self, baseline: str, of: str = MINWATT) -> float | None:
+        """Of one's joules against another's; None where either misses the SLO: those joules don't compare."""
+        own, other = self.row(of), self.row(baseline)
         if own is None or other is None or not (own.keeps_slo and other.keeps_slo) or other.energy_j <= 0:
             return None
         return 1 - own.energy_j / other.energy_j

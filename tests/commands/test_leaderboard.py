@@ -189,12 +189,38 @@ def test_a_target_is_met_or_missed_by_its_worst_trace() -> None:
 
 
 def test_thin_traces_are_judged_by_the_tuned_hpa_and_not_by_the_optimum() -> None:
-    thin = filled(
-        Cell(A100, "thin"), row("minwatt", 150.0), row("optimum", 100.0), row("hpa-tuned", 160.0), per_bin=50
-    )
-    board = Board((thin,), 0, 0)
+    def thin(trace: str, own_j: float) -> Filled:
+        rows = (row("minwatt", own_j), row("optimum", 100.0), row("hpa-tuned", 160.0))
+        return filled(Cell(A100, trace), *rows, per_bin=50)
+
+    board = Board((thin("nasa_day", 150.0), thin("other", 200.0)), 0, 0)
     assert found(board, "traces with 1,000") == ("not run", None)
-    assert found(board, "thinly counted")[1] is True
+    assert found(board, "thinly counted") == ("least saving 6.2% (nasa_day)", True)
+    assert found(board, "no target: the other thin") == ("least saving -25.0% (other)", None)
+    assert found(Board((thin("nasa_day", 170.0),), 0, 0), "thinly counted")[1] is False
+
+
+def test_beside_a_saving_stands_what_the_optimum_saves() -> None:
+    one = filled(Cell(A100, "one"), row("minwatt", 60.0), row("optimum", 50.0), row("hpa", 100.0))
+    (verdict,) = (
+        v
+        for v in verdicts(Board((one,), 0, 0), [A100])
+        if v.target.startswith("at least 60%") and v.found != "not run"
+    )
+    assert (verdict.met, verdict.optimum) == (False, "50.0%")
+    assert "| 50.0% |" in document(Board((one,), 0, 0), [A100], [verdict], [])
+
+
+def test_the_conservative_clocks_are_shown_beside_the_set_that_targets_are_for() -> None:
+    met = {}
+    for clocks in ("A", "conservative"):
+        rows = (row("minwatt", 90.0), row("optimum", 80.0), row("keda-rate", 100.0))
+        board = Board((filled(Cell(A100, "one", clocks=clocks), *rows),), 0, 0)
+        met[clocks] = found(board, "with the clock lever: at least 20%", f"a100, clocks {clocks}")
+    assert met == {
+        c: ("least 10.0% (one), median 10.0% of 1 traces", m)
+        for c, m in (("A", False), ("conservative", None))
+    }
 
 
 def test_a_baseline_that_misses_the_slo_proves_nothing() -> None:
