@@ -83,6 +83,7 @@ def carried(state: ControlState, before: Settings, after: Settings) -> ControlSt
         stabilised=StabiliseState(),
         corrections=state.corrections if same_machines else Corrections(),
         variants=state.variants if same_variants else VariantState(),
+        errors=state.errors if before.policy.spec.slo == after.policy.spec.slo else ErrorAccount(),
         steady=(-math.inf, 0, 0),
     )
 

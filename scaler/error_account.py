@@ -7,21 +7,21 @@ conformal inference under distribution shift", NeurIPS 2021), in logarithms. Eac
 makes the next forecast a little bolder, and each late one makes it less bold by as much as 1 / `target`
 requests make it bolder.
 
-**Law.** Whatever comes at a constant rate: since it was last as careful as it gets, no more than `target` of
-the requests were late, and those that the way from there to the boldest is worth. Called by `control` once a
-tick.
+**Law.** At a constant rate r, since it was last as careful as it gets, no more were late than `target` ×
+(requests + r × EARNED_OVER_S × ln(MOST_BOLD / LEAST_BOLD)). However traffic comes, it grows bolder no faster
+than EARNED_OVER_S says. Called by `control` once a tick.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scaler.signals import Signals
 
 MOST_BOLD, LEAST_BOLD = 8.0, 0.25  # times what the forecast is allowed at first
-# Of mean traffic without a late request, for a forecast e times as bold: a fleet is trusted with more once it
-# has done well for a good part of a day.
+# Of traffic without a late request, for a forecast e times as bold: a fleet is trusted with more once it has
+# done well for a good part of a day.
 EARNED_OVER_S = 6 * 3600.0
 _DAY_S = 86_400.0
 _LONGEST_S = 60.0  # that one observation stands for
@@ -30,23 +30,28 @@ _LONGEST_S = 60.0  # that one observation stands for
 @dataclass(frozen=True, slots=True)
 class ErrorAccount:
     at_s: float | None = None
-    mean_rps: float = 0.0  # of the last day
-    earned: float = 0.0  # natural logarithm of the boldness
+    known_s: float = 0.0  # of traffic
+    mean_rps: float = 0.0  # of the last day, or of what is known
+    log_boldness: float = 0.0
 
     @property
     def boldness(self) -> float:
         """What the forecast may let come beyond it, over what it may at first."""
-        return math.exp(self.earned)
+        return math.exp(self.log_boldness)
 
     def after(self, now_s: float, arrivals_rps: float, late_rps: float, target: float) -> ErrorAccount:
         """With one observation. `target`: the share of requests that may be late."""
         if self.at_s is None or now_s <= self.at_s:
-            return ErrorAccount(now_s, self.mean_rps or arrivals_rps, self.earned)
+            return replace(self, at_s=now_s)
         elapsed_s = min(now_s - self.at_s, _LONGEST_S)
-        mean_rps = self.mean_rps + (arrivals_rps - self.mean_rps) * -math.expm1(-elapsed_s / _DAY_S)
-        gained = (arrivals_rps - late_rps / target) * elapsed_s / (max(mean_rps, 1e-9) * EARNED_OVER_S)
-        bounded = min(math.log(MOST_BOLD), max(math.log(LEAST_BOLD), self.earned + gained))
-        return ErrorAccount(now_s, mean_rps, bounded)
+        known_s = min(self.known_s + elapsed_s, _DAY_S)
+        mean_rps = self.mean_rps + (arrivals_rps - self.mean_rps) * elapsed_s / known_s
+        # A peak earns no more than its time does, and costs what is late in it.
+        earned = arrivals_rps / max(mean_rps, arrivals_rps, 1e-9)
+        spent = late_rps / (target * max(mean_rps, 1e-9))
+        log_boldness = self.log_boldness + (earned - spent) * elapsed_s / EARNED_OVER_S
+        bounded = min(math.log(MOST_BOLD), max(math.log(LEAST_BOLD), log_boldness))
+        return ErrorAccount(now_s, known_s, mean_rps, bounded)
 
 
 def late_rps(seen: Signals, slo_latency_s: float) -> float | None:

@@ -233,13 +233,14 @@ def _described(what: str, tables: LeverTables, one: Candidate, demand: Demand) -
 def _lever(table: LeverTable, point: OperatingPoint) -> Lever:
     """The table's lever of that point; on the budget's ladder a point differs in what it gives up alone."""
 
-    def distance(lever: Lever) -> tuple[bool, bool, int, float]:
+    def distance(lever: Lever) -> tuple[bool, bool, int, float, float]:
         own = lever.point
         return (
             own.variant != point.variant,
             own.sm_clock_mhz != point.sm_clock_mhz,
             abs(own.max_batch_texts - point.max_batch_texts),
             abs(own.max_delay_s - point.max_delay_s),
+            abs(own.reflex_backlog_s - point.reflex_backlog_s),
         )
 
     return min(table.levers, key=distance)

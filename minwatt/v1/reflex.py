@@ -38,10 +38,8 @@ class ReflexRule:
     def raised_above(cls, backlog_s: float, slo_latency_s: float) -> ReflexRule:
         """The usual rule, raised above another backlog; 0: above the usual one."""
         usual = cls()
-        if not backlog_s > 0 or not slo_latency_s > 0:
-            return usual
-        short_share = backlog_s / slo_latency_s
-        return cls(short_share, min(usual.back_share, short_share))
+        short_share = backlog_s / slo_latency_s if slo_latency_s > 0 else 0.0
+        return cls(short_share, min(usual.back_share, short_share)) if short_share > 0 else usual
 
 
 class Reflex:

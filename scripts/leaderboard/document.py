@@ -60,10 +60,11 @@ def _verdicts(found: Sequence[Verdict]) -> str:
     marks = {True: "✓", False: MISSED, None: "–"}
     rows = [[one.target, one.where, one.found, one.optimum, marks[one.met]] for one in found]
     met, judged = sum(one.met is True for one in found), sum(one.met is not None for one in found)
-    table = _table(["target", "where", "found", "least of the optimum's own", ""], rows)
+    table = _table(["target", "where", "found", "the optimum's there", ""], rows)
     return (
-        f"{met} of {judged} judgements met. Beside savings stands what the clairvoyant optimum itself saves:"
-        f" no policy saves more.\n\n{table}"
+        f"{met} of {judged} judgements met. Beside the least saving stands what the clairvoyant optimum"
+        " itself saves on that trace: no policy saves more. –: nothing tells, or no target is set, as for savings by"
+        f" clocks of other sets than A.\n\n{table}"
     )
 
 

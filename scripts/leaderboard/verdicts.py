@@ -26,7 +26,7 @@ _STEADY_REVERSALS_A_SECOND = 1 / 600
 class Verdict:
     """`met` is None where nothing was run that tells, and where no target is set: shown for comparison.
 
-    `optimum`: the same of the optimum, which no policy can beat.
+    `optimum`: the same of the optimum on that trace, which no policy can beat.
     """
 
     target: str
@@ -166,8 +166,8 @@ def _saving(runs: Sequence[Filled], where: str, target: str, baseline: str, leas
     lowest, trace = savings[0]
     median = statistics.median(saving for saving, _ in savings)
     found = f"least {lowest:.1%} ({trace}), median {median:.1%} of {len(savings)} traces{rest}"
-    bounds = [saving for one in runs if _known(one, baseline) for saving in _known(one, baseline, OPTIMUM)]
-    return Verdict(target, where, found, lowest >= least, f"{min(bounds):.1%}" if bounds else "")
+    bound = [one for run in runs if run.cell.trace == trace for one in _known(run, baseline, OPTIMUM)]
+    return Verdict(target, where, found, lowest >= least, f"{bound[0]:.1%}" if bound else "")
 
 
 def _bursts(runs: Sequence[Filled], where: str, clocks: str) -> list[Verdict]:

@@ -49,7 +49,7 @@ def test_more_that_is_late_never_makes_it_bolder(late: list[float], data: st.Dat
     worse = [*late]
     worse[where] = data.draw(st.floats(late[where], 1))
     for better, other in zip(run(late), run(worse), strict=True):
-        assert other.earned <= better.earned + 1e-12
+        assert other.log_boldness <= better.log_boldness + 1e-12
 
 
 def test_hours_without_a_late_request_make_it_e_times_as_bold() -> None:
@@ -61,12 +61,24 @@ def test_hours_without_a_late_request_make_it_e_times_as_bold() -> None:
 
 def test_one_tick_that_is_all_late_takes_hours_of_trust() -> None:
     before, after = run([0.0] * 4000 + [1.0])[-2:]
-    assert before.earned - after.earned == pytest.approx(TICK_S / TARGET / EARNED_OVER_S, rel=1e-3)
+    assert before.log_boldness - after.log_boldness == pytest.approx(
+        TICK_S / TARGET / EARNED_OVER_S, rel=1e-3
+    )
+
+
+@given(st.lists(st.tuples(st.floats(0, 1e6), st.floats(0, 1)), max_size=100))
+def test_however_traffic_comes_it_gets_no_bolder_than_its_time_allows(
+    seen: list[tuple[float, float]],
+) -> None:
+    account = ErrorAccount()
+    for tick, (rate_rps, late) in enumerate(seen):
+        before, account = account, account.after(tick * TICK_S, rate_rps, late * rate_rps, TARGET)
+        assert account.log_boldness <= before.log_boldness + TICK_S / EARNED_OVER_S + 1e-12
 
 
 def test_a_long_silence_earns_no_more_than_a_minute() -> None:
     account = ErrorAccount().after(0.0, RATE_RPS, 0.0, TARGET).after(3600.0, RATE_RPS, 0.0, TARGET)
-    assert account.earned == pytest.approx(60.0 / EARNED_OVER_S)
+    assert account.log_boldness == pytest.approx(60.0 / EARNED_OVER_S)
 
 
 def test_what_is_late_are_slow_answers_and_refusals_for_overload() -> None:
