@@ -9,7 +9,7 @@ requests make it bolder.
 
 **Law.** At a constant rate r, since it was last as careful as it gets, no more were late than `target` ×
 (requests + r × EARNED_OVER_S × ln(MOST_BOLD / LEAST_BOLD)). However traffic comes, it grows bolder no faster
-than EARNED_OVER_S says. Called by `control` once a tick.
+than EARNED_OVER_S / MOST_EARNED says. Called by `control` once a tick.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ MOST_BOLD, LEAST_BOLD = 8.0, 0.25  # times what the forecast is allowed at first
 # Of traffic without a late request, for a forecast e times as bold: a fleet is trusted with more once it has
 # done well for a good part of a day.
 EARNED_OVER_S = 6 * 3600.0
+MOST_EARNED = 4.0  # times what mean traffic earns in that time: after a silence the first requests are a peak
 _DAY_S = 86_400.0
 _LONGEST_S = 60.0  # that one observation stands for
 
@@ -46,8 +47,7 @@ class ErrorAccount:
         elapsed_s = min(now_s - self.at_s, _LONGEST_S)
         known_s = min(self.known_s + elapsed_s, _DAY_S)
         mean_rps = self.mean_rps + (arrivals_rps - self.mean_rps) * elapsed_s / known_s
-        # A peak earns no more than its time does, and costs what is late in it.
-        earned = arrivals_rps / max(mean_rps, arrivals_rps, 1e-9)
+        earned = arrivals_rps / max(mean_rps, arrivals_rps / MOST_EARNED, 1e-9)
         spent = late_rps / (target * max(mean_rps, 1e-9))
         log_boldness = self.log_boldness + (earned - spent) * elapsed_s / EARNED_OVER_S
         bounded = min(math.log(MOST_BOLD), max(math.log(LEAST_BOLD), log_boldness))

@@ -63,8 +63,8 @@ def _verdicts(found: Sequence[Verdict]) -> str:
     table = _table(["target", "where", "found", "the optimum's there", ""], rows)
     return (
         f"{met} of {judged} judgements met. Beside the least saving stands what the clairvoyant optimum"
-        " itself saves on that trace: no policy saves more. –: nothing tells, or no target is set, as for savings by"
-        f" clocks of other sets than A.\n\n{table}"
+        " itself saves on that trace: no policy saves more. –: nothing tells, or no target is set, as for"
+        f" savings by clocks of other sets than A.\n\n{table}"
     )
 
 
