@@ -26,6 +26,7 @@ from modelkit.scoring.evaluate import SPLITS, Say
 from modelkit.training.distil import distil
 from modelkit.training.finetune import finetune
 from modelkit.training.hearers import Hearers
+from modelkit.training.lesson import read_lesson
 
 INTENT, ENTITIES = "intent", "entities"
 DONE = "done.json"
@@ -86,7 +87,7 @@ def build(options: BuildOptions, hearers: Hearers, make_card: MakeCard) -> tuple
     default = _Steps(options.out_dir, told, hearers.say)
     student = _Steps(options.student_dir, {"teacher": str(told), **_told(learning)}, hearers.say)
     default.do("fine-tune", lambda _: finetune(teaching, read_datasets(tasks), (), hearers))
-    student.do("distil", lambda _: distil(learning, hearers))
+    student.do("distil", lambda _: distil(learning, read_lesson(learning), hearers))
 
     def quantized(model_dir: Path) -> PackageResult:
         result = quantize(model_dir, package, hearers.say)

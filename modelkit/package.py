@@ -38,8 +38,8 @@ from modelkit.recipe import PackageOptions, Retraining
 from modelkit.release.operators import TENSORRT, without_kernel
 from modelkit.scoring.evaluate import BASELINE, SPLITS, EvaluationReport, Say, open_graphs, report_of
 from modelkit.staging import Staging, staging
+from modelkit.training.base import CHECKPOINT
 
-CHECKPOINT = "checkpoint"
 SCORES = "quantization.json"
 
 

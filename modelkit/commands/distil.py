@@ -12,6 +12,7 @@ from modelkit.commands.options import DEFAULTS, JsonOption, train_extra, trainin
 from modelkit.data.dataset import TASK_FORM, TaskFiles
 from modelkit.recipe import DistilOptions, DistilWeights, StudentShape, TrainingOptions
 from modelkit.scoring.report import task_table
+from modelkit.training.lesson import read_lesson
 
 WEIGHTS = DistilWeights()
 TEACHER_HELP = "Model directory with its checkpoint/, as finetune, distil and build write it."
@@ -57,9 +58,6 @@ def distil_model(
     --task intent:train.jsonl,dev.jsonl,test.jsonl --out models/mine-small
     """
     tasks = tuple(TaskFiles.parse(text) for text in task)
-    with train_extra():
-        from modelkit.training.distil import distil
-        from modelkit.training.hearers import Hearers
     training = TrainingOptions(
         epochs=epochs,
         batch_size=batch_size,
@@ -80,8 +78,12 @@ def distil_model(
         weights=DistilWeights(temperature, logits_weight, hidden_weight, labels_weight),
         training=training,
     )
+    lesson = read_lesson(options)
+    with train_extra():  # after the data: a mistake there is told without it
+        from modelkit.training.distil import distil
+        from modelkit.training.hearers import Hearers
     with training_progress(Console(stderr=True)) as (say, advance):
-        report = distil(options, Hearers(say=say, advance=advance))
+        report = distil(options, lesson, Hearers(say=say, advance=advance))
     output = Console()
     if json:
         output.print_json(report.model_dump_json())

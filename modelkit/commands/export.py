@@ -20,6 +20,7 @@ from modelkit.commands.options import (
 )
 from modelkit.data.examples import named_data
 from modelkit.recipe import ExportOptions
+from modelkit.release.source import read_source
 from modelkit.scoring.evaluate import DEFAULT_SETS
 
 CHECKPOINT_HELP = "A checkpoint that `finetune` wrote, or the model directory that holds one."
@@ -57,8 +58,6 @@ def export_checkpoint(
 
     Example: minwatt model export models/mine --out models/again --licence Apache-2.0
     """
-    with train_extra():
-        from modelkit.release.run import export_model
     options = ExportOptions(
         checkpoint=checkpoint,
         out_dir=out,
@@ -73,8 +72,11 @@ def export_checkpoint(
         tolerance=tolerance,
         command=shlex.join(["minwatt", *sys.argv[1:]]),
     )
-    with Console(stderr=True).status("opening the checkpoint") as status:
-        report = export_model(options, status.update)
+    source = read_source(options)
+    with train_extra():  # after the data: a mistake there is told without it
+        from modelkit.release.run import export_model
+    with Console(stderr=True).status("loading the checkpoint") as status:
+        report = export_model(options, source, status.update)
     output = Console(soft_wrap=True)
     if json:
         output.print_json(report.model_dump_json())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from minwatt.resources import default_model_dir
 from minwatt.v1.errors import UsageError
@@ -71,7 +72,9 @@ def mask(
     names = NameFinder(model or default_model_dir(), labels, min_score) if labels else None
     told = Console(stderr=True)
     with told.status("masking") as status:
-        job = Job(Masker(options), names, tuple(field or DEFAULT_FIELDS), status.update)
+        job = Job(
+            Masker(options), names, tuple(field or DEFAULT_FIELDS), lambda line: status.update(escape(line))
+        )
         done = _run(job, files, out, form)
     result = MaskReport(
         model=names.described if names else None,

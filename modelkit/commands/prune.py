@@ -12,6 +12,7 @@ from modelkit.commands.finetune import TASK_HELP
 from modelkit.commands.options import JsonOption, train_extra, training_progress
 from modelkit.compress.prune_options import MOST, RECOVERY_EPOCHS, ImportanceKind, PruneOptions
 from modelkit.compress.prune_report import prune_table, sensitivity_table
+from modelkit.compress.prune_source import read_source
 from modelkit.data.dataset import TASK_FORM, TaskFiles
 from modelkit.recipe import TrainingOptions
 
@@ -57,9 +58,6 @@ def prune_model(
     --out models/lean
     """
     tasks = tuple(TaskFiles.parse(text) for text in task)
-    with train_extra():
-        from modelkit.compress.prune import prune
-        from modelkit.training.hearers import Hearers
     options = PruneOptions(
         model_dir=model_dir,
         tasks=tasks,
@@ -82,8 +80,12 @@ def prune_model(
             threads=threads,
         ),
     )
+    source = read_source(options)
+    with train_extra():  # after the data: a mistake there is told without it
+        from modelkit.compress.prune import prune
+        from modelkit.training.hearers import Hearers
     with training_progress(Console(stderr=True)) as (say, advance):
-        report = prune(options, Hearers(say=say, advance=advance))
+        report = prune(options, source, Hearers(say=say, advance=advance))
     output = Console()
     if json:
         output.print_json(report.model_dump_json())

@@ -1,7 +1,7 @@
 """Prunes a trained model: scan, plan, take out, recover, measure, write.
 
-Owns the order of the steps. Leaves what goes to `prune_network`, the recovery's data and loop to `training`.
-Called by `commands.prune`. Needs the `train` extra.
+Owns the order of the steps. Leaves what is read to `prune_source`, what goes to `prune_network`, the
+recovery's data and loop to `training`. Called by `commands.prune`. Needs the `train` extra.
 
     OUT/model.yaml, tokenizer.json, fp32/model.onnx, checkpoint/   as `finetune` writes them
     OUT/report.json                                                what it came to (`prune_report`)
@@ -23,17 +23,18 @@ from minwatt.v1.model_dir import ModelDirectory, ModelSpec, TokenizerFile, sha25
 from modelkit.compress.prune_network import TrainedModel, take_out
 from modelkit.compress.prune_options import PruneOptions
 from modelkit.compress.prune_report import PruneReport, Speed, Stage, verdict
+from modelkit.compress.prune_source import PruneSource
 from modelkit.compress.prune_speed import measured_speed
 from modelkit.compress.prune_zeros import hold_zeros, zero_share
-from modelkit.data.dataset import DEV, Dataset, read_datasets, unserved
+from modelkit.data.dataset import DEV, Dataset, unserved
 from modelkit.export import export
 from modelkit.inference import Graph, encode, load_tokenizer
-from modelkit.package import CHECKPOINT, quiet, refuse_bad_name, variant_in, variant_path
+from modelkit.package import quiet, refuse_bad_name, variant_in, variant_path
 from modelkit.recipe import DistilWeights, FinetuneOptions
 from modelkit.scoring.evaluate import BASELINE
 from modelkit.scoring.finetune_report import REPORT_FILE
 from modelkit.staging import staging
-from modelkit.training.base import TOKENIZER, base_directory, known_tasks, write_tokenizer
+from modelkit.training.base import CHECKPOINT, TOKENIZER, write_tokenizer
 from modelkit.training.checkpoint import ResumeFile, adopt_heads, write_checkpoint
 from modelkit.training.distil_loss import DistilLoss
 from modelkit.training.hearers import Hearers
@@ -47,27 +48,21 @@ from modelkit.training.train import Hooks, TrainingData, train
 UNPRUNED, PRUNED, RECOVERED = "unpruned", "pruned", "recovered"
 
 
-def prune(options: PruneOptions, hearers: Hearers) -> PruneReport:
+def prune(options: PruneOptions, source: PruneSource, hearers: Hearers) -> PruneReport:
     """From a model directory with its checkpoint to a leaner one; after a kill, from the last whole epoch on.
 
     `hearers.advance` hears parts tried, then steps trained (done, of all).
 
-    Raises UsageError (DataError among them) on a bad model, data or options, or a full disk.
+    Raises UsageError on a bad name or a checkpoint that is not the model's, or a full disk.
     """
-    options.check()
     refuse_bad_name(options.name, options.version)
-    spec = ModelDirectory.open(options.model_dir).spec
-    if not (options.model_dir / CHECKPOINT).is_dir():
-        raise UsageError(f"{options.model_dir}: no {CHECKPOINT}/ in it; `minwatt model finetune` writes one")
-    base = base_directory(options.model_dir / CHECKPOINT, options.model_dir)
-    datasets = read_datasets(options.tasks, known_tasks(base))
+    spec, base, datasets = source.spec, source.base, source.datasets
     notes = (
         *(note for dataset in datasets for note in dataset.notes),
         *unserved([dataset.task for dataset in datasets]),
     )
     for note in notes:
         hearers.say(note)
-    _refuse_other_tasks(datasets, spec)
     training = replace(options.training, max_tokens=spec.max_tokens)
     options = replace(options, training=training)
     torch.set_num_threads(training.threads)
@@ -79,7 +74,7 @@ def prune(options: PruneOptions, hearers: Hearers) -> PruneReport:
         network = load_base(base, tasks, training.dropout, tokenizer_file).eval()
         if len(adopt_heads(network, base)) < len(datasets):
             raise UsageError(f"{base}: its heads are not those of model.yaml")
-        model = TrainedModel(network, tuple(datasets), tokenizer)
+        model = TrainedModel(network, datasets, tokenizer)
         teacher = copy.deepcopy(network) if options.teacher and training.epochs else None
         unpruned = stage.cache / "unpruned.onnx"
         _export(network, unpruned, hearers)
@@ -163,23 +158,6 @@ def _speed(
     texts = [example.text for example in model.datasets[0].splits[DEV]]
     before, after = (Graph(file, (outputs[0], outputs[1])) for file in (unpruned, pruned))
     return measured_speed(before, after, encode(model.tokenizer, texts), seed)
-
-
-def _refuse_other_tasks(datasets: Sequence[Dataset], spec: ModelSpec) -> None:
-    """The data's tasks are the model's: the head of one that is not given would be lost."""
-    given = {dataset.task.name: dataset.task for dataset in datasets}
-    for task in spec.tasks:
-        if task.name not in given:
-            raise UsageError(f"task: no files for {task.name!r}; expected each of the model's, and no other")
-        if given[task.name].labels != task.labels:
-            odd = sorted(set(given[task.name].labels) ^ set(task.labels))
-            which = f"label {odd[0]!r} is not in both" if odd else "other order"
-            raise UsageError(f"task {task.name!r}: other labels than the model's ({which})")
-    for name in given:
-        if name not in {task.name for task in spec.tasks}:
-            raise UsageError(
-                f"task = {name!r}: not a task of the model; expected each of the model's, and no other"
-            )
 
 
 def _tell(stage: Stage, hearers: Hearers) -> None:

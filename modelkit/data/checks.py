@@ -11,6 +11,7 @@ from minwatt.v1.errors import UsageError
 from minwatt.v1.model_dir import Task
 from modelkit.data.dataset import TRAIN, Dataset, EarlierFile, Example, examples_of
 from modelkit.data.lines import listed
+from modelkit.data.notes import folded
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,9 @@ class Check:
 
 def trained_on(checks: Sequence[Check], datasets: Sequence[Dataset]) -> Iterator[str]:
     """One line on each check that holds texts which are trained on: it sees less than is forgotten."""
-    learnt = {one.task.name: {example.text for example in one.splits[TRAIN]} for one in datasets}
+    learnt = {one.task.name: {folded(example.text) for example in one.splits[TRAIN]} for one in datasets}
     for check in checks:
-        again = sum(example.text in learnt[check.task.name] for example in check.examples)
+        again = sum(folded(example.text) in learnt[check.task.name] for example in check.examples)
         if again:
             texts = f"{again} of {len(check.examples)} texts of {check.file.path}"
             yield f"{check.task.name}: {texts} are trained on: the check flatters"

@@ -1,6 +1,6 @@
 """Entities in columns: a token and its BIO tag a line, a blank line between sentences.
 
-Owns what a BIO tag is. Called by `formats` and `jsonl`.
+Owns what a BIO tag is, and a column. Called by `formats`, `jsonl` and `mask.columns`.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ def sentences_of(path: Path, refused: Callable[[str], str | None]) -> Iterator[t
                 yield first, _sentence(pairs)
             pairs = []
             continue
-        cells = line.split("\t") if "\t" in line else line.rstrip(" ").split(" ")
+        cells = cells_of(line)
         token, tag = cells[0], cells[-1]
+        if token == "-DOCSTART-":  # noqa: S105 - CoNLL's mark between documents, with or without columns
+            continue
         if len(cells) < 2 or not token:
             raise DataError(f"{path}:{number}: {shown(line)}; expected token TAB tag")
-        if token == "-DOCSTART-":  # noqa: S105 - CoNLL's mark between documents
-            continue
         if allowed := refused(tag):
             raise DataError(f"{path}:{number}: tag {shown(tag)}; allowed: {allowed}")
         if not pairs:
@@ -46,6 +46,11 @@ def sentences_of(path: Path, refused: Callable[[str], str | None]) -> Iterator[t
         pairs.append((token, tag))
     if pairs:
         yield first, _sentence(pairs)
+
+
+def cells_of(line: str) -> list[str]:
+    """A line's columns; spaces at its end are of none."""
+    return line.rstrip(" ").split("\t" if "\t" in line else " ")
 
 
 def _sentence(pairs: Sequence[tuple[str, str]]) -> TaggedSentence:

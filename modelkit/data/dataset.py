@@ -132,7 +132,8 @@ def read_dataset(files: TaskFiles, known: Task | None = None, replay: Path | Non
 
     Raises DataError where a file is bad, holds examples of another kind, or a label that train has not.
     """
-    paths = {**files.splits} if replay is None else {**files.splits, REPLAY: replay}
+    trained = {TRAIN: files.splits[TRAIN]} if replay is None else {TRAIN: files.splits[TRAIN], REPLAY: replay}
+    paths = trained | {**files.splits}  # what is trained on first: other splits are noted against it
     rows = {split: read_rows(path) for split, path in paths.items()}
     trained_on = paths[TRAIN]
     kind = kind_of(rows[TRAIN][0])
@@ -157,7 +158,7 @@ def read_dataset(files: TaskFiles, known: Task | None = None, replay: Path | Non
     index = {label: i for i, label in enumerate(labels)}
     examples = {split: tuple(_example(row, index) for row in those) for split, those in rows.items()}
     examples[TRAIN] += examples.pop(REPLAY, ())
-    notes = [*notes_on(rows, labels)]
+    notes = [*notes_on(rows, labels, besides=REPLAY)]
     if before and new:
         notes.append(f"{len(new)} labels are new to the checkpoint's {len(before)}: {listed(new)}")
     return Dataset(task=task, splits=examples, notes=tuple(f"{files.name}: {note}" for note in notes))

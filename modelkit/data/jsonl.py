@@ -54,12 +54,15 @@ def _entities(path: Path, line: int, text: str, entities: object) -> tuple[Span,
                 f"{path}:{line}: {field} from {start} to {end}; expected start < end <= {len(text)}, "
                 "the text's code points"
             )
-        if not text[start:end].strip():
-            raise DataError(f"{path}:{line}: {field} {shown(text[start:end])}; expected more than spaces")
+        words = text[start:end]
+        if not words.strip():
+            raise DataError(f"{path}:{line}: {field} {shown(words)}; expected more than spaces")
         label = characters(path, line, f"{field}.label", entity.get("label"))
         if label == OUTSIDE:
             raise DataError(f"{path}:{line}: {field}.label {label!r}; it is the tag of what is no entity")
-        spans.append(Span(start, end, label))
+        # Spaces at its ends are of no token: with them no answer could ever be right.
+        left, right = len(words) - len(words.lstrip()), len(words) - len(words.rstrip())
+        spans.append(Span(start + left, end - right, label))
     spans.sort()
     for one, other in pairwise(spans):
         if other.start < one.end:

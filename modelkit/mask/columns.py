@@ -6,11 +6,13 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 
+from modelkit.data.conll import cells_of
+from modelkit.data.lines import is_blank
+from modelkit.data.table import LONGEST_CELL
 from modelkit.data.texts import DataError
 from modelkit.mask.masking import replaced
 from modelkit.mask.rows import Line, Part, Pieces, Row, is_bio, passed, replaced_tokens, token_part
 
-_MARK = "\ufeff"  # a spreadsheet's byte order mark
 _NOT_KNOWN = "_"  # CoNLL's own sign
 
 
@@ -25,7 +27,7 @@ class _Recorded:
         for line in self._source:
             for part in io.StringIO(line.body + line.end, newline=""):  # a lone CR ends a line too
                 self.taken.append(part)
-                yield part.removeprefix(_MARK) if line.number == 1 and len(self.taken) == 1 else part
+                yield part
 
     def record(self) -> str:
         raw = "".join(self.taken)
@@ -35,6 +37,7 @@ class _Recorded:
 
 def csv_rows(source: Iterator[Line], name: str, fields: Sequence[str]) -> Iterator[Row]:
     """Records below a header that names `fields`. Raises DataError."""
+    csv.field_size_limit(LONGEST_CELL)
     recorded = _Recorded(source)
     reader = csv.reader(recorded, strict=True)
     columns: list[str] | None = None
@@ -81,9 +84,9 @@ def conll_rows(source: Iterator[Line], name: str, _fields: Sequence[str]) -> Ite
     """Sentences of token, other columns, tag; its columns have no names. Raises DataError."""
     sentence: list[tuple[Line, list[str]]] = []
     for line in source:
-        cells = _cells(line.body)
-        if not line.body or cells[0] == "-DOCSTART-":
-            if sentence and not line.body:
+        cells, blank = cells_of(line.body), is_blank(line.body)
+        if blank or cells[0] == "-DOCSTART-":
+            if sentence and blank:
                 yield _conll_row(sentence)
                 sentence = []
             elif sentence:  # a mark amid a sentence does not part it
@@ -99,10 +102,6 @@ def conll_rows(source: Iterator[Line], name: str, _fields: Sequence[str]) -> Ite
         sentence.append((line, cells))
     if sentence:
         yield _conll_row(sentence)
-
-
-def _cells(body: str) -> list[str]:
-    return body.split("\t" if "\t" in body else " ")
 
 
 def _conll_row(sentence: list[tuple[Line, list[str]]]) -> Row:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 PATTERN_KINDS = ("URL", "EMAIL", "IBAN", "CARD", "IP", "ID", "PHONE", "NUMBER")
+DIGEST_DIGITS = 10  # of a placeholder that is alike in all files of a run
 # What the entity types of most sets stand for; another type is its own kind.
 _KIND_OF_LABEL = {"PER": "PERSON", "LOC": "LOCATION", "ORG": "ORGANIZATION"}
 
@@ -34,8 +35,12 @@ def kind_of_label(label: str) -> str:
 
 
 def placeholder_pattern(kinds: Iterable[str]) -> re.Pattern[str]:
-    """Matches a placeholder of one of the kinds: [EMAIL], [EMAIL_2], [EMAIL_0c3f9a21be]."""
-    return re.compile(rf"\[(?:{'|'.join(map(re.escape, kinds))})(?:_[0-9a-f]+)?\]")
+    """Matches a placeholder of one of the kinds: [EMAIL], [EMAIL_2], [EMAIL_0c3f9a21be].
+
+    One of another length is text: a number may be hidden in it.
+    """
+    suffix = rf"[1-9][0-9]{{0,5}}|[0-9a-f]{{{DIGEST_DIGITS}}}"
+    return re.compile(rf"\[(?:{'|'.join(map(re.escape, kinds))})(?:_(?:{suffix}))?\]")
 
 
 def merged(findings: Iterable[Finding]) -> list[Finding]:

@@ -17,6 +17,7 @@ from typing import Literal, get_args
 from minwatt.v1.errors import UsageError
 from modelkit.data.texts import Span
 from modelkit.mask.findings import (
+    DIGEST_DIGITS,
     PATTERN_KINDS,
     Finding,
     exhaustive,
@@ -28,7 +29,6 @@ from modelkit.mask.phones import find_phones
 
 Pseudonyms = Literal["none", "text", "run"]
 PSEUDONYMS: tuple[Pseudonyms, ...] = get_args(Pseudonyms)
-_DIGEST_DIGITS = 10
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Masker:
         if self.options.pseudonyms == "text":
             for match in placeholder_pattern(self.options.kinds).finditer(text):
                 kind, _, number = match.group()[1:-1].rpartition("_")
-                if number.isdecimal():
+                if number.isdecimal() and len(number) < DIGEST_DIGITS:
                     used[kind] = max(used.get(kind, 0), int(number))
         return used
 
@@ -125,7 +125,7 @@ class Masker:
         same = "".join(filter(str.isalnum, value.casefold())) or value
         if self.options.pseudonyms == "run":
             digest = hmac.new(self.key, f"{kind}:{same}".encode(), hashlib.sha256).hexdigest()
-            return f"[{kind}_{digest[:_DIGEST_DIGITS]}]"
+            return f"[{kind}_{digest[:DIGEST_DIGITS]}]"
         if (kind, same) not in numbers:
             used[kind] = numbers[kind, same] = used.get(kind, 0) + 1
         return f"[{kind}_{numbers[kind, same]}]"

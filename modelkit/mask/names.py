@@ -49,7 +49,9 @@ class NameFinder:
         self._graph = Graph(directory.variant_file(variant), (None, task.output))
         self._tokenizer = read_tokenizer(directory.tokenizer_file())
         self._max_tokens = spec.max_tokens
-        self._columns = {kind_of_label(label): columns[label] for label in labels}
+        self._columns: dict[str, list[int]] = {}
+        for label in dict.fromkeys(labels):  # two may be of one kind: PER and PERSON
+            self._columns.setdefault(kind_of_label(label), []).extend(columns[label])
         self._min_score = min_score
 
     def find(self, texts: Sequence[str]) -> list[list[Finding]]:

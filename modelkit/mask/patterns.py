@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import unicodedata
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -52,10 +53,16 @@ _IPV6 = re.compile(r"(?<![\w:.])(?=[0-9A-Fa-f.]{0,4}:)[0-9A-Fa-f:.]{2,45}(?![\w:
 _IBAN = re.compile(r"(?<![^\W_])[A-Za-z]{2}[0-9]{2}(?:[ -]?[A-Za-z0-9]){11,30}")
 _IBAN_LENGTHS = range(34, 14, -1)
 _GROUPS = re.compile(r"[0-9]+")
-_SEPARATORS = frozenset(" -.\u00a0\u2009\u202f\u2010\u2011\u2013")
+_SEPARATORS = frozenset(" -.")
+# What pages and phones write for a space, a hyphen or a digit, one for one: places stay.
+_PLAIN = str.maketrans(
+    "\u00a0\u2007\u2009\u202f\u2010\u2011\u2012\u2013\u2212",
+    "    -----",
+)
+_OTHER_DIGIT = re.compile(r"[^\D0-9]")
 _CARD_DIGITS = range(12, 20)
 _LONG = re.compile(rf"(?<![0-9][.,])(?<!\d)\d{{{LONG_NUMBER},}}")  # not a fraction
-_LONG_IN_GROUPS = re.compile(r"(?<!\d)\d{3,}(?:[ \u00a0-]\d{3,}){2,}(?!\d)")
+_LONG_IN_GROUPS = re.compile(r"(?<!\d)\d{3,}(?:[ -]\d{3,}){2,}(?!\d)")
 _LONG_IN_GROUPS_DIGITS = 12
 
 # National numbers of persons: how they are written, and who checks them. LONG_NUMBER digits in a row are a
@@ -99,13 +106,20 @@ def find_patterns(text: str) -> Iterator[Finding]:
     if "/" in text or "." in text or "?" in text:
         yield from _links(text)
     if any(character.isdigit() for character in text):
-        yield from _ips(text)
-        yield from _ibans(text)
-        yield from _cards(text)
-        yield from _nationals(text)
-        yield from _long_numbers(text)
+        plain = _plain(text)
+        yield from _ips(plain)
+        yield from _ibans(plain)
+        yield from _cards(plain)
+        yield from _nationals(plain)
+        yield from _long_numbers(plain)
     elif "::" in text:
         yield from _ips(text)
+
+
+def _plain(text: str) -> str:
+    if text.isascii():
+        return text
+    return _OTHER_DIGIT.sub(lambda digit: str(unicodedata.decimal(digit.group())), text.translate(_PLAIN))
 
 
 def _emails(text: str) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NoReturn
 
+from modelkit.data.lines import is_blank
 from modelkit.data.texts import OUTSIDE, DataError, Span, TaggedSentence
 from modelkit.mask.findings import Finding
 from modelkit.mask.masking import Piece, moved, replaced, starts_within
@@ -73,17 +74,17 @@ def lines(stream: Iterable[bytes], name: str) -> Iterator[Line]:
             text = raw.decode("utf-8")
         except UnicodeDecodeError as error:
             raise DataError(f"{name}:{number}: byte {error.start + 1} of the line is not UTF-8") from error
-        body = text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text
+        body = text.removesuffix("\n").removesuffix("\r")
         yield Line(number, body, text[len(body) :])
 
 
 def json_rows(source: Iterator[Line], name: str, fields: Sequence[str]) -> Iterator[Row]:
     """A JSON object a line: texts in `fields`, entities of the field "text", tokens with their tags."""
     for line in source:
-        if line.body:
-            yield _JsonRow(line, f"{name}:{line.number}", fields).row()
+        if is_blank(line.body):
+            yield passed(line.body + line.end)
         else:
-            yield passed(line.end)
+            yield _JsonRow(line, f"{name}:{line.number}", fields).row()
 
 
 @dataclass(frozen=True)

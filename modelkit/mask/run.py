@@ -7,11 +7,12 @@ to `masking` and `names`. Called by the command.
 from __future__ import annotations
 
 import os
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -95,7 +96,11 @@ class Job:
     def stream(self, source: Iterable[bytes], sink: IO[bytes], name: str, form: str) -> FileReport:
         """Mask `source`, of format `form`, into `sink`. Raises DataError with `name` and the line."""
         counts = _Counts()
-        rows = FORMATS[form](lines(source, name), name, self.fields)
+        raw = iter(source)
+        first = next(raw, b"")
+        if first.startswith(BOM_UTF8):  # an editor's; it is of no row
+            sink.write(BOM_UTF8)
+        rows = FORMATS[form](lines(chain([first.removeprefix(BOM_UTF8)], raw), name), name, self.fields)
         while batch := list(islice(rows, _ROWS)):
             sink.write("".join(self._masked(batch, counts)).encode())
             self.say(f"{name}: {counts.texts:,} texts")
@@ -139,6 +144,9 @@ def format_of(path: Path, stated: str | None) -> str:
 
 def checked_targets(files: Sequence[Path], out: Path) -> dict[Path, Path]:
     """Where each file goes: under its own name to the folder `out`, which is made. Raises UsageError."""
+    for name, times in Counter(file.name for file in files).items():
+        if times > 1:
+            raise UsageError(f"--out: {times} files are named {name!r}; each name once")
     targets = {file: out / file.name for file in files}
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -147,9 +155,6 @@ def checked_targets(files: Sequence[Path], out: Path) -> dict[Path, Path]:
                 raise UsageError(f"--out = {str(out)!r}: {file} lies there; expected another folder")
     except OSError as error:
         raise UsageError(f"{error.filename or out}: {error.strerror or error}") from error
-    for name, times in Counter(target.name for target in targets.values()).items():
-        if times > 1:
-            raise UsageError(f"--out: {times} files are named {name!r}; each name once")
     return targets
 
 

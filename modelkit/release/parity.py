@@ -38,8 +38,10 @@ def parity(network: MultiTaskEncoder, graph: Graph, batches: Sequence[tuple[Ids,
         for task in network.tasks:
             one, other = expected[task.output], there[task.output]
             keep = mask.astype(bool) if one.ndim == 3 else np.ones(len(ids), bool)
-            logit = max(logit, float(np.abs(one - other)[keep].max()))
-            probability = max(probability, float(np.abs(softmax(one) - softmax(other))[keep].max()))
+            # Not `max`, to which a NaN is no more than what was before it.
+            logit = float(np.maximum(logit, np.abs(one - other)[keep].max()))
+            apart = np.abs(softmax(one) - softmax(other))[keep]
+            probability = float(np.maximum(probability, apart.max()))
             unlike = (one.argmax(-1) != other.argmax(-1)) & keep
             differs |= unlike.reshape(len(ids), -1).any(axis=1)
         texts += len(ids)

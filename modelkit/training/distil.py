@@ -1,37 +1,34 @@
 """Distils a smaller model from a trained one and writes a model directory of it.
 
-Owns the order of the steps. Leaves the student's first weights to `student`, the loss to `distil_loss`, and
-data, scores and files to what `finetune` uses. Called by `build` and the `minwatt` command. Needs the `train`
-extra.
+Owns the order of the steps. Leaves what it learns from to `lesson`, the student's first weights to `student`,
+the loss to `distil_loss`, and scores and files to what `finetune` uses. Called by `build` and the `minwatt`
+command. Needs the `train` extra.
 
 OUT is laid out as `finetune` lays it out, its checkpoint among it: a student can teach in turn.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from minwatt.v1.errors import UsageError
 from minwatt.v1.model_dir import Task, sha256_of
-from modelkit.data.dataset import TRAIN, Dataset, read_datasets, unserved
-from modelkit.data.formats import read_texts
-from modelkit.data.lines import listed
+from modelkit.data.dataset import TRAIN, Dataset, unserved
 from modelkit.data.texts import LabelledText
 from modelkit.inference import load_tokenizer
-from modelkit.package import CHECKPOINT, refuse_bad_name
+from modelkit.package import refuse_bad_name
 from modelkit.recipe import DistilOptions
 from modelkit.scoring.finetune_report import FinetuneReport
 from modelkit.staging import staging
-from modelkit.training.base import TASKS, base_directory, known_tasks, write_tokenizer
+from modelkit.training.base import base_directory, write_tokenizer
 from modelkit.training.batches import IGNORED, LearningTask
 from modelkit.training.checkpoint import ResumeFile, load_checkpoint
 from modelkit.training.distil_loss import DistilLoss
 from modelkit.training.hearers import Hearers
 from modelkit.training.learning import judge, learning, refuse_long_texts, told, told_digest
+from modelkit.training.lesson import Lesson
 from modelkit.training.objective import LabelLoss
 from modelkit.training.processes import alone
 from modelkit.training.publish import RESUME, Trained, publish
@@ -43,24 +40,20 @@ from modelkit.training.training_energy import card_of, energy_of
 UNLABELLED = "unlabelled"  # texts: the name of what is learnt from them
 
 
-def distil(options: DistilOptions, hearers: Hearers) -> FinetuneReport:
+def distil(options: DistilOptions, lesson: Lesson, hearers: Hearers) -> FinetuneReport:
     """From a teacher to a scored student; after a kill, from the last whole epoch on.
 
-    Raises UsageError (DataError among them) on bad data or options, or a full disk.
+    Raises UsageError on bad options, or a full disk.
     """
     refuse_bad_name(options.name, options.version)
-    _refuse_bad_weights(options)
-    checkpoint = _checkpoint_of(options.teacher)
-    datasets = read_datasets(options.tasks, known_tasks(checkpoint))
+    datasets, texts = lesson.datasets, lesson.texts
     tasks = [dataset.task for dataset in datasets]
-    texts = None if options.texts is None else read_texts(options.texts)
     processes = alone(options.training.device)
     with staging(options.out_dir) as stage:
-        base = base_directory(checkpoint, stage.cache)
+        base = base_directory(lesson.checkpoint, stage.cache)
         tokenizer_file = write_tokenizer(base, stage.new)
         tokenizer = load_tokenizer(tokenizer_file, options.training.max_tokens)
         teacher = load_checkpoint(base)
-        _refuse_other_tasks(tasks, teacher.tasks, options.teacher)
         refuse_long_texts(teacher, options)
         torch.manual_seed(options.training.seed)
         student = make_student(teacher, options.student, tasks, options.training.dropout)
@@ -86,40 +79,6 @@ def distil(options: DistilOptions, hearers: Hearers) -> FinetuneReport:
             network = train(student.network, data, options.training, hooks, resume, processes, objective)
         energy = energy_of(spent, processes, options.gco2_per_kwh)
         return publish(Trained(network, tokenizer, energy, notes), datasets, options, stage, hearers)
-
-
-def _checkpoint_of(teacher: Path) -> Path:
-    checkpoint = teacher / CHECKPOINT
-    if not (checkpoint / TASKS).is_file():
-        raise UsageError(
-            f"teacher = {str(teacher)!r}: no {CHECKPOINT}/{TASKS}; allowed: a model directory that "
-            "`minwatt model finetune`, `distil` or `build` wrote"
-        )
-    return checkpoint
-
-
-def _refuse_bad_weights(options: DistilOptions) -> None:
-    weights = options.weights
-    if not 0 < weights.temperature < math.inf:
-        raise UsageError(f"temperature = {weights.temperature:g}: allowed: more than 0")
-    if not weights.logits + weights.hidden + weights.labels > 0:
-        raise UsageError(
-            "logits-weight, hidden-weight and labels-weight are all 0; allowed: one or more above 0"
-        )
-
-
-def _refuse_other_tasks(tasks: Sequence[Task], taught: Sequence[Task], teacher: Path) -> None:
-    """A student's task is one of its teacher's: same name, kind and labels."""
-    for task in tasks:
-        there = next((other for other in taught if other.name == task.name), None)
-        if there is None:
-            names = ", ".join(other.name for other in taught)
-            raise UsageError(f"task = {task.name!r}: {teacher} has none of that name; allowed: {names}")
-        if there != task:
-            odd = listed(sorted(set(there.labels) ^ set(task.labels)) or [task.kind])
-            raise UsageError(
-                f"task = {task.name!r}: not as {teacher} has it: {odd}; allowed: the same labels"
-            )
 
 
 def _unlabelled(texts: Sequence[str], hide_probability: float) -> LearningTask:

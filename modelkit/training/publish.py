@@ -22,14 +22,14 @@ from tokenizers import Tokenizer
 from minwatt.v1.model_dir import ModelDirectory, ModelSpec, Task, TokenizerFile, sha256_of
 from modelkit.data.dataset import DEV, Dataset
 from modelkit.export import OPSET, export
-from modelkit.package import CHECKPOINT, quiet, variant_in, variant_path
+from modelkit.package import quiet, variant_in, variant_path
 from modelkit.recipe import DistilOptions, FinetuneOptions
 from modelkit.release.provenance import digests, provenance
 from modelkit.scoring.confusion_page import confusion_page
 from modelkit.scoring.evaluate import BASELINE
 from modelkit.scoring.finetune_report import REPORT_FILE, FinetuneReport, Forgetting, TrainingEnergy
 from modelkit.staging import Staging
-from modelkit.training.base import BASE_REQUIREMENT, HUB, TOKENIZER, WEIGHTS
+from modelkit.training.base import BASE_REQUIREMENT, CHECKPOINT, HUB, TOKENIZER, WEIGHTS
 from modelkit.training.checkpoint import write_checkpoint
 from modelkit.training.hearers import Hearers
 from modelkit.training.network import MultiTaskEncoder

@@ -51,7 +51,7 @@ def retrain(
     tasks = draft.spec.tasks
     network, teacher = load_trained(checkpoint, tasks), load_trained(checkpoint, tasks)
     fp32 = Graph(draft.variant_file(BASELINE), (None, None))
-    if parity(teacher, fp32, batches[:1]).logit > MAX_DIFFERENCE:
+    if not parity(teacher, fp32, batches[:1]).logit <= MAX_DIFFERENCE:  # a NaN is none of both
         raise UsageError(
             f"{checkpoint}: other weights than those of the {BASELINE} graph; `finetune` writes both"
         )

@@ -43,7 +43,7 @@ def write(path: Path, **contents: str) -> TaskFiles:
 def test_every_text_that_is_not_new_is_counted_once(
     train: list[tuple[str, str]], dev: list[tuple[str, str]]
 ) -> None:
-    notes = list(notes_on({"train": rows_of(train), "dev": rows_of(dev)}, sorted("xyz")))
+    notes = list(notes_on({"train": rows_of(train), "dev": rows_of(dev)}, sorted("xyz"), "replay"))
     counted = sum(int(note.split(": ")[1].split()[0]) for note in notes if " of 3 labels" not in note)
     new = len({text for text, _ in [*train, *dev]})
     assert counted == len(train) + len(dev) - new
@@ -154,6 +154,27 @@ def test_labels_that_case_or_spaces_tell_apart_are_noted(tmp_path: Path) -> None
     )
 
 
+def test_a_text_in_another_case_spacing_or_composition_is_the_same_text(tmp_path: Path) -> None:
+    files = write(
+        tmp_path,
+        train="Caf\u00e9 open?,a\nwell,b\nWELL,b\n",
+        dev="cafe\u0301  open?,a\nb,b\n",
+        test="new,a\nnewer,b\n",
+    )
+    (tmp_path / "replay.csv").write_text("text,label\nWell,b\nNew,a\n")
+    assert read_dataset(files, replay=tmp_path / "replay.csv").notes == (
+        "intent: train: 1 examples are repeated, the first in line 4",
+        "intent: replay: 1 texts are in an earlier split too, the first in line 2 and in line 3 of train: "
+        "they count twice in training",
+        "intent: dev: 1 texts are in an earlier split too, the first in line 2 and in line 2 of train: "
+        "scores on dev flatter",
+        "intent: test: 1 texts are in an earlier split too, the first in line 2 and in line 3 of replay: "
+        "scores on test flatter",
+    )
+    dataset = read_dataset(write(tmp_path, train="hi,caf\u00e9\nyou,cafe\u0301\n", dev="there,caf\u00e9\n"))
+    assert any("differ in case or spaces alone" in note for note in dataset.notes)
+
+
 @given(st.sets(st.sampled_from("abcdef"), min_size=2), st.sets(st.sampled_from("defghi"), min_size=1))
 def test_labels_of_a_checkpoint_come_first_and_stay(known: set[str], new: set[str]) -> None:
     with TemporaryDirectory() as folder:
@@ -184,6 +205,9 @@ def test_checks_and_replays_are_of_tasks_that_are_there(tmp_path: Path) -> None:
         f"intent: 1 of 1 texts of {dev.path} are trained on: the check flatters"
     ]
     assert list(trained_on([check], read_datasets([files], [task]))) == []
+    dev.path.write_text("text,label\nTHERE,a\n")
+    [check] = read_checks([dev], [task], datasets)
+    assert len(list(trained_on([check], datasets))) == 1
     with pytest.raises(UsageError, match=r"check = 'intent': not a task to check; allowed: none, as --from"):
         read_checks([dev], [], datasets)
     with pytest.raises(UsageError, match=r"replay = 'other': no task of that name is given; allowed: intent"):

@@ -55,6 +55,7 @@ def run(options: DistilOptions, stop_after: int | None = None) -> list[str]:
     """What it said; `stop_after` kills it once that epoch is reported."""
     from modelkit.training.distil import distil
     from modelkit.training.hearers import Hearers
+    from modelkit.training.lesson import read_lesson
 
     said: list[str] = []
 
@@ -63,7 +64,7 @@ def run(options: DistilOptions, stop_after: int | None = None) -> list[str]:
         if stop_after is not None and line.startswith(f"epoch {stop_after + 1} "):
             raise KeyboardInterrupt
 
-    distil(options, Hearers(say, lambda done, total: None))
+    distil(options, read_lesson(options), Hearers(say, lambda done, total: None))
     return said
 
 

@@ -101,10 +101,11 @@ def test_what_differs_more_than_it_may_is_not_written(checkpoint: Path, tmp_path
 def test_mistakes_are_named(checkpoint: Path, tmp_path: Path) -> None:
     from modelkit.recipe import ExportOptions
     from modelkit.release.run import export_model
+    from modelkit.release.source import read_source
 
     def told(options: ExportOptions) -> str:
         with pytest.raises(UsageError) as caught:
-            export_model(options, lambda line: None)
+            export_model(options, read_source(options), lambda line: None)
         return str(caught.value)
 
     good = ExportOptions(checkpoint=checkpoint, out_dir=tmp_path / "out")

@@ -25,7 +25,7 @@ TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\x0
 )
 LABELLED = st.lists(st.tuples(TEXT, TOKEN), min_size=1, max_size=6)
 TAG = st.sampled_from(("O", "B-LOC", "I-LOC", "B-PER", "I-PER"))
-SENTENCE = st.lists(st.tuples(TOKEN, TAG), min_size=1, max_size=8).map(
+SENTENCE = st.lists(st.tuples(TOKEN.map(str.strip), TAG), min_size=1, max_size=8).map(
     lambda pairs: TaggedSentence(tuple(t for t, _ in pairs), tuple(g for _, g in pairs))
 )
 SENTENCES = st.lists(SENTENCE, min_size=1, max_size=5)
@@ -243,3 +243,17 @@ def test_a_text_of_any_length_is_read(folder: Path) -> None:
     text = "word " * 50_000
     file = write(folder, ".csv", f'text,label\n"{text}",a\n')
     assert read_rows(file) == (LabelRow(2, text, "a"),)
+
+
+def test_spaces_at_an_entity_s_ends_are_not_of_it(tmp_path: Path) -> None:
+    file = tmp_path / "train.jsonl"
+    file.write_text('{"text": "see Al Bo, now", "entities": [{"start": 3, "end": 7, "label": "PER"}]}')
+    assert [row.spans for row in read_rows(file) if isinstance(row, EntityRow)] == [(Span(4, 6, "PER"),)]
+
+
+def test_a_mark_between_documents_needs_no_columns_and_a_tag_ends_before_spaces(tmp_path: Path) -> None:
+    file = tmp_path / "train.conll"
+    file.write_text("-DOCSTART-\n\nAl\tB-PER \nsleeps\tO \n")
+    [row] = read_rows(file)
+    assert isinstance(row, EntityRow)
+    assert row.spans == (Span(0, 2, "PER"),)

@@ -97,6 +97,24 @@ def test_standard_input_goes_to_standard_output(
     assert capfdbinary.readouterr().out == '{"text": "né [EMAIL_1]"}\n'.encode()
 
 
+def test_entity_types_of_one_kind_are_all_found(tiny: Path) -> None:
+    [merged] = NameFinder(tiny, ("PER", "LOC"), 0.5).find(["alice smith lives in paris"])
+    assert [one.kind for one in merged] == ["PERSON", "LOCATION"]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("modelkit.mask.names.kind_of_label", lambda _: "NAME")
+        [found] = NameFinder(tiny, ("PER", "LOC"), 0.5).find(["alice smith lives in paris"])
+    assert [(one.start, one.end) for one in found] == [(one.start, one.end) for one in merged]
+
+
+def test_a_file_s_name_is_no_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "x[" / "b]" / "a.jsonl"
+    file.parent.mkdir(parents=True)
+    file.write_text('{"text": "a@x.de"}\n')
+    code, out, told = run(capsys, file, "--entities", "none")
+    assert (code, out) == (0, '{"text": "[EMAIL]"}\n')
+    assert str(file) in told
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
@@ -104,6 +122,7 @@ def test_standard_input_goes_to_standard_output(
         (("a.jsonl",), "a.jsonl: No such file or directory"),
         (("a.jsonl", "b.jsonl"), "--out: not given, for 2 files"),
         (("x/a.jsonl", "y/a.jsonl", "--out", "o"), "--out: 2 files are named 'a.jsonl'; each name once"),
+        (("a.jsonl", "a.jsonl", "--out", "o"), "--out: 2 files are named 'a.jsonl'; each name once"),
         (
             ("-", "a.jsonl", "--out", "o"),
             "-: standard input goes to standard output, alone and without --out",

@@ -237,3 +237,37 @@ def test_rows_are_not_kept() -> None:
 
     report = Job(Masker(MaskOptions()), None).stream(endless(), written, "in", "jsonl")  # type: ignore[arg-type]
     assert (report.texts, report.changed, report.found) == (2000, 2000, {"EMAIL": 2000})
+
+
+@pytest.mark.parametrize(
+    ("form", "content", "expected"),
+    [
+        ("jsonl", '\ufeff{"text": "a@x.de"}\n', '\ufeff{"text": "[EMAIL]"}\n'),
+        ("jsonl", ' \t\n{"text": "a@x.de"}\r', ' \t\n{"text": "[EMAIL]"}\r'),
+        ("csv", "\ufefftext\r\na@x.de\r\n", "\ufefftext\r\n[EMAIL]\r\n"),
+        ("csv", f"text\n{'a ' * 70_000}b@x.de\n", f"text\n{'a ' * 70_000}[EMAIL]\n"),
+        (
+            "conll",
+            "\ufeff-DOCSTART-\n\na@x.de\tB-PER \n \nb O \n",
+            "\ufeff-DOCSTART-\n\n[EMAIL]\tB-PER\n \nb O \n",
+        ),
+        ("conll", "\ufeffa@x.de O\r", "\ufeff[EMAIL] O\r"),
+    ],
+)
+def test_what_finetune_reads_is_masked_marks_and_blank_lines_kept(
+    form: str, content: str, expected: str
+) -> None:
+    before = csv.field_size_limit(131_072)  # a process that has read no table
+    try:
+        assert masked(content, form) == expected
+    finally:
+        csv.field_size_limit(before)
+
+
+def test_what_only_looks_like_a_placeholder_is_text() -> None:
+    for mode in PSEUDONYMS:
+        hidden = json.dumps({"text": f"[EMAIL_{'9' * 5000}] [CARD_4111111111111111] [ID_2]"}) + "\n"
+        written = json.loads(masked(hidden, "jsonl", pseudonyms=mode))["text"]
+        assert "9999" not in written
+        assert "4111" not in written
+        assert written.endswith(" [ID_2]")

@@ -314,6 +314,7 @@ def lean_options(model: FinetuneOptions, out: Path, **changes: Any) -> PruneOpti
 def run(options: PruneOptions, stop_at: str | None = None) -> tuple[Any, list[str]]:
     """The report, and what it said; it is killed at a line that begins so."""
     from modelkit.compress.prune import prune
+    from modelkit.compress.prune_source import read_source
     from modelkit.training.hearers import Hearers
 
     said: list[str] = []
@@ -323,7 +324,7 @@ def run(options: PruneOptions, stop_at: str | None = None) -> tuple[Any, list[st
         if stop_at is not None and line.startswith(stop_at):
             raise KeyboardInterrupt
 
-    return prune(options, Hearers(say, lambda done, total: None)), said
+    return prune(options, read_source(options), Hearers(say, lambda done, total: None)), said
 
 
 def test_a_model_is_pruned_recovers_and_is_taken_by_the_other_commands(

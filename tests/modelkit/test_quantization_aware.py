@@ -42,6 +42,7 @@ def _quiet() -> Iterator[None]:
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model directory with its checkpoint; random weights."""
     from modelkit.release.run import export_model
+    from modelkit.release.source import read_source
     from modelkit.training.checkpoint import write_checkpoint
     from modelkit.training.network import load_base
 
@@ -51,10 +52,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_checkpoint(
         load_base(base, TASKS, 0.0, base / "tokenizer.json"), base / "tokenizer.json", path / "checkpoint"
     )
-    export_model(
-        ExportOptions(checkpoint=path / "checkpoint", out_dir=path, name="tiny", max_tokens=32),
-        lambda line: None,
-    )
+    options = ExportOptions(checkpoint=path / "checkpoint", out_dir=path, name="tiny", max_tokens=32)
+    export_model(options, read_source(options), lambda line: None)
     return path
 
 
