@@ -50,7 +50,9 @@ class Filled:
 class Board:
     filled: tuple[Filled, ...]
     absent: int  # results of contenders that are not there
-    stale: int  # results that are shown though inputs or code have changed since
+    stale: tuple[
+        str, ...
+    ]  # results that are shown though inputs or code have changed since; where, and whose
 
     def main(self, fleet: Fleet, clocks: str) -> list[Filled]:
         """Recorded traces under the main assumptions, in the order of their names."""
@@ -72,7 +74,7 @@ class Board:
 def load(cells: Iterable[Cell], place: Place, *, stale_too: bool) -> Board:
     """What is of these inputs and this code; with `stale_too` also what is of earlier ones."""
     filled = []
-    absent = stale = 0
+    absent, stale = 0, []
     for cell in cells:
         kept = {}
         for contender in cell.contenders:
@@ -82,10 +84,10 @@ def load(cells: Iterable[Cell], place: Place, *, stale_too: bool) -> Board:
                 absent += 1
             else:
                 kept[contender] = found
-                stale += not fresh
+                stale += [] if fresh else [f"{cell.name}: {contender}"]
         if kept:
             filled.append(Filled(cell, _merged(list(kept.values())), kept))
-    return Board(tuple(filled), absent, stale)
+    return Board(tuple(filled), absent, tuple(stale))
 
 
 def _merged(kept: Sequence[Kept]) -> Backtest:

@@ -42,7 +42,7 @@ def document(
     if first:
         parts.append(f"**Not whole traces:** of each, its first {first} (`--first {first}`).\n")
     if board.stale:
-        parts.append(f"**Not of this code:** {board.stale} results are of earlier code or inputs.\n")
+        parts.append(_stale(board.stale))
     if board.absent:
         parts.append(f"**Not complete:** {board.absent} results are not there; they are left out below.\n")
     parts += ["## Against the targets\n", _verdicts(found), *plots]
@@ -54,6 +54,16 @@ def document(
                 parts += _fleet(runs, clocks)
     parts += ["## How the assumptions move the result\n", *_sensitivity(board, fleets)]
     return "\n".join(parts)
+
+
+def _stale(results: Sequence[str]) -> str:
+    """Which they are, by contender and cell."""
+    cells_of: dict[str, list[str]] = {}
+    for result in results:
+        cell, contender = result.split(": ")
+        cells_of.setdefault(contender, []).append(cell)
+    listed = [f"- {contender}: {', '.join(cells)}" for contender, cells in cells_of.items()]
+    return "\n".join(["**Not of this code:** these results are of earlier code or inputs.\n", *listed, ""])
 
 
 def _verdicts(found: Sequence[Verdict]) -> str:
