@@ -253,7 +253,7 @@ def test_watts_are_those_of_a_simulated_replica_that_raises_its_clock(device: st
             rate_tps = share * cap_tps
             expected_w = simulated_w(lever, rate_tps, limits.slo_latency_s)
             watts = lever.watts(np.array([rate_tps]), limits.slo_latency_s)[0]
-            assert watts == pytest.approx(expected_w, rel=0.1), (lever.point, share)
+            assert watts == pytest.approx(expected_w, rel=0.15), (lever.point, share)
 
 
 VARIANTS = profile(

@@ -57,7 +57,7 @@ def test_watts_and_tail_of_every_lever_that_may_be_chosen(device: str) -> None:
             raised = float(lever.raised_share(np.array([rate_tps]), slo_s)[0])
             calm = lever.engine == lever.raised or raised < 0.001
             expected_w = float(np.interp(rate_tps, table.grid_tps, table.watts[index]))
-            assert expected_w == pytest.approx(watts, rel=0.03 if calm else 0.1), lever.point
+            assert expected_w == pytest.approx(watts, rel=0.03 if calm else 0.15), lever.point
             assert totals.refused == 0, lever.point
             assert tail < slo_s
             if calm:
