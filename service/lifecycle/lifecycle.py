@@ -57,6 +57,7 @@ class Lifecycle:
         self._batching: dict[ResidentModel, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()  # changes under way, and models that are leaving
         self._following: asyncio.Task[None] | None = None
+        self._told = False  # of an operating point since the last try to follow
         self._one_at_a_time = asyncio.Lock()
         self._rereading = asyncio.Lock()
         self._running = asyncio.Event()
@@ -160,14 +161,17 @@ class Lifecycle:
         """An operating point has come: batches go by it at once, its variant is in force once it is there."""
         for model in self.models.by_name.values():
             model.batcher.retune()
+        self._told = True
         if self._following is None or self._following.done():
             self._following = self._task(self._follow())
 
     async def _follow(self) -> None:
         """Until the default model has the variant that is wanted by then, or can't have it."""
         tried = None
-        while (wanted := self._replica.wanted_variant) not in {self.models.default.variant, tried}:
-            tried = wanted
+        while (wanted := self._replica.wanted_variant) != self.models.default.variant:
+            if wanted == tried and not self._told:
+                return
+            tried, self._told = wanted, False
             with contextlib.suppress(UsageError):  # logged and counted there
                 await self._replace(self.models.default.name, wanted)
 
