@@ -26,12 +26,13 @@ _STEEP = 50.0  # e^50 of a backlog's usual time is never
 
 @dataclass(frozen=True, slots=True)
 class RaiseTimes:
-    """`short_s`: backlog above which the clock is raised. `hold_s` and `delay_s`: how long it stays so at
-    least, and how long it takes to move.
+    """`short_s`: backlog above which the clock is raised. `hold_s`, `longest_hold_s` and `delay_s`: how long
+    it stays so at least, alone and in a burst that goes on, and how long it takes to move.
     """
 
     short_s: float
     hold_s: float
+    longest_hold_s: float
     delay_s: float
 
 
@@ -81,9 +82,13 @@ class Lever:
         # Of the batch in the engine half is left on average; one that gathers for a while is all there first.
         there = 1.0 if self.point.max_delay_s else 0.5
         room_s = self.times.short_s - there * (self.engine.alpha_s + self.engine.beta_s_per_text * batch)
-        lasts_s = self.times.hold_s + self.times.delay_s
         load = arrivals_tps / capacity_tps
-        return np.asarray(lasts_s / (lasts_s + _reaching_s(load, 1 / capacity_tps, np.maximum(room_s, 0.0))))
+        calm_s = _reaching_s(load, 1 / capacity_tps, np.maximum(room_s, 0.0))
+        # Where the clock is raised again within a hold, one after another, the hold grows to the longest.
+        again = -np.expm1(-self.times.hold_s / np.maximum(calm_s, 1e-9))
+        lasts_s = self.times.delay_s + self.times.hold_s
+        lasts_s = lasts_s + again * (self.times.longest_hold_s - self.times.hold_s)
+        return np.asarray(lasts_s / (lasts_s + calm_s))
 
     def watts(self, arrivals_tps: Floats, slo_latency_s: float) -> Floats:
         """Mean watts of one replica at each rate."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 class ReflexRule:
     """When slack is short and when it is back, as shares of the SLO's latency.
 
-    Raises ValueError unless 0 < back_share <= short_share and hold_s >= 0.
+    Raises ValueError unless 0 < back_share <= short_share and 0 <= hold_s <= longest_hold_s.
     """
 
     # A text that arrives now waits for the backlog, then for its own batch, which may take as long again. The
@@ -26,13 +26,17 @@ class ReflexRule:
     short_share: float = 0.4
     # Well below the first, so that one batch more or less does not move the clock. SLO 50 ms: 5 ms.
     back_share: float = 0.1
-    # A clock takes tens of ms to move, and a burst that goes on raises it again: in simulations with holds of
-    # 0.2 s a slow card refused up to 0.9% of what came near its full capacity.
-    hold_s: float = 0.5
+    # A clock takes tens of ms to move. What lasted a second may well last another: while slack was short again
+    # and again the hold grows with the time that this has gone on, up to the longest. A burst is over once
+    # slack was not short for a hold after the clock came back.
+    hold_s: float = 0.2
+    longest_hold_s: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.back_share <= self.short_share or not self.hold_s >= 0.0:
-            raise ValueError(f"a reflex needs 0 < back_share <= short_share and hold_s >= 0, not {self}")
+        shares = 0.0 < self.back_share <= self.short_share
+        if not shares or not 0.0 <= self.hold_s <= self.longest_hold_s:
+            wanted = "0 < back_share <= short_share and 0 <= hold_s <= longest_hold_s"
+            raise ValueError(f"a reflex needs {wanted}, not {self}")
 
     @classmethod
     def raised_above(cls, backlog_s: float, slo_latency_s: float) -> ReflexRule:
@@ -43,18 +47,19 @@ class ReflexRule:
 
 
 class Reflex:
-    """Raised at once when slack is short; back when slack is, and was not short in the last `hold_s`.
+    """Raised at once when slack is short; back when slack is, and was not short for as long as the rule holds.
 
     The hold counts from the last time that slack was short, not from the first. So a larger backlog never
     leads to less: of two replicas heard at the same moments, one that always has at least the other's
     backlog is raised whenever the other is.
     """
 
-    __slots__ = ("_short_at_s", "raised", "rule")
+    __slots__ = ("_back_at_s", "_burst_from_s", "_short_at_s", "raised", "rule")
 
     def __init__(self, rule: ReflexRule = ReflexRule()) -> None:
         self.rule = rule  # may be moved between two updates
-        self._short_at_s = -math.inf
+        self._short_at_s = self._back_at_s = -math.inf
+        self._burst_from_s = 0.0  # of the first burst, or the last
         self.raised = False
 
     def update(self, now_s: float, backlog_s: float, slo_latency_s: float) -> bool:
@@ -65,10 +70,13 @@ class Reflex:
         `now_s` never goes back.
         """
         if backlog_s > self.rule.short_share * slo_latency_s:
+            if not self.raised and now_s > self._back_at_s + self.rule.hold_s:
+                self._burst_from_s = now_s
             self.raised = True
             self._short_at_s = now_s
         elif self.raised and now_s >= self.back_from_s and backlog_s < self.rule.back_share * slo_latency_s:
             self.raised = False
+            self._back_at_s = now_s
         return self.raised
 
     @property
@@ -77,4 +85,5 @@ class Reflex:
 
         An idle replica has no other event that would have it call `update` then.
         """
-        return self._short_at_s + self.rule.hold_s
+        lasted_s = self._short_at_s - self._burst_from_s
+        return self._short_at_s + min(self.rule.longest_hold_s, max(self.rule.hold_s, lasted_s))

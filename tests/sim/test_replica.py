@@ -33,7 +33,7 @@ ENGINE = Engine(ALPHA_S, BETA_S * TOKENS, idle_w=50, batch_w=80, token_w=300)
 
 CALM = ReflexRule(short_share=1e9)  # never raised
 # For good, once raised; and at a share that no sum of exact numbers meets.
-HOLDING = ReflexRule(short_share=0.2499, back_share=0.1, hold_s=1e3)
+HOLDING = ReflexRule(short_share=0.2499, back_share=0.1, hold_s=1e3, longest_hold_s=1e3)
 
 
 def rules(texts: int, delay_ticks: int, due_ticks: int, token_texts: int, reflex: ReflexRule = CALM) -> Rules:

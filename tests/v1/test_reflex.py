@@ -75,7 +75,32 @@ def test_between_the_two_shares_it_stays_as_it_is(steps: list[tuple[float, float
 
 @given(STEPS)
 def test_without_backlog_it_returns(steps: list[tuple[float, float]]) -> None:
-    assert not states([*steps, (RULE.hold_s + 1e-6, 0.0)])[-1][2]
+    assert not states([*steps, (RULE.longest_hold_s + 1e-6, 0.0)])[-1][2]
+
+
+def burst(reflex: Reflex, from_s: float, cycles: int) -> list[float]:
+    """Slack short as soon as the clock is back, again and again; returns how long it was held each time."""
+    held_s, now_s = [], from_s
+    for _ in range(cycles):
+        assert reflex.update(now_s, 0.03, SLO_S)
+        back_s = reflex.back_from_s
+        assert not reflex.update(back_s, 0.0, SLO_S)
+        held_s.append(back_s - now_s)
+        now_s = back_s + 0.5 * RULE.hold_s
+    return held_s
+
+
+def test_a_burst_that_goes_on_is_held_longer_up_to_the_longest() -> None:
+    held_s = burst(Reflex(), 5.0, 8)
+    assert held_s[0] == pytest.approx(RULE.hold_s)
+    assert held_s == sorted(held_s)
+    assert held_s[-1] == pytest.approx(RULE.longest_hold_s)
+
+
+def test_what_comes_after_a_lull_is_another_burst() -> None:
+    reflex = Reflex()
+    burst(reflex, 0.0, 8)
+    assert burst(reflex, reflex.back_from_s + 2 * RULE.hold_s, 1)[0] == pytest.approx(RULE.hold_s)
 
 
 @given(st.lists(st.tuples(st.floats(0.0, 0.4), st.floats(0.0, 0.1), st.floats(0.0, 0.1)), max_size=40))
@@ -86,7 +111,7 @@ def test_a_larger_backlog_never_leads_to_less(steps: list[tuple[float, float, fl
 
 
 @pytest.mark.parametrize(
-    "shares", [(0.1, 0.3, 0.5), (0.3, 0.0, 0.5), (0.3, 0.1, -1.0), (0.3, 0.1, float("nan"))]
+    "shares", [(0.1, 0.3, 0.5), (0.3, 0.0, 0.5), (0.3, 0.1, -1.0), (0.3, 0.1, float("nan")), (0.3, 0.1, 1.5)]
 )
 def test_a_rule_that_can_not_hold_is_refused(shares: tuple[float, float, float]) -> None:
     with pytest.raises(ValueError, match="back_share"):
