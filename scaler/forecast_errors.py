@@ -191,7 +191,11 @@ class ErrorMemory:
 
     @property
     def heard(self) -> list[int]:
-        """The expert of the least loss, and those that can't be told from it, the record apart."""
+        """The expert of the least loss, and those that can't be told from it, the record apart. Before
+        any error is known, the record: what might come beyond it is a guess, and no reason to grow.
+        """
+        if not self.ticks:
+            return [RECORD]
         loss = self.loss
         best = min(range(_EXPERTS), key=loss.__getitem__)
         near = _NEAR_LOSS * loss[best]
