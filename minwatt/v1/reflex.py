@@ -26,9 +26,9 @@ class ReflexRule:
     short_share: float = 0.4
     # Well below the first, so that one batch more or less does not move the clock. SLO 50 ms: 5 ms.
     back_share: float = 0.1
-    # A clock takes tens of ms to move. What lasted a second may well last another: while slack was short again
-    # and again the hold grows with the time that this has gone on, up to the longest. A burst is over once
-    # slack was not short for a hold after the clock came back.
+    # A clock takes tens of ms to move. What lasted a second may well last another: while slack was short
+    # again and again the hold grows with the time that this has gone on, up to the longest. A burst is over
+    # once slack was not short for a hold after the clock came back.
     hold_s: float = 0.2
     longest_hold_s: float = 1.0
 
@@ -47,7 +47,7 @@ class ReflexRule:
 
 
 class Reflex:
-    """Raised at once when slack is short; back when slack is, and was not short for as long as the rule holds.
+    """Raised at once when slack is short; back when slack is, and was not short for the rule's hold.
 
     The hold counts from the last time that slack was short, not from the first. So a larger backlog never
     leads to less: of two replicas heard at the same moments, one that always has at least the other's
