@@ -7,7 +7,8 @@ So a slow clock carries what the full clock carries, as long as the backlog that
 moved fits the SLO. It draws a mixture of both clocks' watts, by the share of time that the clock is raised:
 the backlog, in seconds of computing at the set clock, is taken as a Brownian motion that begins at nothing,
 with the drift λ/μ - 1 and the variance 1/μ a second of Poisson arrivals (Asmussen, "Applied Probability and
-Queues", 2003, ch. XIII), and a raise lasts the hold and the clock's delay.
+Queues", 2003, ch. XIII). A raise lasts the hold and the clock's delay; longer where the next follows at
+once.
 """
 
 from __future__ import annotations
@@ -86,8 +87,8 @@ class Lever:
         calm_s = _reaching_s(load, 1 / capacity_tps, np.maximum(room_s, 0.0))
         # Where the clock is raised again within a hold, one after another, the hold grows to the longest.
         again = -np.expm1(-self.times.hold_s / np.maximum(calm_s, 1e-9))
-        lasts_s = self.times.delay_s + self.times.hold_s
-        lasts_s = lasts_s + again * (self.times.longest_hold_s - self.times.hold_s)
+        grown_s = again * (self.times.longest_hold_s - self.times.hold_s)
+        lasts_s = self.times.delay_s + self.times.hold_s + grown_s
         return np.asarray(lasts_s / (lasts_s + calm_s))
 
     def watts(self, arrivals_tps: Floats, slo_latency_s: float) -> Floats:

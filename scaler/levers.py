@@ -244,9 +244,7 @@ def _levers(source: LeverTables, key: TableKey) -> Iterator[Lever]:
                 fits = max(1, min(size, int(point.max_batch_tokens / key.text_tokens)))
                 usual_s = source.rules.reflex.short_share * limits.slo_latency_s
                 reflex = source.rules.reflex
-                times = RaiseTimes(
-                    usual_s, reflex.hold_s, reflex.longest_hold_s, source.rules.reflex_delay_s
-                )
+                times = RaiseTimes(usual_s, reflex.hold_s, reflex.longest_hold_s, source.rules.reflex_delay_s)
                 lever = Lever(point, engine, raised, fits, times)
                 yield lever
                 for backlog_s in _other_backlogs_s(lever) if engine != raised and not delay_s else ():

@@ -54,12 +54,14 @@ class Reflex:
     backlog is raised whenever the other is.
     """
 
-    __slots__ = ("_back_at_s", "_burst_from_s", "_short_at_s", "raised", "rule")
+    __slots__ = ("_back_at_s", "_burst_from_s", "back_from_s", "raised", "rule")
 
     def __init__(self, rule: ReflexRule = ReflexRule()) -> None:
         self.rule = rule  # may be moved between two updates
-        self._short_at_s = self._back_at_s = -math.inf
-        self._burst_from_s = 0.0  # of the first burst, or the last
+        self._back_at_s = self._burst_from_s = -math.inf
+        # The earliest moment it may return if slack is not short again; minus infinity if it never was. An
+        # idle replica has no other event that would have it call `update` then.
+        self.back_from_s = -math.inf
         self.raised = False
 
     def update(self, now_s: float, backlog_s: float, slo_latency_s: float) -> bool:
@@ -72,18 +74,10 @@ class Reflex:
         if backlog_s > self.rule.short_share * slo_latency_s:
             if not self.raised and now_s > self._back_at_s + self.rule.hold_s:
                 self._burst_from_s = now_s
+            lasted_s = now_s - self._burst_from_s
             self.raised = True
-            self._short_at_s = now_s
+            self.back_from_s = now_s + min(self.rule.longest_hold_s, max(self.rule.hold_s, lasted_s))
         elif self.raised and now_s >= self.back_from_s and backlog_s < self.rule.back_share * slo_latency_s:
             self.raised = False
             self._back_at_s = now_s
         return self.raised
-
-    @property
-    def back_from_s(self) -> float:
-        """The earliest moment it may return if slack is not short again; minus infinity if it never was.
-
-        An idle replica has no other event that would have it call `update` then.
-        """
-        lasted_s = self._short_at_s - self._burst_from_s
-        return self._short_at_s + min(self.rule.longest_hold_s, max(self.rule.hold_s, lasted_s))

@@ -41,15 +41,17 @@ MOST_REPLICAS = 6  # × the static fleet: room for contenders that overshoot, as
 # The peak is a little below what the static fleet carries, so that rounding asks for no replica more.
 _PEAK_SHARE = 0.999
 _MADE_STEPS_S = 1800  # each half of a made trace
-# What plays a contender; its result depends on the code of these and of all that they import. The optimum
-# takes of `settings` the limits and rules alone, which are in its digest as values.
+# What plays a contender; its result depends on the code of these and of all that they import, but for what
+# reads files and replicas' reports: what came of the files is in the digest, and a simulation has no reports.
+# The optimum takes of `settings` the limits and rules alone, which are in its digest as values.
 _EVERYONE = ("scaler.simulate.run", "scaler.simulate.baselines.static")
 _PLAYED_BY = {
     MINWATT: (*_EVERYONE, "scaler.simulate.minwatt"),
     OPTIMUM: (*_EVERYONE, "scaler.simulate.optimum"),
 }
 _BASELINES = (*_EVERYONE, "scaler.simulate.baselines.contenders")
-_AS_VALUES = {OPTIMUM: ("scaler.settings",)}
+_READING = ("minwatt.v1.strict_yaml", "scaler.documents", "scaler.signals")
+_AS_VALUES = {OPTIMUM: (*_READING, "scaler.settings")}
 
 
 class Kept(BaseModel):
@@ -128,10 +130,11 @@ def digest(cell: Cell, contender: str, place: Place) -> str:
     """Of the cell's inputs and of the contender's code."""
     policy = _policy(cell.fleet, cell.clocks, place)
     whole = hashlib.sha256(_code_digest(contender).encode())
-    for path in (_trace(cell.trace, place), cell.fleet.profile, policy):
-        whole.update(path.read_bytes())
+    whole.update(_trace(cell.trace, place).read_bytes())
+    pair = read_pair(policy, cell.fleet.profile)
+    whole.update(repr(pair).encode())
     if contender == OPTIMUM:
-        settings = Settings(*read_pair(policy, cell.fleet.profile))
+        settings = Settings(*pair)
         whole.update(repr((settings.limits, settings.plan_rules)).encode())
     whole.update(repr((cell.name, contender, cell.fleet.replicas, place.first_s)).encode())
     return whole.hexdigest()
@@ -139,7 +142,7 @@ def digest(cell: Cell, contender: str, place: Place) -> str:
 
 @cache
 def _code_digest(contender: str) -> str:
-    files = files_of(_PLAYED_BY.get(contender, _BASELINES), _AS_VALUES.get(contender, ()))
+    files = files_of(_PLAYED_BY.get(contender, _BASELINES), _AS_VALUES.get(contender, _READING))
     whole = hashlib.sha256()
     for file in sorted(files):
         whole.update(file.read_bytes())
