@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from scaler import forecast as forecasting
 from scaler.bus import FleetView
+from scaler.candidate import Demand, FleetCosts, Present
 from scaler.control_state import ControlState, expecting, in_first_window, least_known
 from scaler.decision import Action, Decision, Reason, ReasonCode
 from scaler.error_account import late_rps
@@ -22,7 +23,7 @@ from scaler.fallback import fallback_replicas
 from scaler.forecast import Forecast
 from scaler.learning import expected_demand, learn, over_budget
 from scaler.operating_point import OperatingPoint
-from scaler.plan import Demand, FleetCosts, Planner, Present
+from scaler.plan import Planner
 from scaler.settings import Settings
 from scaler.signals import Missing, Signals, observe
 from scaler.stabilise import Needs, Stabilised, StabiliseState, stabilise

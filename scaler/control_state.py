@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 
+from scaler.candidate import Corrections
 from scaler.error_account import ErrorAccount
 from scaler.forecast import ForecastState
 from scaler.operating_point import OperatingPoint
-from scaler.plan import Corrections
 from scaler.settings import Settings
 from scaler.signals import SignalMemory
 from scaler.stabilise import StabiliseState

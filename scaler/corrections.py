@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from scaler.plan import Candidate, Corrections
+from scaler.candidate import Candidate, Corrections
 from scaler.profile import ServiceTime
 from scaler.signals import Signals
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from scaler.candidate import Candidate
 from scaler.decision import Reason, ReasonCode
 from scaler.forecast import Forecast
-from scaler.plan import Candidate
 from scaler.policy import Policy
 from scaler.signals import Signals
 from scaler.stabilise import Stabilised

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 
+from scaler.candidate import Demand, Present
 from scaler.control_state import ControlState
 from scaler.operating_point import OperatingPoint
-from scaler.plan import Demand, Planner, Present
+from scaler.plan import Planner
 from scaler.settings import Settings
 from scaler.signals import Missing
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from scaler.candidate import Corrections, Demand
 from scaler.control_state import ControlState
 from scaler.corrections import Running, can_tell, learn_latency, learn_service, learn_watts
 from scaler.operating_point import OperatingPoint
-from scaler.plan import Corrections, Demand, Planner
+from scaler.plan import Planner
 from scaler.settings import Settings
 from scaler.signals import Signals
 

@@ -1,7 +1,7 @@
 """The fewest watts that hold the SLO: replicas × operating point over one profile.
 
-Pure. Owns what each fleet size costs and carries, and the ladder when the budget can't be met. Called by
-`control` once a tick, and by `pools`.
+Pure. Owns what each fleet size costs and carries, and the ladder when the budget can't be met; the values
+that it takes and gives are `candidate`'s. Called by `control` once a tick, and by `pools`.
 
 Two rates decide. Watts are counted at the *expected* rate; the SLO must hold at the *upper* one, with the
 replicas' reflex: so headroom costs the idle watts of replicas, and no joules where a faster clock will do.
@@ -11,11 +11,12 @@ For one fleet size the best lever is a look-up in `levers`; all sizes are costed
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from scaler.candidate import NOTHING_YET, Candidate, Corrections, Demand, FleetCosts, Present
 from scaler.ladder import Load, ReplicaWatts, climb, without_reflex
 from scaler.latency import BatchServer, Floats, tail_s
 from scaler.lever import Lever
@@ -33,66 +34,11 @@ from scaler.profile import Profile
 
 
 @dataclass(frozen=True, slots=True)
-class Corrections:
-    """Measured over predicted, learnt while running; 1 where nothing was measured yet."""
-
-    service: float = 1.0  # compute of a batch
-    latency: float = 1.0  # tail, after the service time was corrected
-    watts: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Demand:
-    """Texts a second of the fleet, and their mean padded length."""
-
-    expected_tps: float
-    upper_tps: float
-    text_tokens: float
-
-
-@dataclass(frozen=True, slots=True)
-class Present:
-    """What is there: replicas that answer, and devices that were ever in use (the parked ones are among
-    them)."""
-
-    ready: int = 0
-    devices: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """Replicas at an operating point, and what they are predicted to do."""
-
-    replicas: int
-    point: OperatingPoint
-    load: float  # of the fullest replica, over its capacity, at the upper rate
-    watts: float  # of the fleet, at the expected rate
-    holds_slo: bool
-    within_budget: bool
-    rungs: tuple[str, ...] = ()  # of whenOverBudget that it took to be within the budget
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class FleetCosts:
-    """`watts[n]` of n replicas; infinite where they would miss the SLO or the budget. `best` is the fewest
-    replicas that hold the SLO, or as many as help when none does.
-    """
-
-    watts: Floats  # [max_replicas + 1]
-    best: Candidate
-
-    @property
-    def cheapest(self) -> int:
-        """Replicas of the fewest watts; the best effort where no number holds the SLO."""
-        return int(np.argmin(self.watts)) if np.isfinite(self.watts).any() else self.best.replicas
-
-
-@dataclass(frozen=True, slots=True)
 class Planner:
     """One profile under one policy's limits, with what was learnt."""
 
     tables: LeverTables
-    corrections: Corrections = Corrections()
+    corrections: Corrections = field(default_factory=Corrections)
 
     @property
     def profile(self) -> Profile:
@@ -106,7 +52,7 @@ class Planner:
     def rules(self) -> PlanRules:
         return self.tables.rules
 
-    def costs(self, demand: Demand, present: Present = Present()) -> FleetCosts:
+    def costs(self, demand: Demand, present: Present = NOTHING_YET) -> FleetCosts:
         """Every fleet size at its best lever."""
         limits, table = self.limits, self._table(demand)
         sizes = np.arange(1, limits.max_replicas + 1, dtype=np.float64)
@@ -143,7 +89,7 @@ class Planner:
         self,
         replicas: int,
         demand: Demand,
-        present: Present = Present(),
+        present: Present = NOTHING_YET,
         current: OperatingPoint | None = None,
     ) -> Candidate:
         """The best lever for that many replicas. The current point stays where it is as good."""
@@ -152,7 +98,7 @@ class Planner:
         return self.predict(replicas, lever.point, demand, present)
 
     def predict(
-        self, replicas: int, point: OperatingPoint, demand: Demand, present: Present = Present()
+        self, replicas: int, point: OperatingPoint, demand: Demand, present: Present = NOTHING_YET
     ) -> Candidate:
         """What that many replicas at that point will do; the corrections are in it."""
         table = self._table(demand)

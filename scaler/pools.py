@@ -10,7 +10,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scaler.plan import Candidate, Demand, Planner
+from scaler.candidate import Candidate, Demand
+from scaler.plan import Planner
 
 SHARES = 100  # of the load: each step is one percent
 

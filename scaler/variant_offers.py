@@ -10,9 +10,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from scaler.candidate import Demand, Present
 from scaler.control_state import ControlState, in_first_window
 from scaler.levers import LeverTables
-from scaler.plan import Demand, Planner, Present
+from scaler.plan import Planner
 from scaler.settings import Settings
 from scaler.signals import Signals
 from scaler.variants import Choice, Offer, choose

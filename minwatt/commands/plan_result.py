@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from scaler.candidate import Candidate, Demand
 from scaler.inputs import bases
 from scaler.latency import mean_batch
 from scaler.lever import Lever
 from scaler.levers import LeverTable, LeverTables, TableKey
 from scaler.operating_point import OperatingPoint
-from scaler.plan import Candidate, Demand, Planner
+from scaler.plan import Planner
 from scaler.pools import Pool, PoolPlan, Traffic, plan_pools
 from scaler.settings import Settings
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scaler.candidate import Candidate, Corrections
 from scaler.corrections import Running, can_tell, learn_latency, learn_service, learn_watts
 from scaler.latency_sketch import encode, merge
 from scaler.operating_point import OperatingPoint
-from scaler.plan import Candidate, Corrections
 from scaler.signals import FleetPower, Signals
 from tests.scaler.made_up import TEXT_TOKENS, service_time, signals
 

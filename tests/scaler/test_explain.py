@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scaler.candidate import Candidate
 from scaler.decision import Action, Decision, Reason, ReasonCode
 from scaler.explain import Outlook, explain, not_acted_on
 from scaler.forecast import Forecast
 from scaler.operating_point import OperatingPoint
-from scaler.plan import Candidate
 from scaler.signals import FleetPower
 from scaler.stabilise import Stabilised
 from scaler.urgency import Urgency

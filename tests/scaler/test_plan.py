@@ -12,10 +12,11 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from scaler.candidate import Candidate, Corrections, Demand, Present
 from scaler.lever import Lever
 from scaler.levers import LeverTables, Limits, PlanRules, TableKey
 from scaler.operating_point import OperatingPoint
-from scaler.plan import Candidate, Corrections, Demand, Planner, Present
+from scaler.plan import Planner
 from scaler.profile import Profile, StartUp
 from tests.scaler.made_up import TEXT_TOKENS, card, profile, service_time, variant
 

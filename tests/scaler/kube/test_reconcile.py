@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scaler.candidate import Corrections
 from scaler.control import first_point
 from scaler.control_state import ControlState, carried, start_beside
 from scaler.forecast import ForecastState
@@ -19,7 +20,6 @@ from scaler.kube.reconcile import Changes, Wanted, reconcile, unread, wanted_of,
 from scaler.kube.status import status_of
 from scaler.kube.status_moment import StatusMoment
 from scaler.kube.store import Key
-from scaler.plan import Corrections
 from scaler.settings import Settings
 from tests.scaler.kube.made_objects import policy_object
 from tests.scaler.kube.moments import AT_S
