@@ -136,6 +136,8 @@ def read_tenants(path: Path) -> Directory:
         raise UsageError(f"{path}: can't be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: not YAML") from error
+    except strict_yaml.SeveralDocumentsError as error:
+        raise UsageError(f"{path}: {error}") from error
     except strict_yaml.UnreadableYamlError as error:
         if error.twice in _FIELDS:
             raise UsageError(f"{path}: {error}") from error

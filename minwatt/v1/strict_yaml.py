@@ -1,4 +1,5 @@
-"""Reads YAML that people write: a field that is there twice is a mistake, not the last one's victory.
+"""Reads YAML that people write: a field that is there twice is a mistake, not the last one's victory, and so
+is a second document.
 
 The one reader of YAML for all components. Leaves the schema and the wording of its errors to them: `scaler.
 documents`, `service.tenants`, `minwatt.v1.model_dir`.
@@ -27,6 +28,14 @@ class UnreadableYamlError(ValueError):
         self.twice = twice
 
 
+class SeveralDocumentsError(UnreadableYamlError):
+    """`str()` quotes nothing of the text; `line` is where the second document begins."""
+
+    def __init__(self, line: int) -> None:
+        said = f"several YAML documents, the second begins at line {line}; allowed: one per file"
+        super().__init__(said, line)
+
+
 class _TwiceError(Exception):
     """A mapping's key, and where it is again."""
 
@@ -36,6 +45,14 @@ class _TwiceError(Exception):
 
 
 class _Loader(yaml.SafeLoader):
+    def get_single_node(self) -> yaml.Node | None:
+        """PyYAML's own words for a second document are those for a text that is no YAML."""
+        node = self.get_node() if self.check_node() else None
+        if self.check_node():
+            second: Any = self.peek_event()  # type: ignore[no-untyped-call]
+            raise SeveralDocumentsError(second.start_mark.line + 1)
+        return node
+
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         """PyYAML lets out whatever Python raises of a value."""
         try:
@@ -59,9 +76,11 @@ class _Loader(yaml.SafeLoader):
 
 
 def load(text: str) -> Any:
-    """The text's one document. Raises UnreadableYamlError."""
+    """The text's one document; None where there is none. Raises UnreadableYamlError."""
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except SeveralDocumentsError:
+        raise
     except _TwiceError as error:
         said = f"field {error.field!r} is there twice, again at line {error.line}"
         raise UnreadableYamlError(said, error.line, error.field) from error

@@ -63,6 +63,7 @@ def test_without_a_file_root_and_the_own_user_may_ask() -> None:
         ("cards: {all: {}}", "String should match pattern"),
         ("kind: NodePolicy", "field 'kind' is there twice"),
         ("[", "not YAML"),
+        ("---\ndefault: {}", "several YAML documents, the second begins at line "),
     ],
 )
 def test_a_mistake_is_one_line(tmp_path: Path, text: str, said: str) -> None:

@@ -121,6 +121,7 @@ def test_whom_a_front_end_found_has_the_role_by_what_is_in_force_here(tmp_path: 
     [
         ("tenants: [", "not YAML at line 1"),
         ('tenants:\n- weight: !!int ""', "not YAML at line 2"),
+        ("tenants: []\n---\nmw_secret: 1", "several YAML documents, the second begins at line 2"),
         ("- a", "a YAML mapping with tenants and default is expected"),
         ("tenants: [{name: A}]", "tenants.0.name = 'A'"),
         ("tenants: [{name: a}, {name: a}]", "name 'a' is there twice"),

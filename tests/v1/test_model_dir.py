@@ -54,6 +54,7 @@ def test_what_was_saved_is_what_is_opened(directory: ModelDirectory) -> None:
         ("  - I-PER", "  - I-LOC", "must be O and B-X, I-X of each entity type"),
         ("name: tiny", "nam: tiny", "name: Field required"),
         ("name: tiny", "name: [", "not YAML"),
+        ("name: tiny", "---\nname: tiny", "several YAML documents, the second begins at line 2"),
         ("name: tiny", "name: tiny\nname: other", "field 'name' is there twice, again at line 3"),
     ],
 )

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minwatt.v1.strict_yaml import UnreadableYamlError, load
+from minwatt.v1.strict_yaml import SeveralDocumentsError, UnreadableYamlError, load
 
 scalars = st.none() | st.booleans() | st.integers() | st.text()
 keys = st.integers() | st.text("aB é-:#'\"{}[]0")  # PyYAML reads some of its rarer characters as others
@@ -20,6 +20,25 @@ documents = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionarie
 @given(documents)
 def test_without_repetition_it_reads_as_yaml_does(document: Any) -> None:
     text = yaml.safe_dump(document, allow_unicode=True)
+    assert load(text) == yaml.safe_load(text)
+
+
+@settings(max_examples=30)
+@given(st.lists(documents, min_size=2, max_size=3))
+def test_several_documents_are_said_with_the_line_of_the_second(several: list[Any]) -> None:
+    first = yaml.safe_dump(several[0], explicit_start=True)
+    text = first + yaml.safe_dump_all(several[1:], explicit_start=True)
+    with pytest.raises(SeveralDocumentsError) as raised:
+        load(text)
+    line = first.count("\n") + 1
+    said = f"several YAML documents, the second begins at line {line}; allowed: one per file"
+    assert (str(raised.value), raised.value.line) == (said, line)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "# none\n", "---\na: 1\n", "a: 1\n...\n", "%YAML 1.1\n---\na: 1\n...\n# the end\n"]
+)
+def test_the_marks_of_one_document_make_no_second(text: str) -> None:
     assert load(text) == yaml.safe_load(text)
 
 
