@@ -132,22 +132,42 @@ class Policy(Frozen):
         """What the policy asks for, in a few lines for a terminal."""
         spec = self.spec
         window = spec.behavior.scale_down.window_s
-        budget = (
-            "no budget" if spec.power.budget_w is None else f"at most {format_power(spec.power.budget_w)}"
-        )
         down = "the energy break-even time" if window is None else format_duration(window)
         stale = format_duration(spec.telemetry.stale_after_s)
         lines = [
             f"PowerPolicy {self.metadata.name}: model {spec.model}",
             f"  slo       p{spec.slo.percentile:g} ≤ {format_duration(spec.slo.latency_s)} at the server, "
             f"{spec.slo.error_budget * 100:.4g}% of requests may miss it",
-            f"  power     {budget} for the fleet",
+            f"  power     {_power(spec.power)}",
             f"  replicas  {spec.replicas.min} to {spec.replicas.max}",
             f"  batching  up to {spec.batching.max_size} texts, {format_duration(spec.batching.max_delay_s)}",
+            f"  variants  {_variants(spec.variants)}",
+            f"  clocks    {_CLOCKS[spec.gpu.clocks]}",
             f"  tick      {format_duration(spec.behavior.tick_s)}, scale-down after {down}",
             f"  blind     hold; after {stale} at least {spec.fallback_replicas} replicas",
         ]
         return "\n".join(lines + [f"  not acted on: {sentence}" for sentence in self.not_acted_on()])
+
+
+_CLOCKS = {
+    "auto": "auto: minwatt lowers and raises the card's clock",
+    "off": "off: minwatt leaves the card's clock alone",
+}
+
+
+def _power(power: Power) -> str:
+    """What there is to give up has a meaning only with a budget."""
+    if power.budget_w is None:
+        return "no budget for the fleet"
+    steps = ", ".join(power.when_over_budget) or "only the number of replicas is held down"
+    return f"at most {format_power(power.budget_w)} for the fleet; where the load does not fit: {steps}"
+
+
+def _variants(variants: Variants) -> str:
+    allowed = ", ".join(variants.allow) or "every one of the profile"
+    if variants.min_accuracy is None:
+        return f"{allowed}; of any accuracy"
+    return f"{allowed}; of accuracy {variants.min_accuracy} or more"
 
 
 def load_policy(path: Path) -> Policy:

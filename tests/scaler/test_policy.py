@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from minwatt.resources import default_policy
 from minwatt.v1.errors import UsageError
 from minwatt.v1.quantities import format_duration, format_power, parse_duration_s, parse_power_w
 from scaler.documents import parse_document
-from scaler.policy import Policy, load_policy
+from scaler.policy import Policy, Spec, load_policy
 
 FULL = """
 apiVersion: minwatt.dev/v1alpha1
@@ -61,6 +63,68 @@ def test_fields_that_nothing_acts_on_are_said_in_the_summary() -> None:
     assert load_policy(default_policy()).not_acted_on() == ()
 
 
+# By field of the spec that a fleet is run by: another value of it in FULL.
+OTHERWISE = {
+    "model": ("model: support-text", "model: other"),
+    "slo.latency": ("latency: 50ms", "latency: 51ms"),
+    "slo.percentile": ("percentile: 99", "percentile: 99.5"),
+    "slo.errorBudget": ("errorBudget: 0.1%", "errorBudget: 0.05%"),
+    "power.budget": ("budget: 1200W", "budget: 1201W"),
+    "power.whenOverBudget": ("[lowerClocks, cheaperVariant, ", "[cheaperVariant, lowerClocks, "),
+    "replicas.min": ("min: 1", "min: 2"),
+    "replicas.max": ("max: 40", "max: 41"),
+    "batching.maxSize": ("maxSize: 64", "maxSize: 63"),
+    "batching.maxDelay": ("maxDelay: 20ms", "maxDelay: 19ms"),
+    "variants.allow": ("[int8, fp16]", "[fp16, int8]"),
+    "variants.minAccuracy": ("minAccuracy: 0.92", "minAccuracy: 0.9200001"),
+    "gpu.clocks": ("clocks: auto", "clocks: off"),
+    "behavior.tick": ("tick: 5s", "tick: 6s"),
+    "behavior.scaleDown.stabilizationWindow": ("Window: auto", "Window: 60s"),
+    "telemetry.staleAfter": ("staleAfter: 15s", "staleAfter: 16s"),
+    "telemetry.fallbackReplicas": ("fallbackReplicas: 8", "fallbackReplicas: 9"),
+}
+
+
+def fields_of(schema: type[BaseModel]) -> Iterator[str]:
+    for name, field in schema.model_fields.items():
+        said, inner = field.alias or name, field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from (f"{said}.{one}" for one in fields_of(inner))
+        else:
+            yield said
+
+
+def test_each_field_that_a_fleet_is_run_by_is_known_here() -> None:
+    assert set(OTHERWISE) == set(fields_of(Spec)) - {"targetRef", "carbon"}
+
+
+@pytest.mark.parametrize(("old", "new"), OTHERWISE.values(), ids=OTHERWISE)
+def test_each_field_that_a_fleet_is_run_by_shows_in_the_summary_and_in_json(old: str, new: str) -> None:
+    assert FULL.count(old) == 1 or old.startswith("model:")
+    before, after = parse(FULL), parse(FULL.replace(old, new))
+    assert after.summary() != before.summary()
+    assert after.model_dump(mode="json") != before.model_dump(mode="json")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("allow: [int8, fp16], ", "", "variants  every one of the profile; of accuracy 0.92 or more"),
+        (", minAccuracy: 0.92", "", "variants  int8, fp16; of any accuracy"),
+        ("  gpu: {clocks: auto}\n", "", "clocks    off: "),
+        ("    budget: 1200W\n", "", "power     no budget for the fleet\n"),
+        (
+            "    whenOverBudget: [lowerClocks, cheaperVariant, shedLowPriority]\n",
+            "",
+            "where the load does not fit: only the number of replicas is held down",
+        ),
+    ],
+)
+def test_what_is_left_out_shows_as_what_holds_then(old: str, new: str, said: str) -> None:
+    assert old in FULL
+    assert said in parse(FULL.replace(old, new)).summary()
+
+
 @pytest.mark.parametrize(
     ("old", "new", "line"),
     [
@@ -86,6 +150,7 @@ def test_fields_that_nothing_acts_on_are_said_in_the_summary() -> None:
         ("    tick: 5s", "    tick: 2026-02-30", "not YAML: day is out of range"),
         ("    tick: 5s", "    tick: " + "9" * 5000, "not YAML: Exceeds the limit"),
         ("spec:", "spec", "not YAML"),
+        ("spec:", "---\nspec:", "several YAML documents, the second begins at line 5; allowed: one per file"),
         (FULL, "- a list", "a YAML mapping with apiVersion, kind, metadata, spec is expected"),
         (FULL, "", "a YAML mapping"),
     ],
