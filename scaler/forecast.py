@@ -16,11 +16,12 @@ what at most a share `miss` of requests came beyond.
   Nature 189, 1961), so what is needed grows slower than the level. With sqrt(level × the day's level), a
   factor bounds what grows as the root of the level.
 
-The expert that provides for least while it misses no more than it may is heard (`forecast_errors`), and those
-that a handful of bursts can't tell from it. Of theirs the mean counts: the quantile loss (Koenker & Bassett
-1978) is convex, so the mean loses no more than they do on average (on quantiles averaged: Lichtendahl,
-Grushka-Cockayne, Winkler, Management Science 59, 2013); while traffic is young, and nothing tells them apart
-yet, the best or, up to the record, the highest. The record bounds how far beyond what was seen it goes.
+The expert of the least loss is heard (`forecast_errors`): `miss` of what it provided for in vain, and what
+came beyond it above the share that may. So are those that a handful of bursts can't tell from it. Of theirs
+the mean counts: that loss is convex, as the quantile loss is (Koenker & Bassett 1978), so the mean loses no
+more than they do on average (on quantiles averaged: Lichtendahl, Grushka-Cockayne, Winkler, Management
+Science 59, 2013); while traffic is young, and nothing tells them apart yet, the best or, up to the record,
+the highest. The record bounds how far beyond what was seen it goes.
 
 **Both directions need evidence.** What is provided for (`upper_rps`) counts what was seen; what a fleet must
 stand before it shrinks (`calm_rps`) counts, too, what has not been seen yet and may come.
