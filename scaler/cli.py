@@ -14,6 +14,7 @@ from minwatt.v1.errors import UsageError
 from minwatt.v1.fleet_keys import DEFAULT_FLEET, FLEET_ALLOWED, checked_fleet
 from minwatt.v1.redis_address import ALLOWED as REDIS_ALLOWED
 from scaler.bus_opening import DEFAULT_LISTEN, BusOptions
+from scaler.dashboard.options import DEFAULT_ADDRESS, OFF, DashboardOptions
 from scaler.grpc_tls import tls_files
 from scaler.inputs import read_inputs
 from scaler.kube.external_scaler import listen_options
@@ -29,6 +30,16 @@ _MetricsPort = Annotated[
     int, typer.Option(help="Prometheus port of the scaler; 0: a free one.", min=0, max=65535)
 ]
 _LEASE = "minwatt-scaler"
+_Dashboard = Annotated[
+    str | None,
+    typer.Option(
+        help=f"HOST:PORT of the page that shows the fleet, or {OFF}. "
+        f"[default: {DEFAULT_ADDRESS}, or a free port if that is taken]"
+    ),
+]
+_DashboardToken = Annotated[
+    Path | None, typer.Option(help="Tokens, one a line: who looks must show one of them.")
+]
 _Record = Annotated[Path | None, typer.Option(help="Directory for fleet.jsonl and decisions.jsonl.")]
 
 
@@ -39,6 +50,8 @@ def up(
     host: Annotated[str, typer.Option(help="Address to serve on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="gRPC port; 0: a free one.", min=0, max=65535)] = 8500,
     metrics_port: _MetricsPort = 9090,
+    dashboard: _Dashboard = None,
+    dashboard_token_file: _DashboardToken = None,
     record: _Record = None,
     meter: Annotated[
         str, typer.Option(help="Each replica's meter: auto, nvml, rapl, modelled, agent or replayed:FILE.")
@@ -65,7 +78,8 @@ def up(
     """
     door = DoorFiles(tenants, tls_cert, tls_key, tls_client_ca)
     model = model or default_model_dir()
-    options = UpOptions(model, host, port, metrics_port, meter, node_agent, record, door)
+    shown = DashboardOptions(dashboard, dashboard_token_file)
+    options = UpOptions(model, host, port, metrics_port, meter, node_agent, record, door, shown)
     asyncio.run(run_up(read_inputs(policy, profile, replicas), options, _say))
 
 
@@ -92,6 +106,8 @@ def scale(
         str | None, typer.Option(help="Address of the metrics and health ports. [default: that of --listen]")
     ] = None,
     metrics_port: _MetricsPort = 9090,
+    dashboard: _Dashboard = None,
+    dashboard_token_file: _DashboardToken = None,
     record: _Record = None,
     kubernetes: Annotated[
         bool, typer.Option("--kubernetes", help="Every PowerPolicy of a cluster, and its replicas too.")
@@ -130,6 +146,7 @@ def scale(
     minwatt serve --scaler SCALER-HOST:8600. In a cluster, where it scales too:
     minwatt scale --kubernetes --profiles /etc/minwatt/profiles --listen 0.0.0.0:8600
     """
+    shown = DashboardOptions(dashboard, dashboard_token_file)
     tls = tls_files("--bus-tls", bus_tls_cert, bus_tls_key)
     bus = BusOptions(listen, bus_redis, bus_redis_password_file, host, bus_token_file, tls)
     external = listen_options(
@@ -157,6 +174,7 @@ def scale(
             metrics_port=metrics_port,
             health_port=health_port,
             external=external,
+            dashboard=shown,
         )
         asyncio.run(run_kube(options, _say))
         return
@@ -166,7 +184,9 @@ def scale(
         checked_fleet(fleet)
     except ValueError as error:
         raise UsageError(f"--fleet = {fleet!r}: {error}") from error
-    asyncio.run(run_scale(read_inputs(policy, profile), ScaleOptions(bus, fleet, metrics_port, record), _say))
+    asyncio.run(
+        run_scale(read_inputs(policy, profile), ScaleOptions(bus, fleet, metrics_port, record, shown), _say)
+    )
 
 
 policy_app = typer.Typer(

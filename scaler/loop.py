@@ -135,6 +135,7 @@ class ControlLoop:
             joules=self._joules,
             point=self._state.point,
             forecast_rps=self._decision.forecast_rps if self._decision else None,
+            slo_latency_s=self._settings.limits.slo_latency_s,
         )
         row = fleet_row(moment)
         for watcher in self._around.watchers:

@@ -35,6 +35,7 @@ class FleetRow:
     refusals_rps: float | None = None
     p50_s: float | None = None
     p99_s: float | None = None
+    late_fraction: float | None = None  # of the answers, slower than the SLO
     queue_depth: int | None = None  # texts
     batch_mean_texts: float | None = None
     padding_fraction: float | None = None
@@ -59,10 +60,11 @@ class FleetMoment:
     joules: FleetJoules
     point: OperatingPoint | None
     forecast_rps: float | None
+    slo_latency_s: float
 
 
 def fleet_row(moment: FleetMoment) -> FleetRow:
-    seen, point = moment.seen, moment.point
+    seen, point, slo_s = moment.seen, moment.point, moment.slo_latency_s
     counts: dict[str, Any] = {
         "at_s": moment.at_s,
         "replicas_desired": moment.desired,
@@ -85,6 +87,7 @@ def fleet_row(moment: FleetMoment) -> FleetRow:
         refusals_rps=seen.refusals_rps,
         p50_s=_quantile_s(seen.recent_latencies, 50),
         p99_s=_quantile_s(seen.recent_latencies, 99),
+        late_fraction=None if seen.recent_latencies is None else seen.recent_latencies.share_over(slo_s),
         queue_depth=seen.queue_depth,
         batch_mean_texts=seen.batch_mean_texts,
         padding_fraction=seen.padding_fraction,

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from scaler.bus_opening import BusOptions, open_hub
 from scaler.control_state import start_beside
+from scaler.dashboard.options import DashboardOptions
 from scaler.fleet_joules import FleetJoules
 from scaler.garbage import collect_seldom
 from scaler.inputs import Inputs
@@ -34,6 +35,7 @@ class ScaleOptions:
     fleet: str
     metrics_port: int
     record: Path | None
+    dashboard: DashboardOptions
 
 
 async def run_scale(inputs: Inputs, options: ScaleOptions, say: Callable[[str], None]) -> None:
@@ -52,9 +54,16 @@ async def run_scale(inputs: Inputs, options: ScaleOptions, say: Callable[[str], 
         hub = await open_hub(options.bus)
         stack.push_async_callback(hub.close)
         bus = hub.fleet(options.fleet)
-        served = metrics.serve(options.bus.host, options.metrics_port)
+        served = f"metrics {metrics.serve(options.bus.host, options.metrics_port)}"
+        dashboard = options.dashboard.opened()
+        if dashboard is not None:
+            stack.push_async_callback(dashboard.close)
+            board = dashboard.of(settings.policy.metadata.name, settings)
+            watchers.append(board)
+            bus = board.read_along(bus)
+            served += f" · dashboard {await dashboard.listen()}"
         say(
-            f"ready: fleet {options.fleet} at {hub.address} · metrics {served} · "
+            f"ready: fleet {options.fleet} at {hub.address} · {served} · "
             "starts and stops no replica: the desired number is only said"
         )
         around = Surroundings(bus, JoinedFleet(), watchers, time.time)

@@ -20,6 +20,7 @@ from minwatt.resources import default_profile
 from minwatt.v1.errors import UsageError
 from scaler.bus import Hub
 from scaler.bus_opening import BusOptions, open_hub
+from scaler.dashboard.options import DashboardOptions
 from scaler.kube.api import KubeApi
 from scaler.kube.controller import Controller, Surroundings
 from scaler.kube.desired_replicas import DesiredReplicas
@@ -58,6 +59,7 @@ class KubeOptions:
     metrics_port: int = 9090
     health_port: int = 8081
     external: ListenOptions | None = None
+    dashboard: DashboardOptions | None = None  # none is served
 
 
 def _since_boot_s() -> float:
@@ -97,6 +99,10 @@ async def run_kube(
         metrics = Metrics(clock)
         stack.callback(metrics.close)
         served = metrics.serve(options.bus.host, options.metrics_port)
+        dashboard = None if options.dashboard is None else options.dashboard.opened()
+        if dashboard is not None:
+            stack.push_async_callback(dashboard.close)
+            served += f" · dashboard {await dashboard.listen()}"
         api = await KubeApi.connect(options.kubeconfig, options.context, _counted(metrics))
         stack.push_async_callback(api.close)
         watches = Watches(api, clock, rng)
@@ -119,6 +125,7 @@ async def run_kube(
                 kinds=kinds,
                 fleets=hub,
                 metrics=metrics,
+                dashboard=dashboard,
                 desired=desired,
                 may_act=lambda: election.may_act,
                 clock=clock,

@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from scaler.bus import FleetBus
 from scaler.control_state import start_beside
+from scaler.dashboard.server import Dashboard
 from scaler.decision import Decision
 from scaler.fleet_joules import FleetJoules
 from scaler.kube.api import KubeApi
@@ -58,6 +59,7 @@ class Shared:
     kinds: Kinds
     fleets: Fleets
     metrics: Metrics
+    dashboard: Dashboard | None
     desired: DesiredReplicas
     may_act: Callable[[], bool]
     clock: Callable[[], float]
@@ -101,6 +103,8 @@ class PolicyRun:
         if self._loop is not None and self.settings is not before:
             self._loop.follow(self.settings)
         self._shared.metrics.of(self.accepted.namespace, self.accepted.policy)
+        if self._shared.dashboard is not None:
+            self._shared.dashboard.of(self._shown_as, self.settings)
         if not self.accepted.external:
             self._shared.desired.forget(self.accepted.namespace, self.accepted.name)
 
@@ -123,6 +127,8 @@ class PolicyRun:
                     await self._wait(wait_s)
         finally:
             self._shared.metrics.forget(self.accepted.namespace, self.accepted.name)
+            if self._shared.dashboard is not None:
+                self._shared.dashboard.forget(self._shown_as)
             self._shared.desired.forget(self.accepted.namespace, self.accepted.name)
             await bus.close()
 
@@ -216,17 +222,25 @@ class PolicyRun:
     async def _control(self, sight: Sight, fleet: KubeFleet, bus: FleetBus) -> None:
         await sight.known()
         shared, accepted = self._shared, self.accepted
-        gated = GatedBus(bus, self._may_speak)
-        watchers: Sequence[Watcher] = (
+        watchers: list[Watcher] = [
             fleet,
             self,
             shared.metrics.of(accepted.namespace, accepted.policy),
             Terminal(lambda line: shared.say(f"{accepted.fleet}: {line}")),
-        )
-        around = Surroundings(gated, fleet, watchers, shared.unix_s)
+        ]
+        if shared.dashboard is not None:
+            board = shared.dashboard.of(self._shown_as, self.settings)
+            bus = board.read_along(bus)
+            watchers.append(board)
+        around = Surroundings(GatedBus(bus, self._may_speak), fleet, watchers, shared.unix_s)
         state, joules = start_beside(shared.clock()), FleetJoules(owns_processes=False)
         self._loop = ControlLoop(self.settings, state, around, joules)
         await self._loop.run(beats(min(_BEAT_S, self.settings.tick_s), shared.clock, self._stopped))
+
+    @property
+    def _shown_as(self) -> str:
+        """On the dashboard."""
+        return f"{self.accepted.namespace}/{self.accepted.name}"
 
     def _may_speak(self) -> bool:
         """Replicas that can't be added or taken are told their point all the same: it is what keeps them

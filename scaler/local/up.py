@@ -18,8 +18,10 @@ from minwatt.v1.errors import UsageError
 from minwatt.v1.fleet_keys import DEFAULT_FLEET
 from minwatt.v1.model_dir import ModelDirectory
 from minwatt.v1.variant_rule import accurate_enough
+from scaler.bus import FleetBus
 from scaler.control import first_point
 from scaler.control_state import start_fresh
+from scaler.dashboard.options import DashboardOptions
 from scaler.decision import Decision
 from scaler.embedded_bus import EmbeddedHub
 from scaler.fleet_joules import FleetJoules
@@ -51,6 +53,16 @@ class UpOptions:
     node_agent: Path | None  # its socket
     record: Path | None
     door: DoorFiles
+    dashboard: DashboardOptions
+
+
+@dataclass(frozen=True, slots=True)
+class _Ways:
+    """How requests come to the replicas, and how they and the loop hear one another."""
+
+    port: SharedPort
+    bus_address: str
+    bus: FleetBus
 
 
 class _ReadyLine:
@@ -82,6 +94,10 @@ async def run_up(inputs: Inputs, options: UpOptions, say: Callable[[str], None])
         metrics = Metrics()
         stack.callback(metrics.close)
         where = f"grpc {port.address} · metrics {metrics.serve(options.host, options.metrics_port)}"
+        dashboard = options.dashboard.opened()
+        if dashboard is not None:
+            stack.push_async_callback(dashboard.close)
+            where += f" · dashboard {await dashboard.listen()}"
         watchers: list[Watcher] = [
             _ReadyLine(say, settings.limits.min_replicas, where),
             Terminal(say),
@@ -93,14 +109,18 @@ async def run_up(inputs: Inputs, options: UpOptions, say: Callable[[str], None])
             watchers.append(record)
         hub = await EmbeddedHub.listen()
         stack.push_async_callback(hub.close)
-        await _run(settings, options, port, hub, watchers, say)
+        bus: FleetBus = hub.fleet(DEFAULT_FLEET)
+        if dashboard is not None:
+            board = dashboard.of(settings.policy.metadata.name, settings)
+            watchers.append(board)
+            bus = board.read_along(bus)
+        await _run(settings, options, _Ways(port, hub.address, bus), watchers, say)
 
 
 async def _run(
     settings: Settings,
     options: UpOptions,
-    port: SharedPort,
-    hub: EmbeddedHub,
+    ways: _Ways,
     watchers: list[Watcher],
     say: Callable[[str], None],
 ) -> None:
@@ -112,9 +132,9 @@ async def _run(
         variant=profile.allowed_variants(settings.limits.variants)[0].name,
         provider=profile.replica.provider,
         engine_threads=profile.replica.engine_threads,
-        host=port.host,
-        port=port.number,
-        bus=hub.address,
+        host=ways.port.host,
+        port=ways.port.number,
+        bus=ways.bus_address,
         meter=options.meter,
         point=point,
         drain_grace_s=_DRAIN_GRACE_S,
@@ -128,7 +148,7 @@ async def _run(
         return replace(command, point=control.point or point).arguments(replica_id)
 
     fleet = LocalFleet(arguments, _local_rules(settings), clock=clock, say=say)
-    around = Surroundings(hub.fleet(DEFAULT_FLEET), fleet, watchers, time.time)
+    around = Surroundings(ways.bus, fleet, watchers, time.time)
     control = ControlLoop(settings, start_fresh(clock(), point), around, FleetJoules(owns_processes=True))
     stopped = stop_on_signals(fleet.kill)
     try:

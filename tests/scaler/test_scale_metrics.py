@@ -9,6 +9,7 @@ import pytest
 
 from minwatt.v1.errors import UsageError
 from scaler.bus_opening import BusOptions
+from scaler.dashboard.options import OFF, DashboardOptions
 from scaler.inputs import Inputs
 from scaler.scale import ScaleOptions, run_scale
 from scaler.settings import Settings
@@ -16,11 +17,14 @@ from tests.scaler.made_up import policy, profile
 
 INPUTS = Inputs(Settings(policy(), profile()), "profile made up")
 HERE = BusOptions("127.0.0.1:0")
+NO_PAGE = DashboardOptions(OFF)
 
 
 async def test_its_metrics_are_served_and_gone_with_it() -> None:
     said: list[str] = []
-    running = asyncio.create_task(run_scale(INPUTS, ScaleOptions(HERE, "default", 0, None), said.append))
+    running = asyncio.create_task(
+        run_scale(INPUTS, ScaleOptions(HERE, "default", 0, None, NO_PAGE), said.append)
+    )
     try:
         while not any(line.startswith("ready: ") for line in said):
             await asyncio.sleep(0.01)
@@ -41,7 +45,7 @@ async def test_a_taken_port_of_its_metrics_is_one_line() -> None:
     port = server.sockets[0].getsockname()[1]
     try:
         with pytest.raises(UsageError, match=f"--metrics-port = {port}: can't listen on 127.0.0.1"):
-            await run_scale(INPUTS, ScaleOptions(HERE, "default", port, None), lambda _line: None)
+            await run_scale(INPUTS, ScaleOptions(HERE, "default", port, None, NO_PAGE), lambda _line: None)
     finally:
         server.close()
         await server.wait_closed()
