@@ -88,6 +88,11 @@ class FleetJoules:
         for page in pages:
             joules = page.rows[:, _JOULES]
             told = np.flatnonzero(~np.isnan(joules))
+            if len(told) == len(joules):  # as nearly always: nothing to pick out
+                read_j.append(joules)
+                names += page.names
+                words += page.words
+                continue
             read_j.append(joules[told])
             names += [page.names[place] for place in told.tolist()]
             words += [page.words[place] for place in told.tolist()]
