@@ -104,7 +104,7 @@ $(KSERVE)/ready:
 	$(KSERVE)/bin/pip install --quiet --disable-pip-version-check 'kserve>=0.21,<0.22'
 	@touch $@
 
-# What pip can't bring: an interpreter that is new enough and, for tests, a C compiler, a Redis server and promtool.
+# What pip can't bring: an interpreter that is new enough and, for tests, a C compiler, a Redis server, promtool and Chromium.
 system:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "minwatt needs Python 3.11 or newer; $(PYTHON) is older. Set PYTHON=python3.x" >&2; exit 1; }
@@ -112,3 +112,4 @@ system:
 	@command -v cc >/dev/null || scripts/need-debian gcc libc6-dev
 	@command -v redis-server >/dev/null || scripts/need-debian redis-server
 	@command -v promtool >/dev/null || scripts/need-debian prometheus
+	@command -v chromedriver >/dev/null || scripts/need-debian chromium chromium-driver

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import mean
 from typing import Any
 from urllib.request import urlopen
 
@@ -145,6 +146,7 @@ async def test_up_scales_both_ways_replaces_a_killed_replica_and_loses_no_reques
         await until(lambda: sender.answered > answered + 5, "answers again")
         page = await asyncio.to_thread(lambda: urlopen(metrics_url, timeout=5).read().decode())
         assert 'minwatt_scaler_decisions_total{action="up",namespace="",policy="' in page
+        await _the_page_shows_what_was_recorded(said[-1].split(" · dashboard ")[1].split()[0], record)
 
         sending.cancel()
         assert await sender.finish() == 0
@@ -159,6 +161,21 @@ async def test_up_scales_both_ways_replaces_a_killed_replica_and_loses_no_reques
     assert sources[-1] == "modelled"
     actions = [row["action"] for row in rows(record, "decisions")]
     assert {"up", "down"} <= set(actions)
+
+
+async def _the_page_shows_what_was_recorded(url: str, record: Path) -> None:
+    answer = await asyncio.to_thread(lambda: urlopen(f"{url}api/state", timeout=5).read())
+    state = json.loads(answer)
+    recorded = rows(record)
+    columns = (state["history"][name] for name in ("at_s", "watts", "ready"))
+    for at_s, watts, ready in zip(*columns, strict=True):
+        seconds = [row for row in recorded if int(row["at_s"]) == int(at_s) and row["at_s"] < at_s + 1e-3]
+        known = [row["watts"] for row in seconds if row["watts"] is not None]
+        assert ready == pytest.approx(mean(row["replicas_ready"] for row in seconds), rel=1e-5)
+        assert watts == (pytest.approx(mean(known), rel=1e-5) if known else None)
+    assert [entry["number"] for entry in state["decisions"]] == list(range(1, len(state["decisions"]) + 1))
+    assert {"up", "down"} <= {entry["action"] for entry in state["decisions"]}
+    assert state["moment"]["replicas_all"] == 1
 
 
 def test_an_application_with_a_package_called_service_is_safe(

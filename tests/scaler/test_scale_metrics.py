@@ -22,9 +22,8 @@ NO_PAGE = DashboardOptions(OFF)
 
 async def test_its_metrics_are_served_and_gone_with_it() -> None:
     said: list[str] = []
-    running = asyncio.create_task(
-        run_scale(INPUTS, ScaleOptions(HERE, "default", 0, None, NO_PAGE), said.append)
-    )
+    options = ScaleOptions(HERE, "default", 0, None, NO_PAGE)
+    running = asyncio.create_task(run_scale(INPUTS, options, said.append))
     try:
         while not any(line.startswith("ready: ") for line in said):
             await asyncio.sleep(0.01)
