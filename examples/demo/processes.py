@@ -31,9 +31,17 @@ class Load:
     slo_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Of a fleet: where its replicas serve, and the page that shows what it does."""
+
+    grpc: str
+    dashboard: str
+
+
 @contextmanager
-def fleet(policy: Path, fixed_replicas: int | None, folder: Path) -> Iterator[str]:
-    """A running `minwatt up`, stopped (drained) at the end; gives the address that its replicas serve at."""
+def fleet(policy: Path, fixed_replicas: int | None, folder: Path) -> Iterator[Addresses]:
+    """A running `minwatt up`, stopped (drained) at the end."""
     command = [
         *MINWATT,
         "up",
@@ -52,7 +60,7 @@ def fleet(policy: Path, fixed_replicas: int | None, folder: Path) -> Iterator[st
     with log.open("w") as stderr:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True)  # noqa: S603
     try:
-        yield _ready_address(process, log)
+        yield _ready_addresses(process, log)
         if process.poll() is not None:
             raise DemoError(f"minwatt up ended by itself with code {process.returncode}; see {log}")
     finally:
@@ -64,7 +72,7 @@ def fleet(policy: Path, fixed_replicas: int | None, folder: Path) -> Iterator[st
             process.wait()
 
 
-def _ready_address(process: subprocess.Popen[str], log: Path) -> str:
+def _ready_addresses(process: subprocess.Popen[str], log: Path) -> Addresses:
     """Waits for the `ready:` line, then lets the rest of the output drain into the log."""
     limit = threading.Timer(START_LIMIT_S, process.kill)
     limit.start()
@@ -72,14 +80,14 @@ def _ready_address(process: subprocess.Popen[str], log: Path) -> str:
     lines = iter(process.stdout.readline, "")
     try:
         for line in lines:
-            if found := re.search(r"ready: grpc (\S+)", line):
+            if found := re.search(r"ready: grpc (\S+) .* dashboard (\S+)", line):
                 break
         else:
             raise DemoError(f"minwatt up ended with code {process.wait()} before it was ready; see {log}")
     finally:
         limit.cancel()
     threading.Thread(target=_drain, args=(lines, log), daemon=True).start()
-    return found[1]
+    return Addresses(found[1], found[2])
 
 
 def _drain(lines: Iterator[str], log: Path) -> None:

@@ -96,8 +96,8 @@ def _peak_rps(out: Path, console: Console) -> float:
     """A flash crowd that fits this machine, in steps of 10 requests/s."""
     record = out / "probe"
     record.mkdir(parents=True)
-    with fleet(POLICY, 1, record) as address:
-        one_replica_rps = asyncio.run(closed_loop_rps(address, PROBE))
+    with fleet(POLICY, 1, record) as addresses:
+        one_replica_rps = asyncio.run(closed_loop_rps(addresses.grpc, PROBE))
     console.print(
         f"One replica completes {one_replica_rps:.0f} requests/s here (closed loop, {PROBE_S:g} s)."
     )
@@ -120,9 +120,10 @@ def _run(name: str, fixed_replicas: int | None, load: Load, out: Path, console: 
     record.mkdir(parents=True)
     console.print(f"[bold]{name}[/bold]: starting replicas")
     with (
-        fleet(POLICY, fixed_replicas, record) as address,
-        replay(address, name, load, record, out) as sending,
+        fleet(POLICY, fixed_replicas, record) as addresses,
+        replay(addresses.grpc, name, load, record, out) as sending,
     ):
+        console.print(f"what it does and why, live: {addresses.dashboard}")
         _watch(name, load, sending, record, console)
         if sending.returncode not in (0, 1):
             raise DemoError(

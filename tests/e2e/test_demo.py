@@ -31,6 +31,7 @@ def test_the_demo_compares_a_fixed_fleet_with_the_scaler(tmp_path: Path) -> None
     assert scaled["energy_source"] != "unknown"
     kept = all(run["completed"] == run["requests"] for run in (fixed, scaled)) and scaled["slo_met"]
     assert done.returncode == (0 if kept else 1), done.stdout + done.stderr
+    assert done.stdout.count("what it does and why, live: http://127.0.0.1:") == 2
     assert "modelled" in done.stdout or scaled["energy_source"] != "modelled"
     page = (tmp_path / "demo/report.html").read_text()
     assert "plotly" in page
