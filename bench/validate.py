@@ -89,8 +89,8 @@ def _play_real(options: argparse.Namespace, console: Console) -> None:
         shutil.rmtree(earlier, ignore_errors=True)
     log.mkdir(parents=True)
     console.print(f"{options.minutes:g} min of real processes, up to {options.peak_rps:g} requests/s …")
-    with fleet(options.policy, options.replicas, log) as address, (log / "replay.log").open("w") as out:
-        command = [*MINWATT, "replay", "--target", address, *_load_flags(options)]
+    with fleet(options.policy, options.replicas, log) as fleet_at, (log / "replay.log").open("w") as out:
+        command = [*MINWATT, "replay", "--target", fleet_at.grpc, *_load_flags(options)]
         code = subprocess.run(command, stdout=out, stderr=out, check=False).returncode  # noqa: S603
     if code not in (0, 1):  # 1: the SLO was missed, which is for the comparison to say
         raise DemoError(f"minwatt replay ended with code {code}; see {log / 'replay.log'}")
