@@ -8,7 +8,7 @@ PERF_ANALYZER := .perf-analyzer
 KSERVE := .kserve
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test leaderboard lint unit bench bench-peers bench-scaler bench-fleet chaos soak explore fuzz gpu-check proto lock clean system perf-analyzer kserve
+.PHONY: help demo test docs leaderboard lint unit bench bench-peers bench-scaler bench-fleet chaos soak explore fuzz gpu-check proto lock clean system perf-analyzer kserve
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -60,6 +60,9 @@ fuzz: $(READY) ## ten minutes of coverage-guided fuzzing of messages; what it fi
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
 	mkdir -p out/fuzz/corpus
 	$(BIN)/python -m tests.fuzz models/support-text out/fuzz/corpus -max_total_time=600 -artifact_prefix=out/fuzz/
+
+docs: $(READY) ## the documentation as a site, out/site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 proto: $(READY) ## write the stubs anew from proto/
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iproto --python_out=. --grpc_python_out=. \
