@@ -8,7 +8,7 @@ PERF_ANALYZER := .perf-analyzer
 KSERVE := .kserve
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test docs leaderboard lint unit bench bench-peers bench-scaler bench-fleet chaos soak explore fuzz gpu-check proto lock clean system perf-analyzer kserve
+.PHONY: help demo test docs pictures leaderboard lint unit bench bench-peers bench-scaler bench-fleet chaos soak explore fuzz gpu-check proto lock clean system perf-analyzer kserve
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -63,6 +63,9 @@ fuzz: $(READY) ## ten minutes of coverage-guided fuzzing of messages; what it fi
 
 docs: $(READY) ## the documentation as a site, out/site/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+pictures: $(READY) ## the README's pictures anew, of a real fleet and of the last demo
+	$(BIN)/python -m scripts.pictures
 
 proto: $(READY) ## write the stubs anew from proto/
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iproto --python_out=. --grpc_python_out=. \

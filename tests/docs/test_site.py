@@ -1,4 +1,4 @@
-"""The documentation builds without a warning: each page in its place, each link to something that is there."""
+"""The documentation builds without a warning: each page in its place, each link to what is there."""
 
 from __future__ import annotations
 
