@@ -23,8 +23,8 @@ _HEAD = """# Commands
 
 Written by `python -m scripts.cli_reference` from the commands themselves. Each has `--help`.
 
-Exit codes: 0 good, 1 the job ran and the answer is bad, 2 bad usage, 130 stopped by Ctrl-C before there was an
-answer, 141 who read the output left (`| head`).
+Exit codes: 0 good, 1 the job ran and the answer is bad, 2 bad usage, 130 stopped by Ctrl-C before there was
+an answer, 141 who read the output left (`| head`).
 
 """
 

@@ -2,8 +2,8 @@
 
     python -m scripts.pictures
 
-Plays two minutes of load against a real `minwatt up` with the demo's policy, and looks at its page with Debian's
-Chromium; then at out/demo/report.html, where `make demo` left one. Called by `make pictures`.
+Plays two minutes of load against a real `minwatt up` with the demo's policy, and looks at its page with
+Debian's Chromium; then at out/demo/report.html, where `make demo` left one. Called by `make pictures`.
 """
 
 from __future__ import annotations
