@@ -10,6 +10,8 @@ export function showDecisions(entries, choose) {
 
 export function addDecision(entry, choose) {
   list.prepend(item(entry, choose));
+  // The figures change each second: of them a screen reader is told nothing, of decisions everything.
+  document.getElementById("announced").textContent = `${entry.headline}: ${entry.why[0] ?? ""}`;
   while (list.children.length > MOST) list.lastChild.remove();
 }
 

@@ -77,6 +77,7 @@ async function start() {
   policies.parentElement.hidden = names.length < 2;
   policies.onchange = begin;
   for (const input of document.querySelectorAll("#spans input")) input.onchange = begin;
+  document.addEventListener("visibilitychange", () => charts.redraw());
   matchMedia("(prefers-color-scheme: dark)").onchange = () => charts.redraw();
   await begin();
 }
