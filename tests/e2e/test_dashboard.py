@@ -202,7 +202,9 @@ async def test_chromium_shows_what_the_api_says_and_follows_it(
     assert await text("#figures dd.broken") == "200 ms", "over the SLO"
     await until("#log li", "2 → 1 replicas")
     assert "surplus lasted 94 s" in await text("#log li em")
-    await until("#announced", "2 → 1 replicas: surplus lasted 94 s")  # of a decision alone, by a screen reader
+    await until(
+        "#announced", "2 → 1 replicas: surplus lasted 94 s"
+    )  # of a decision alone, by a screen reader
 
     def choose() -> str:
         """By the keyboard alone."""

@@ -347,6 +347,29 @@ async def test_a_variant_that_is_damaged_is_not_switched_to(model: Path) -> None
         await happens(lambda: parts.replica.operating_point_version == 1)
 
 
+async def test_a_point_that_is_told_again_while_a_refusal_ends_is_tried_again(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(model) as parts:
+        lifecycle, replace_model = parts.lifecycle, parts.lifecycle._replace
+        (model / "fp16" / "model.onnx").write_bytes(b"damaged")
+
+        async def told_at_the_end(name: str, variant: str | None) -> None:
+            try:
+                await replace_model(name, variant)
+            finally:  # refused, and whoever follows has not heard of it yet
+                if not lifecycle.replacements["tiny-text"]:
+                    write_tiny_model(model, variants=("int8", "fp16"))
+                    lifecycle.follow()
+
+        monkeypatch.setattr(lifecycle, "_replace", told_at_the_end)
+        parts.replica.operate_at(OperatingPoint(version=1, variant="fp16"))
+        lifecycle.follow()
+        await happens(lambda: parts.replica.operating_point_version == 1)
+        assert lifecycle.failures["tiny-text"] == 1
+        assert parts.replica.default.variant == "fp16"
+
+
 async def test_a_point_that_comes_before_the_replica_is_ready_waits_for_it(model: Path) -> None:
     parts = assemble(ServeSettings.of_flags(model=model, meter="modelled"))
     parts.replica.operate_at(OperatingPoint(version=1, variant="fp16"))
