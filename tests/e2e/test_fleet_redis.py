@@ -12,8 +12,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 import minwatt
 from minwatt.v1.fleet_keys import FleetKeys
 from minwatt.v1.model_dir import ModelDirectory
@@ -22,8 +20,6 @@ from tests.e2e.replica_process import ReplicaProcess
 from tests.eventually import WAIT_S, eventually
 from tests.redis_server import RedisServer
 from tests.scaler.made_up import profile, variant
-
-pytestmark = pytest.mark.both_modes
 
 FLEET = "shop/tiny"
 POLICY = """
