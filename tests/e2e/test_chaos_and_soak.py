@@ -41,7 +41,7 @@ def test_chaos(tmp_path: Path, addresses: bool, front_ends: int) -> None:
 
 @pytest.mark.parametrize("front_ends", [0, 2])
 def test_soak(tmp_path: Path, front_ends: int) -> None:
-    plan = soak.Plan(minutes=0.06, warm_up_minutes=0.012, scale=2.0, front_ends=front_ends, seed=3)
+    plan = soak.Plan(minutes=0.1, warm_up_minutes=0.02, scale=2.0, front_ends=front_ends, seed=3)
     done = asyncio.run(soak.run(WorkingCopy.of(None, tmp_path), plan))
     assert (done.lost, done.left_in_flight) == ({}, 0)
     assert set(done.asked) == {

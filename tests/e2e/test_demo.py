@@ -16,7 +16,7 @@ FIELDS = {
 
 @pytest.mark.timeout(240)
 def test_the_demo_compares_a_fixed_fleet_with_the_scaler(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "examples.demo.run", "--duration", "8", "--peak-rps", "40"]
+    command = [sys.executable, "-m", "examples.demo.run", "--duration", "10", "--peak-rps", "40"]
     done = subprocess.run(
         [*command, "--out", str(tmp_path / "demo")], cwd=ROOT, capture_output=True, text=True, timeout=230
     )
