@@ -48,6 +48,25 @@ def this_process() -> ProcessTimes:
     return ProcessTimes(pid=pid, age_s=age_s, cpu_s=time.process_time)
 
 
+def tree_cpu_s(pid: int) -> float:
+    """User + system seconds of a process, of those below it that live, and of those it has waited for; 0 when
+    it is gone. What lived shortly below another and was never waited for is not seen.
+    """
+    total_s = 0.0
+    try:
+        top = psutil.Process(pid)
+        tree = [top, *top.children(recursive=True)]
+    except psutil.Error:
+        return 0.0
+    for process in tree:
+        try:
+            times = process.cpu_times()
+        except psutil.Error:
+            continue  # it ended meanwhile; who waits for it counts it
+        total_s += times.user + times.system + times.children_user + times.children_system
+    return total_s
+
+
 class ModelledMeter:
     """Never unknown. `watts` is the mean of the last second; at first, of the process's whole life."""
 

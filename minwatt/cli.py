@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "key": ("service.key_cli", "app", "API keys for the tenants of a server"),
     "replay": ("loadtest.cli", "replay", "open-loop load from a trace or a generator, and its report"),
     "profile": ("minwatt.commands.profile", "app", "measure a model's latency and watts; show a profile"),
+    "measure": ("minwatt.commands.metered", "measure", "joules and watts of any command"),
     "plan": ("minwatt.commands.plan", "plan", "the fleet that the planner chooses for a steady rate"),
     "backtest": (
         "minwatt.commands.backtest",

@@ -9,33 +9,30 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 from rich.console import Console
 
 from energy import MeterUnavailable, open_meter
+from minwatt.commands.grid_intensity import CARBON_HELP, STATED_HELP, intensity_of
 from minwatt.commands.model_card_page import card_page
 from minwatt.commands.model_card_rows import print_card
 from minwatt.commands.profile_device import CPU, find_device
 from minwatt.v1.errors import UsageError
-from modelkit.card.measurements import CARD_FILE, GridIntensity, Meter
+from modelkit.card.measurements import CARD_FILE, Meter
 from modelkit.card.run import CardOptions, Metering, measure_card
 from modelkit.commands.options import FilesOption, FolderOption
 from modelkit.data.examples import named_data
 from modelkit.inference import PROVIDERS, Provider
 from modelkit.scoring.evaluate import DEFAULT_SETS, SPLITS
-from scaler.carbon import read_intensity
 
 PAGE_FILE = "card.html"
 DEFAULTS = CardOptions(data=Path())
 _NVML_ROUND_S = 5.0  # a card's counter is refreshed each 0.1 s: over 5 s it is off by 4% at the most
 _LONGEST_ROUND_S = 3600.0
-_MOST_GCO2_PER_KWH = 10_000.0  # ten times what the dirtiest coal emits
 _MOST_BATTERY_WH = 1e9
 _CPU_SOURCES = ("rapl", "modelled")
 _METER_HELP = "auto, rapl, modelled[:idle_w=W,busy_w_per_core=W], nvml[:index-or-uuid]; auto: what reads it."
 _VARIANT_HELP = "Variant to measure; repeat for more. Default: all on disk."
-_CARBON_HELP = "Intensity file (t_s,timestamp_utc,gco2_per_kwh): its mean."
 
 
 def card(
@@ -46,8 +43,8 @@ def card(
     variant: Annotated[list[str] | None, typer.Option(metavar="NAME", help=_VARIANT_HELP)] = None,
     meter: Annotated[str, typer.Option(help=_METER_HELP)] = "auto",
     provider: Annotated[str, typer.Option(help=f"One of {', '.join(PROVIDERS)}.")] = "cpu",
-    grid_intensity: Annotated[float | None, typer.Option(help="gCO2 a kWh, stated by you.")] = None,
-    carbon: Annotated[Path | None, typer.Option(help=_CARBON_HELP)] = None,
+    grid_intensity: Annotated[float | None, typer.Option(help=STATED_HELP)] = None,
+    carbon: Annotated[Path | None, typer.Option(help=CARBON_HELP)] = None,
     battery_wh: Annotated[float | None, typer.Option(help="Capacity of a battery, in Wh.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Texts a batch, of the set's own.")] = DEFAULTS.batch,
     rounds: Annotated[int, typer.Option(min=3, help="Rounds of each variant, in turn.")] = DEFAULTS.rounds,
@@ -72,7 +69,7 @@ def card(
     chosen = _provider(provider)
     if battery_wh is not None and not 0 < battery_wh <= _MOST_BATTERY_WH:
         raise UsageError(f"--battery-wh = {battery_wh:g}: allowed: more than 0, up to {_MOST_BATTERY_WH:g}")
-    intensity = _intensity(grid_intensity, carbon)
+    intensity = intensity_of(grid_intensity, carbon)
     _make(out)
     metering = _metering(chosen, meter)
     options = CardOptions(
@@ -134,28 +131,6 @@ def _rapl_is_readable() -> bool:
         return False
     found.close()
     return found.opening_j is not None
-
-
-def _intensity(stated: float | None, file: Path | None) -> GridIntensity | None:
-    if stated is not None and file is not None:
-        raise UsageError("--carbon: goes without --grid-intensity; give one of the two")
-    if stated is not None:
-        if not 0 <= stated <= _MOST_GCO2_PER_KWH:
-            allowed = f"gCO2 a kWh, at least 0, up to {_MOST_GCO2_PER_KWH:g}"
-            raise UsageError(f"--grid-intensity = {stated:g}: allowed: {allowed}")
-        return GridIntensity(source="stated", gco2_per_kwh=stated, low=stated, high=stated)
-    if file is None:
-        return None
-    read = read_intensity(file)
-    known = read.gco2_per_kwh[~np.isnan(read.gco2_per_kwh)]
-    if not len(known):
-        raise UsageError(f"{file}: no row has a value; allowed: at least one")
-    if known.max() > _MOST_GCO2_PER_KWH:
-        raise UsageError(f"{file}: gco2_per_kwh = {known.max():g}: allowed: up to {_MOST_GCO2_PER_KWH:g}")
-    source = f"{file.name}, from {read.first_utc}, mean of {len(known)} of {len(read.gco2_per_kwh)} rows"
-    return GridIntensity(
-        source=source, gco2_per_kwh=float(known.mean()), low=float(known.min()), high=float(known.max())
-    )
 
 
 def _make(out: Path) -> None:
