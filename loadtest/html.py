@@ -21,8 +21,8 @@ from loadtest.tables import headline, rows, warnings
 _NO_FLEET_LOG = "No run has a fleet log: replicas and watts are not shown."
 
 
-def page(runs: Sequence[RunReport]) -> str:
-    """The whole page. Runs are compared with the first."""
+def page(runs: Sequence[RunReport], made_by: str = "") -> str:
+    """The whole page. Runs are compared with the first. `made_by`: as `provenance` tells it."""
     plots = [
         _plot(_load(runs), "Offered load and goodput", "requests/s", _load_note(runs)),
         _latency_plot(runs),
@@ -46,6 +46,7 @@ def page(runs: Sequence[RunReport]) -> str:
             headline=headline(runs),
             table=_table(runs),
             plots=plots,
+            made_by=made_by,
         )
     )
 

@@ -25,28 +25,40 @@ _PAGE = Template("""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
+<meta name="color-scheme" content="light dark">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>$title</title>
 <style>
-  body { font: 15px/1.5 system-ui, "Segoe UI", "DejaVu Sans", sans-serif; color: #1c2128; background: #f4f5f7;
-         margin: 0 auto; max-width: 1280px; padding: 24px; }
+  :root { --text: #1c2128; --ground: #f4f5f7; --card: #fff; --line: #e1e4e8; --quiet: #5b6470;
+          --warning: #fff4e5; --edge: #f0c987; }
+  @media (prefers-color-scheme: dark) {
+    :root { --text: #e8eaed; --ground: #14171b; --card: #1d2127; --line: #363c45; --quiet: #a3adb8;
+            --warning: #3a2d14; --edge: #7a5c1e; }
+    /* The plots are drawn for paper: turned to dark as a whole, with their hues kept. */
+    .plotly-graph-div { filter: invert(.88) hue-rotate(180deg); }
+  }
+  body { font: 15px/1.5 system-ui, "Segoe UI", "DejaVu Sans", sans-serif; color: var(--text);
+         background: var(--ground); margin: 0 auto; max-width: 1280px; padding: 24px; }
+  @media (max-width: 600px) { body { padding: 12px; } }
   h1 { font-size: 24px; margin: 0 0 4px; }
   h2 { font-size: 15px; margin: 0; padding: 14px 18px 0; }
-  .about { color: #5b6470; margin: 0 0 18px; }
+  .about { color: var(--quiet); margin: 0 0 18px; }
   .headline { font-size: 17px; font-weight: 600; margin: 0 0 14px; }
-  .card { min-width: 0; background: #fff; border: 1px solid #e1e4e8; border-radius: 8px; }
+  .card { min-width: 0; background: var(--card); border: 1px solid var(--line); border-radius: 8px; }
   .summary { padding: 8px 18px 14px; margin-bottom: 18px; overflow-x: auto; }
   .plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(480px, 100%), 1fr));
            gap: 18px; }
-  .note { color: #5b6470; font-size: 13px; margin: 0; padding: 0 18px; }
-  .warning { background: #fff4e5; border: 1px solid #f0c987; border-radius: 8px; padding: 8px 14px;
+  .note { color: var(--quiet); font-size: 13px; margin: 0; padding: 0 18px; }
+  .warning { background: var(--warning); border: 1px solid var(--edge); border-radius: 8px; padding: 8px 14px;
              margin: 0 0 14px; }
   table { border-collapse: collapse; }
+  caption { text-align: left; font-weight: 600; padding-top: 10px; }
+  footer { color: var(--quiet); font-size: 13px; margin-top: 18px; overflow-wrap: anywhere; }
   th, td { padding: 3px 28px 3px 0; text-align: right; font-variant-numeric: tabular-nums;
            white-space: nowrap; }
   .wide th, .wide td { padding-right: 20px; }
-  th:first-child { text-align: left; font-weight: normal; color: #5b6470; }
-  thead th { font-weight: 600; border-bottom: 2px solid #e1e4e8; }
+  th:first-child { text-align: left; font-weight: normal; color: var(--quiet); }
+  thead th { font-weight: 600; border-bottom: 2px solid var(--line); }
   .dot { display: inline-block; width: 10px; height: 10px; border-radius: 50%; margin-right: 7px; }
 </style>
 <script>$plotlyjs</script>
@@ -56,8 +68,9 @@ _PAGE = Template("""<!doctype html>
 <p class="about">$about</p>
 $warnings
 $headline
-<div class="card summary">$table</div>
+<div class="card summary" tabindex="0" role="region" aria-label="Table">$table</div>
 <div class="plots">$plots</div>
+<footer>$made_by</footer>
 </body>
 </html>
 """)
@@ -73,6 +86,7 @@ class Pieces:
     plots: Sequence[str]
     warnings: Sequence[str] = ()
     headline: Sequence[str] = ()
+    made_by: str = ""  # the command and the versions, as `provenance` tells them
 
 
 def page(pieces: Pieces) -> str:
@@ -84,6 +98,7 @@ def page(pieces: Pieces) -> str:
         headline="".join(f'<p class="headline">{html.escape(line)}</p>' for line in pieces.headline),
         table=pieces.table,
         plots="".join(pieces.plots),
+        made_by=html.escape(pieces.made_by),
         plotlyjs=get_plotlyjs(),
     )
 
@@ -104,6 +119,8 @@ def section(
     """A plot with its heading and a line below it, as HTML."""
     figure.update_layout(
         template="plotly_white",
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
         height=_PLOT_HEIGHT_PX,
         margin={"l": 62, "r": 18, "t": 34, "b": 44},
         legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},

@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from loadtest.html import page
+from loadtest.provenance import made_by
 from loadtest.runs import read_run, writing
 from loadtest.summary import RunReport, summarise
 
@@ -40,5 +41,5 @@ def write_report(runs: Sequence[RunReport], out_dir: Path) -> Report:
     with writing(out_dir):
         out_dir.mkdir(parents=True, exist_ok=True)
         (out_dir / "report.json").write_text(report.model_dump_json(indent=2) + "\n")
-        (out_dir / "report.html").write_text(page(report.runs), encoding="utf-8")
+        (out_dir / "report.html").write_text(page(report.runs, made_by()), encoding="utf-8")
     return report

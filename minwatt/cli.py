@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "backtest",
         "a recorded trace through minwatt and other autoscalers, simulated",
     ),
+    "report": ("minwatt.commands.report", "app", "two results beside one another"),
     "model": ("minwatt.commands.model", "app", "fine-tune, build, quantize, measure and choose models"),
     "node-agent": ("nodeagent.cli", "node_agent", "GPU clocks and watts for a node's replicas; needs root"),
     "policy": ("scaler.cli", "policy_app", "check a PowerPolicy"),

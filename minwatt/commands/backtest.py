@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from loadtest.provenance import made_by
 from minwatt.commands.backtest_html import page
 from minwatt.commands.backtest_result import MINWATT
 from minwatt.commands.backtest_run import USUAL, Finished, Options, Prepared, names, prepare, run
@@ -71,7 +72,7 @@ def backtest(
         _check_writable(html)
     finished = _run(prepare(policy, profile, trace, options))
     if html is not None:
-        html.write_text(page(finished), encoding="utf-8")
+        html.write_text(page(finished, made_by()), encoding="utf-8")
     if json:
         print(finished.result.model_dump_json(indent=2))  # noqa: T201 - the command's own output
     else:

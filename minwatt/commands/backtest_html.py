@@ -51,12 +51,13 @@ _POINTS = 500  # of a curve: as many as half a screen can show
 _Floats = NDArray[np.float64]
 
 
-def page(finished: Finished) -> str:
-    """The whole page."""
+def page(finished: Finished, made_by: str = "") -> str:
+    """The whole page. `made_by`: as `loadtest.provenance` tells it."""
     result = finished.result
     return page_of(
         Pieces(
             title=f"Backtest: {Path(result.trace).name}",
+            made_by=made_by,
             about=f"Policy {result.policy}, profile {result.profile}. Simulated: no replica ran.",
             warnings=[
                 line for line in sentences(result) if "no data" in line or "without an intensity" in line

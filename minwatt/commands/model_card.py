@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from energy import MeterUnavailable, open_meter
+from loadtest.provenance import made_by
 from minwatt.commands.grid_intensity import CARBON_HELP, STATED_HELP, intensity_of
 from minwatt.commands.model_card_page import card_page
 from minwatt.commands.model_card_rows import print_card
@@ -92,7 +93,7 @@ def card(
     finally:
         metering.meter.close()
     _write(out / CARD_FILE, result.model_dump_json(indent=2) + "\n")
-    _write(out / PAGE_FILE, card_page(result))
+    _write(out / PAGE_FILE, card_page(result, made_by()))
     output = Console()
     if json:
         output.print_json(result.model_dump_json())

@@ -21,7 +21,7 @@ _MS = 1000
 _MARGIN = 0.005  # of accuracy, above and below
 
 
-def card_page(card: Card) -> str:
+def card_page(card: Card, made_by: str = "") -> str:
     """The whole page."""
     plots = [_front_plot(card)] if any(one.own.joules_per_1000_texts for one in card.variants) else []
     if card.variants[0].grid:
@@ -33,7 +33,14 @@ def card_page(card: Card) -> str:
     if any(timed.joules_per_1000_texts for one in card.variants for timed in one.grid):
         plots.append(_bars(card, "Energy", "J a 1,000 texts", lambda timed: timed.joules_per_1000_texts))
     return page(
-        Pieces(title=title(card), about=about(card), table=_table(card), plots=plots, warnings=doubts(card))
+        Pieces(
+            title=title(card),
+            about=about(card),
+            table=_table(card),
+            plots=plots,
+            warnings=doubts(card),
+            made_by=made_by,
+        )
     )
 
 

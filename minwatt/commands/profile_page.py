@@ -28,7 +28,7 @@ from scaler.profile import Point, Profile, Variant
 _MS = 1000
 
 
-def profile_page(profile: Profile) -> str:
+def profile_page(profile: Profile, made_by: str = "") -> str:
     """The whole page. A reference profile has no points to plot: only what its figures say."""
     if profile.is_reference:
         plots = [_batch_time_plot(profile)]
@@ -40,6 +40,7 @@ def profile_page(profile: Profile) -> str:
         plots.append(_p99_plot(profile, sweep, settings))
     return page(
         Pieces(
+            made_by=made_by,
             title=f"Profile: {title(profile)}",
             about=about(profile),
             table=_table(profile),

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from loadtest.provenance import made_by
 from minwatt.commands.output import print_whole
 from minwatt.commands.profile_page import profile_page
 from minwatt.commands.profile_rows import (
@@ -53,7 +54,7 @@ def show(
     """
     profile = load_profile(file)
     if html is not None:
-        _write(html, profile_page(profile))
+        _write(html, profile_page(profile, made_by()))
     if json:
         document = profile.model_dump(mode="json") | {"doubts": profile.doubts()}
         print(dumps(document, indent=2))  # noqa: T201 - the command's own output
