@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
@@ -58,6 +59,11 @@ def test_it_leads_writes_a_status_answers_probes_and_lets_go(kube_api: KubeApi, 
 
         # No replica joins: the fleet is held, and that is said.
         until(lambda: conditions().get("Stale") == "ReportsMissing")
+        page = re.findall(r"dashboard (http://\S+)", said)[0]
+        with urllib.request.urlopen(f"{page}api/state?policy={NAMESPACE}/support-text") as answer:
+            shown = json.loads(answer.read())
+        assert shown["policy"]["name"] == "support-text"
+        assert "stale" in {name for name, _ in shown["moment"]["conditions"]}
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=_PATIENCE_S)
         assert process.returncode == 0, err
