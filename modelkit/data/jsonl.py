@@ -95,13 +95,31 @@ def _tokens_and_tags(path: Path, line: int, row: dict[str, Any]) -> TaggedSenten
     return TaggedSentence(tuple(tokens), tuple(tags))
 
 
+class _StandsTwiceError(ValueError):
+    def __init__(self, field: str) -> None:
+        super().__init__(field)
+        self.field = field
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Of a field that stands twice json would keep the last, and a label could be lost unseen."""
+    found: dict[str, Any] = {}
+    for field, value in pairs:
+        if field in found:
+            raise _StandsTwiceError(field)
+        found[field] = value
+    return found
+
+
 def json_objects(path: Path, expected: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """Objects with their lines; blank ones are skipped. Raises DataError, which says what is `expected`."""
     for number, line in numbered_lines(path):
         if is_blank(line):
             continue
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=_each_once)
+        except _StandsTwiceError as error:
+            raise DataError(f"{path}:{number}: field {error.field!r} stands twice; each once") from error
         except (ValueError, RecursionError) as error:  # a JSONDecodeError, or past Python's limits
             reason = getattr(error, "msg", "too long or too deep")
             raise DataError(f"{path}:{number}: not JSON ({reason}): {shown(line)}") from error

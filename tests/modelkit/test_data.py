@@ -88,6 +88,7 @@ def test_texts_survive_their_file(
         ('{"text": "hi", "label": ["refund"]}', ":1: label ['refund']; allowed: refund, card_arrival"),
         ('{"text": " ", "label": "refund"}', ":1: text ' '; expected a text that is not empty"),
         ("[1]", ":1: '[1]'; expected an object"),
+        ('{"text": "a", "label": "b", "label": "c"}', ":1: field 'label' stands twice; each once"),
         ("{nope", ":1: not JSON"),
         ("[" * 100_000, ":1: not JSON (too long or too deep)"),
         ('{"text": "\\ud83d", "label": "refund"}', ":1: text '\\ud83d'; half of a surrogate pair"),
