@@ -25,6 +25,10 @@ def replay(
     trace: Annotated[
         Path | None, typer.Option(metavar="FILE", help="CSV `t_s,count` or `t_s,…`; gzip too.")
     ] = None,
+    capture: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Of `minwatt serve --capture`; a folder is all of its files."),
+    ] = None,
     generate: Annotated[
         str | None, typer.Option(metavar="SHAPE", help="constant, poisson or diurnal.")
     ] = None,
@@ -33,7 +37,9 @@ def replay(
     rate_scale: Annotated[
         float | None, typer.Option(help="Multiplies a trace's rate; never thins it.")
     ] = None,
-    time_scale: Annotated[float | None, typer.Option(help="60 plays a trace's hour in a minute.")] = None,
+    time_scale: Annotated[
+        float | None, typer.Option("--time-scale", "--speed", help="60 plays a trace's hour in a minute.")
+    ] = None,
     arrivals_cv: Annotated[
         float | None, typer.Option(help="Burstiness: 0 even, 1 Poisson, above 1 bursty.")
     ] = None,
@@ -44,8 +50,12 @@ def replay(
     texts: Annotated[
         Path | None, typer.Option(metavar="FILE", help="One text a line. [packaged ones]")
     ] = None,
-    task: Annotated[str, typer.Option(metavar="TASK", help="classify, extract or mixed.")] = "mixed",
-    deadline: Annotated[str, typer.Option(help="Of each request, retries included.")] = "1s",
+    task: Annotated[
+        str | None, typer.Option(metavar="TASK", help="classify, extract or mixed. [mixed]")
+    ] = None,
+    deadline: Annotated[
+        str | None, typer.Option(help="Of each request, retries included. [1s; a capture's own]")
+    ] = None,
     slo: Annotated[str | None, typer.Option(help="p99 from the planned send time, e.g. 50ms.")] = None,
     connections: Annotated[int, typer.Option(help="TCP connections to spread requests over.")] = 16,
     tls: Annotated[bool, typer.Option("--tls", help="Encrypt; so does each of --tls-….")] = False,
@@ -96,6 +106,10 @@ def replay(
     load_options = _checked(LoadOptions, load_fields)
     who = _checked(IdentityOptions, identity_fields).identity(run_options.target)
     load = make_load(load_options)
+    if deadline is not None:
+        load = load.with_one_deadline()
+    for line in load.notes:
+        typer.echo(line, err=True)
     if out is not None:
         make_folder(out / run_options.name)
     run = run_load(load, load_options.given(), run_options, who)

@@ -6,7 +6,7 @@ arrivals to `arrivals` and `trace`. Called by `cli`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from loadtest.arrivals import POISSON_CV, Diurnal, diurnal, draw, flat
+from loadtest.capture import captured_plan, read_captures
 from loadtest.plan import Payload, Plan, Task, build_plan, payload
 from loadtest.texts import packaged_texts, read_texts
 from loadtest.trace import Arrivals, Fit, arrivals, read_trace
@@ -51,11 +52,12 @@ def flag(name: str) -> str:
 
 
 class LoadOptions(BaseModel):
-    """What to send and when. Exactly one of `trace` and `generate`; None is "not given"."""
+    """What to send and when. Exactly one of `trace`, `capture` and `generate`; None is "not given"."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=flag, populate_by_name=True)
 
     trace: Path | None = None
+    capture: Path | None = None  # a file or a folder of them
     generate: Shape | None = None
     duration_s: Duration | None = None
     peak_rps: _Positive | None = None
@@ -84,12 +86,19 @@ class Load:
 
     plan: Plan
     gap_s: float  # of the trace without data, hence without arrivals
+    notes: tuple[str, ...] = ()  # for the user, before it is sent
+
+    def with_one_deadline(self) -> Load:
+        """The run's, whatever the requests' own were."""
+        return replace(self, plan=replace(self.plan, deadlines_s=None))
 
 
 def make_load(options: LoadOptions) -> Load:
     """Reads the files, draws the arrivals. Same options, same load. Raises UsageError."""
     _check_together(options)
     rng = np.random.default_rng(options.seed)
+    if options.capture is not None:
+        return _from_capture(options.capture, options, rng)
     found = _from_trace(options, rng) if options.trace else _generated(options, rng)
     if not len(found.planned_s):
         raise UsageError(f"no request falls into the {found.duration_s:g} s of the run: nothing to send")
@@ -105,14 +114,33 @@ def payloads(options: LoadOptions) -> list[list[Payload]]:
 
 def _from_trace(options: LoadOptions, rng: np.random.Generator) -> Arrivals:
     assert options.trace is not None  # noqa: S101 - the caller's condition, for the type checker
-    fit = Fit(
+    return arrivals(read_trace(options.trace), _fit(options), rng)
+
+
+def _fit(options: LoadOptions) -> Fit:
+    return Fit(
         time_scale=options.time_scale or 1.0,
         rate_scale=options.rate_scale,
         peak_rps=options.peak_rps,
         duration_s=options.duration_s,
         cv=options.arrivals_cv,
     )
-    return arrivals(read_trace(options.trace), fit, rng)
+
+
+def _from_capture(path: Path, options: LoadOptions, rng: np.random.Generator) -> Load:
+    captured = read_captures(path)
+    plan = captured_plan(captured, _fit(options), rng)
+    if not len(plan):
+        raise UsageError(f"no request falls into the {plan.duration_s:g} s of the run: nothing to send")
+    notes = []
+    if captured.share < 1 and options.rate_scale is None and options.peak_rps is None:
+        notes.append(
+            f"{path}: {captured.share:.3g} of the requests were captured, and so many are sent; "
+            f"--rate-scale {1 / captured.share:.3g} draws as many as there were"
+        )
+    if captured.cut_files:
+        notes.append(f"{path}: {captured.cut_files} files end within a line, which is left out")
+    return Load(plan, 0.0, tuple(notes))
 
 
 def _generated(options: LoadOptions, rng: np.random.Generator) -> Arrivals:
@@ -136,18 +164,26 @@ def _generated(options: LoadOptions, rng: np.random.Generator) -> Arrivals:
 
 def _check_together(options: LoadOptions) -> None:
     """Options that have no effect, or fight one another, are mistakes, not silence."""
-    if (options.trace is None) == (options.generate is None):
-        raise UsageError(f"give either --trace FILE or --generate {'|'.join(Shape)}")
+    if sum(one is not None for one in (options.trace, options.capture, options.generate)) != 1:
+        raise UsageError(f"give either --trace FILE, --capture FILE or --generate {'|'.join(Shape)}")
     if options.rate_scale is not None and options.peak_rps is not None:
         raise UsageError("give either --rate-scale or --peak-rps")
     if options.generate is not None and options.peak_rps is None:
         raise UsageError(f"--generate {options.generate} needs --peak-rps, its highest requests per second")
     only_trace = {"rate_scale", "time_scale"}
     only_diurnal = {"trough", "flash_crowds", "flash_factor"}
-    useless = only_diurnal if options.trace else only_trace
+    useless = only_trace if options.generate else only_diurnal
+    if options.capture is not None:
+        useless = only_diurnal | {"texts", "task"} & options.model_fields_set
     if options.generate in {Shape.CONSTANT, Shape.POISSON}:
         useless = only_trace | only_diurnal | {"arrivals_cv"}
     for name in sorted(useless):
         if getattr(options, name) is not None:
-            load = "--trace" if options.trace else f"--generate {options.generate}"
-            raise UsageError(f"{flag(name)} = {getattr(options, name)!r}: does not go with {load}")
+            load = "--trace" if options.trace else "--capture"
+            if options.generate is not None:
+                load = f"--generate {options.generate}"
+            raise UsageError(f"{flag(name)} = {_shown(getattr(options, name))}: does not go with {load}")
+
+
+def _shown(value: object) -> str:
+    return str(value) if isinstance(value, Path | StrEnum) else repr(value)

@@ -41,7 +41,8 @@ _Call = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
 
 @dataclass(frozen=True, slots=True)
 class SendOptions:
-    """How to send. `deadline_s` counts from the moment a request is sent, retries included."""
+    """How to send. `deadline_s` counts from the moment a request is sent, retries included; a plan may
+    have its own."""
 
     deadline_s: float = 1.0
     connections: int = 16  # each a TCP connection of its own, taken in turn
@@ -176,9 +177,11 @@ async def _request(run: _Run, index: int, planned_s: float, payload: Payload) ->
     call = run.calls[index % len(run.calls)][payload.task]
     sent_s = run.now_s()
     run.lag_s = max(run.lag_s, sent_s - planned_s)
+    deadlines_s = run.plan.deadlines_s
+    deadline_s = run.options.deadline_s if deadlines_s is None else float(deadlines_s[index])
     try:
         metadata = run.options.identity.metadata
-        reply = await call(payload.request, timeout=run.options.deadline_s, metadata=metadata)
+        reply = await call(payload.request, timeout=deadline_s, metadata=metadata)
         latency_s = run.now_s() - planned_s
         outcome = _completed(payload, planned_s, sent_s, latency_s, reply)
     except grpc.aio.AioRpcError as error:

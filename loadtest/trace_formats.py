@@ -5,8 +5,8 @@ them: what was asked there is not what an encoder is asked. Pure. Called by `tra
 
 Access logs are in NCSA's common log format, or begin with it (`combined`); their clock has whole seconds, so
 they become counts a second. Azure: the LLM inference traces of 2023 and 2024 (TIMESTAMP,…; one row a
-request), the Functions trace of 2019 (HashOwner,…,1,…,1440: counts a minute, all functions together) and of 2021
-(app,func,end_timestamp,duration: one row an invocation); github.com/Azure/AzurePublicDataset.
+request), the Functions trace of 2019 (HashOwner,…,1,…,1440: counts a minute, all functions together) and of
+2021 (app,func,end_timestamp,duration: one row an invocation); github.com/Azure/AzurePublicDataset.
 """
 
 from __future__ import annotations
