@@ -42,6 +42,16 @@ def test_durations_are_seconds() -> None:
             "options: cache-redis and cache-key-file go together: the file, the same for all replicas, keeps "
             "others from guessing what was asked; e.g. of: head -c 64 /dev/urandom",
         ),
+        ({"capture_share": 0.5}, "options: capture-share: needs capture, the folder"),
+        (
+            {"capture": "a", "capture_texts": True, "front_ends": 1},
+            "options: capture-texts: goes without front-ends: there a text never leaves the process "
+            "it came to",
+        ),
+        (
+            {"capture": "a", "capture_bytes": "1Mi"},
+            "options: capture-bytes = '1Mi': allowed: 16Mi to 1048576Gi",
+        ),
         ({"cache_ttl": "0s"}, "options: cache-ttl = '0s': allowed: 1s to 24h"),
         ({"log_format": "xml"}, "options: log-format = 'xml': Input should be 'text' or 'json'"),
         ({"trace_ratio": 2}, "options: trace-ratio = 2: Input should be less than or equal to 1"),
