@@ -51,8 +51,8 @@ async def test_a_replay_of_a_capture_is_captured_alike(tiny_model: Path, tmp_pat
     with ReplicaProcess(tiny_model, "--capture", str(first_folder)) as replica:
         await send(traffic(), replica.target, SendOptions(connections=2))
         await happens(lambda: lines_of(first_folder) == 1 + REQUESTS)
+        assert [name.endswith(OPEN) for name in of(first_folder)] == [True]
     first = read_captures(first_folder)
-    assert of(first_folder)[0].endswith(OPEN)
     plan = captured_plan(first, Fit(), np.random.default_rng(1))
 
     with ReplicaProcess(tiny_model, "--capture", str(second_folder)) as replica:
