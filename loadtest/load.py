@@ -6,6 +6,7 @@ arrivals to `arrivals` and `trace`. Called by `cli`.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from loadtest.arrivals import POISSON_CV, Diurnal, diurnal, draw, flat
+from loadtest.arrivals import POISSON_CV, RAMP_STEPS, Diurnal, diurnal, draw, flat, stairs
 from loadtest.capture import captured_plan, read_captures
 from loadtest.plan import Payload, Plan, Task, build_plan, payload
 from loadtest.texts import packaged_texts, read_texts
@@ -23,12 +24,15 @@ from minwatt.v1.errors import UsageError
 from minwatt.v1.quantities import parse_duration_s
 
 _DEFAULT_DURATION_S = 60.0
+_DEFAULT_STEPS = 5
 
 
 class Shape(StrEnum):
     CONSTANT = "constant"  # evenly spaced
     POISSON = "poisson"
     DIURNAL = "diurnal"
+    RAMP = "ramp"  # evenly from --start-rps to --peak-rps
+    STEPS = "steps"  # as a ramp, in --steps of equal height and length
 
 
 class TaskMix(StrEnum):
@@ -64,6 +68,8 @@ class LoadOptions(BaseModel):
     rate_scale: _Positive | None = None
     time_scale: _Positive | None = None
     arrivals_cv: float | None = Field(default=None, ge=0, le=20)
+    start_rps: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    steps: int | None = Field(default=None, ge=2, le=1000)
     trough: float | None = Field(default=None, ge=0, le=1)
     flash_crowds: int | None = Field(default=None, ge=0, le=24)
     flash_factor: float | None = Field(default=None, ge=1, le=100)
@@ -150,6 +156,11 @@ def _generated(options: LoadOptions, rng: np.random.Generator) -> Arrivals:
         return Arrivals(draw(flat(peak_rps, duration_s), rng, cv=0.0), duration_s)
     if options.generate is Shape.POISSON:
         return Arrivals(draw(flat(peak_rps, duration_s), rng), duration_s)
+    cv = POISSON_CV if options.arrivals_cv is None else options.arrivals_cv
+    if options.generate in {Shape.RAMP, Shape.STEPS}:
+        steps = RAMP_STEPS if options.generate is Shape.RAMP else options.steps or _DEFAULT_STEPS
+        curve = stairs(options.start_rps or 0.0, peak_rps, steps, duration_s)
+        return Arrivals(draw(curve, rng, cv), duration_s)
     chosen: dict[str, Any] = {
         "trough_fraction": options.trough,
         "flash_crowds": options.flash_crowds,
@@ -158,7 +169,6 @@ def _generated(options: LoadOptions, rng: np.random.Generator) -> Arrivals:
     shape = Diurnal(
         duration_s, peak_rps, **{key: value for key, value in chosen.items() if value is not None}
     )
-    cv = POISSON_CV if options.arrivals_cv is None else options.arrivals_cv
     return Arrivals(draw(diurnal(shape, rng), rng, cv), duration_s)
 
 
@@ -170,19 +180,30 @@ def _check_together(options: LoadOptions) -> None:
         raise UsageError("give either --rate-scale or --peak-rps")
     if options.generate is not None and options.peak_rps is None:
         raise UsageError(f"--generate {options.generate} needs --peak-rps, its highest requests per second")
-    only_trace = {"rate_scale", "time_scale"}
-    only_diurnal = {"trough", "flash_crowds", "flash_factor"}
-    useless = only_trace if options.generate else only_diurnal
-    if options.capture is not None:
-        useless = only_diurnal | {"texts", "task"} & options.model_fields_set
-    if options.generate in {Shape.CONSTANT, Shape.POISSON}:
-        useless = only_trace | only_diurnal | {"arrivals_cv"}
-    for name in sorted(useless):
+    if (options.start_rps or 0.0) > (options.peak_rps or math.inf):
+        raise UsageError(f"--start-rps = {options.start_rps:g}: allowed: up to --peak-rps")
+    for name in sorted(_without_effect(options)):
         if getattr(options, name) is not None:
             load = "--trace" if options.trace else "--capture"
             if options.generate is not None:
                 load = f"--generate {options.generate}"
             raise UsageError(f"{flag(name)} = {_shown(getattr(options, name))}: does not go with {load}")
+
+
+def _without_effect(options: LoadOptions) -> set[str]:
+    """The fields that do not go with where the load comes from."""
+    of_shapes = {
+        Shape.CONSTANT: set[str](),
+        Shape.POISSON: set[str](),
+        Shape.DIURNAL: {"trough", "flash_crowds", "flash_factor", "arrivals_cv"},
+        Shape.RAMP: {"start_rps", "arrivals_cv"},
+        Shape.STEPS: {"start_rps", "steps", "arrivals_cv"},
+    }
+    every = set[str]().union(*of_shapes.values())
+    if options.generate is not None:
+        return {"rate_scale", "time_scale"} | every - of_shapes[options.generate]
+    without = every - {"arrivals_cv"}
+    return without if options.capture is None else without | {"texts", "task"} & options.model_fields_set
 
 
 def _shown(value: object) -> str:
