@@ -97,7 +97,11 @@ def _serve(pipe: Connection[Any, Any]) -> None:
             return REPLY
 
         server = grpc.aio.server()
-        handlers = {"Classify": grpc.unary_unary_rpc_method_handler(answer)}
+        handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
+            "Classify": grpc.unary_unary_rpc_method_handler(answer)
+        }
+            "Classify": grpc.unary_unary_rpc_method_handler(answer)
+        }
         server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler("minwatt.v1.TextInference", handlers),)
         )

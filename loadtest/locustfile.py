@@ -1,7 +1,7 @@
 """Load from many machines through Locust: `locust -f loadtest/locustfile.py --host HOST:PORT`.
 
-Locust's master and workers spread the users; a user sends MINWATT_USER_RPS requests a second.
-docs/load-tests.md tells of the rest. Leaves what a user does to `locust_user`. Read by Locust alone: importing Locust turns the
+Locust's master and workers spread the users; a user sends MINWATT_USER_RPS requests a second. More is in
+docs/load-tests.md. Leaves what a user does to `locust_user`. Read by Locust alone: importing Locust turns the
 process into one of gevent's.
 """
 
@@ -11,12 +11,14 @@ import os
 import random
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import grpc.experimental.gevent
 from locust import User, task
 
 from loadtest.locust_user import METHODS, Pace, UserOptions, ask, asked
+from loadtest.plan import Task
 from minwatt.channels import CHANNEL_OPTIONS
 from minwatt.v1.errors import UsageError
 
@@ -29,7 +31,7 @@ except UsageError as error:
     sys.exit(f"locustfile: {error}")
 
 
-class TextInferenceUser(User):  # type: ignore[misc]
+class TextInferenceUser(User):
     """Classifies and extracts, on a connection of its own."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
@@ -37,7 +39,11 @@ class TextInferenceUser(User):  # type: ignore[misc]
         if self.host is None:
             raise ValueError("--host: missing; allowed: HOST:PORT, e.g. 127.0.0.1:8500")
         self._channel = grpc.insecure_channel(self.host, CHANNEL_OPTIONS)
-        self._calls = {what: self._channel.unary_unary(path) for what, path in METHODS.items()}
+        self._calls: dict[Task, Callable[..., bytes]] = {
+            what: self._channel.unary_unary(path) for what, path in METHODS.items()
+        }
+            what: self._channel.unary_unary(path) for what, path in METHODS.items()
+        }
         self._random = random.Random()
         self._pace = Pace(OPTIONS.rate_rps, time.monotonic(), self._random)
 
