@@ -100,8 +100,6 @@ def _serve(pipe: Connection[Any, Any]) -> None:
         handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
             "Classify": grpc.unary_unary_rpc_method_handler(answer)
         }
-            "Classify": grpc.unary_unary_rpc_method_handler(answer)
-        }
         server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler("minwatt.v1.TextInference", handlers),)
         )

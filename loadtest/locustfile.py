@@ -42,8 +42,6 @@ class TextInferenceUser(User):
         self._calls: dict[Task, Callable[..., bytes]] = {
             what: self._channel.unary_unary(path) for what, path in METHODS.items()
         }
-            what: self._channel.unary_unary(path) for what, path in METHODS.items()
-        }
         self._random = random.Random()
         self._pace = Pace(OPTIONS.rate_rps, time.monotonic(), self._random)
 

@@ -15,21 +15,10 @@ FILE = Path(__file__).resolve().parents[2] / "loadtest" / "locustfile.py"
 async def test_locusts_own_processes_spread_the_users() -> None:
     server = ScriptedServer()
     async with serving(server):
+        users = ("--headless", "--processes", "2", "-u", "4", "-r", "4", "-t", "1s")
+        quiet = ("--only-summary", "--loglevel", "ERROR")
         locust = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "locust", "-f", str(FILE), "--headless", "--processes", "2"),
-            *(
-                "-u",
-                "4",
-                "-r",
-                "4",
-                "-t",
-                "1s",
-                "--host",
-                server.address,
-                "--only-summary",
-                "--loglevel",
-                "ERROR",
-            ),
+            *(sys.executable, "-m", "locust", "-f", str(FILE), "--host", server.address, *users, *quiet),
             env={**os.environ, "MINWATT_USER_RPS": "20", "MINWATT_TASK": "classify"},
         )
         assert await locust.wait() == 0  # it would be 1 if a request had failed
