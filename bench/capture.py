@@ -1,9 +1,9 @@
-"""What a capture costs the tail: p99 of one replica that captures over p99 of one that does not, side by side.
+"""What a capture costs the tail: p99 of a replica that captures over that of one that does not.
 
     python -m bench.capture [--rps 60] [--rounds 5]
 
-Two replicas of the shipped model, each on the same load in turn, in interleaved rounds; latencies are the server's
-own (queue and compute) and the sender's. Only the ratios of one run mean anything.
+Two replicas of the shipped model, each on the same load in turn, in interleaved rounds; latencies are the
+server's own (queue and compute) and the sender's. Only the ratios of one run mean anything.
 """
 
 from __future__ import annotations

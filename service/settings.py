@@ -199,9 +199,9 @@ class ServeSettings(BaseModel):
                 "cache-redis and cache-key-file go together: the file, the same for all replicas, keeps "
                 "others from guessing what was asked; e.g. of: head -c 64 /dev/urandom"
             )
-        if self.capture is None and self.model_fields_set & _ONLY_WITH_CAPTURE:
-            given = ", ".join(map(_flag, sorted(self.model_fields_set & _ONLY_WITH_CAPTURE)))
-            raise ValueError(f"{given}: needs capture, the folder")
+        needing = {name for name in _ONLY_WITH_CAPTURE & self.model_fields_set if getattr(self, name)}
+        if self.capture is None and needing:
+            raise ValueError(f"{', '.join(map(_flag, sorted(needing)))}: needs capture, the folder")
         if self.capture_texts and self.front_ends:
             raise ValueError(
                 "capture-texts: goes without front-ends: there a text never leaves the process it came to"

@@ -24,4 +24,4 @@ async def test_locusts_own_processes_spread_the_users() -> None:
         assert await locust.wait() == 0  # it would be 1 if a request had failed
     assert len(server.heard) > 0
     assert {bool(one.texts) for one in server.heard} == {True}
-    assert all(one.left_s <= 1.0 for one in server.heard)  # each came with a deadline
+    assert all(one.left_s < 2.0 for one in server.heard)  # each came with a deadline
