@@ -34,9 +34,8 @@ def bench(rps: float = 60.0, rounds: int = 5, seconds: float = 20.0) -> None:
                 one.kill()
                 one.wait()
     seen, server = (statistics.median(column) for column in zip(*ratios, strict=True))
-    _print(
-        f"median of {rounds} rounds: p99 with capture over without: {seen:.3f} seen, {server:.3f} at the server"
-    )
+    ratio = f"{seen:.3f} seen, {server:.3f} at the server"
+    _print(f"median of {rounds} rounds: p99 with capture over without: {ratio}")
 
 
 async def _round(targets: list[str], rps: float, seconds: float, number: int) -> tuple[float, float]:

@@ -10,6 +10,10 @@ from minwatt.v1.errors import UsageError
 from service.settings import ServeSettings
 
 
+def test_a_flag_that_is_off_needs_nothing() -> None:
+    assert not ServeSettings.of_flags(capture_texts=False).capture_texts
+
+
 def test_durations_are_seconds() -> None:
     settings = ServeSettings.of_flags(slo="80ms", max_delay="0", drain_grace="1.5s", default_deadline=None)
     assert (settings.slo_s, settings.max_delay_s, settings.drain_grace_s) == (0.08, 0.0, 1.5)
