@@ -1,9 +1,10 @@
 """What a capture costs the tail: p99 of a replica that captures over that of one that does not.
 
-    python -m bench.capture [--rps 60] [--rounds 5]
+    python -m bench.capture [--rps 60] [--rounds 6]
 
-Two replicas of the shipped model, each on the same load in turn, in interleaved rounds; latencies are the
-server's own (queue and compute) and the sender's. Only the ratios of one run mean anything.
+Three replicas of the shipped model take the same load in turn, in an order that rotates: one captures, two do
+not. How far those two differ is how far the first may differ by chance. Only the ratios of one run mean
+anything.
 """
 
 from __future__ import annotations
@@ -17,44 +18,42 @@ import tempfile
 import typer
 
 from loadtest.load import LoadOptions, Shape, make_load
-from loadtest.outcomes import Outcome, Result
+from loadtest.outcomes import Result
 from loadtest.sender import SendOptions, send
 from loadtest.summary import percentile_ms
 
 
-def bench(rps: float = 60.0, rounds: int = 5, seconds: float = 20.0) -> None:
+def bench(rps: float = 60.0, rounds: int = 6, seconds: float = 20.0) -> None:
     """Prints a line a round and the medians of the ratios."""
     with tempfile.TemporaryDirectory() as folder:
-        replicas = [_serve(), _serve("--capture", folder)]
+        replicas = [_serve(), _serve("--capture", folder), _serve()]
         try:
             targets = [_target(one) for one in replicas]
-            ratios = [asyncio.run(_round(targets, rps, seconds, number)) for number in range(rounds)]
+            asyncio.run(_round(targets, rps, 2.0, 0))  # nobody is the first
+            p99s_ms = [asyncio.run(_round(targets, rps, seconds, number)) for number in range(rounds)]
         finally:
             for one in replicas:
                 one.kill()
                 one.wait()
-    seen, server = (statistics.median(column) for column in zip(*ratios, strict=True))
-    ratio = f"{seen:.3f} seen, {server:.3f} at the server"
-    _print(f"median of {rounds} rounds: p99 with capture over without: {ratio}")
+    for number, (without_ms, with_ms, again_ms) in enumerate(p99s_ms):
+        others = f"without {without_ms:.1f} and {again_ms:.1f} ms"
+        _print(f"round {number + 1}: p99 with capture {with_ms:.1f} ms, {others}")
+    captured = statistics.median(2 * one[1] / (one[0] + one[2]) for one in p99s_ms)
+    chance = statistics.median(one[2] / one[0] for one in p99s_ms)
+    ratios = f"with over without {captured:.3f}, without over without {chance:.3f}"
+    _print(f"median of {rounds} rounds, p99: {ratios}")
 
 
-async def _round(targets: list[str], rps: float, seconds: float, number: int) -> tuple[float, float]:
-    """p99 with over without: from the planned time, and at the server."""
+async def _round(targets: list[str], rps: float, seconds: float, number: int) -> list[float]:
+    """Milliseconds at the server (queue and compute), p99 of each."""
     options = LoadOptions(generate=Shape.POISSON, peak_rps=rps, duration_s=seconds, seed=number)
-    p99s = {}
-    for target in targets if number % 2 else reversed(targets):  # neither is always the first
-        sent = await send(make_load(options).plan, target, SendOptions())
-        p99s[target] = _p99s_ms(sent.outcomes)
-    (seen, server), (seen_captured, server_captured) = (p99s[target] for target in targets)
-    _print(f"round {number + 1}: p99 {seen:.1f} ms, with capture {seen_captured:.1f} ms")
-    return seen_captured / seen, server_captured / server
-
-
-def _p99s_ms(outcomes: list[Outcome]) -> tuple[float, float]:
-    completed = [outcome for outcome in outcomes if outcome.result is Result.COMPLETED]
-    seen = percentile_ms([outcome.latency_s for outcome in completed], 99.0)
-    server = percentile_ms([outcome.server_s or 0.0 for outcome in completed], 99.0)
-    return seen or 0.0, server or 0.0
+    p99s_ms = [0.0] * len(targets)
+    for place in range(len(targets)):
+        turn = (place + number) % len(targets)
+        sent = await send(make_load(options).plan, targets[turn], SendOptions())
+        server_s = [one.server_s or 0.0 for one in sent.outcomes if one.result is Result.COMPLETED]
+        p99s_ms[turn] = percentile_ms(server_s, 99.0) or 0.0
+    return p99s_ms
 
 
 def _serve(*flags: str) -> subprocess.Popen[str]:
