@@ -20,6 +20,7 @@ Floats = NDArray[np.float64]
 POISSON_CV = 1.0
 _EVEN_CV = 1e-3  # of the gaps: below, they are even to a thousandth, and the gamma's shape beyond any number
 MOST_ARRIVALS = 5_000_000  # of one run: what fits in memory beside its outcomes
+RAMP_STEPS = 1000  # of a rate that grows evenly
 _STEPS_PER_DAY = 1440  # a diurnal curve is as fine as a day in minutes
 
 
@@ -65,6 +66,11 @@ class Diurnal:
 def flat(rate_rps: float, duration_s: float) -> RateCurve:
     """One rate throughout."""
     return RateCurve(np.array([0.0, duration_s]), np.array([rate_rps]))
+
+
+def stairs(start_rps: float, peak_rps: float, steps: int, duration_s: float) -> RateCurve:
+    """From one rate to the other in steps of equal height and length; many steps are a ramp."""
+    return RateCurve(np.linspace(0.0, duration_s, steps + 1), np.linspace(start_rps, peak_rps, steps))
 
 
 def diurnal(shape: Diurnal, rng: np.random.Generator) -> RateCurve:

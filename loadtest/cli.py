@@ -25,18 +25,28 @@ def replay(
     trace: Annotated[
         Path | None, typer.Option(metavar="FILE", help="CSV `t_s,count` or `t_s,…`; gzip too.")
     ] = None,
+    capture: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Of `minwatt serve --capture`; a folder is all of its files."),
+    ] = None,
     generate: Annotated[
-        str | None, typer.Option(metavar="SHAPE", help="constant, poisson or diurnal.")
+        str | None, typer.Option(metavar="SHAPE", help="constant, poisson, diurnal, ramp or steps.")
     ] = None,
     duration: Annotated[str | None, typer.Option(help="How long, e.g. 90s; a trace's first part.")] = None,
     peak_rps: Annotated[float | None, typer.Option(help="Highest rate; a trace is scaled to it.")] = None,
     rate_scale: Annotated[
         float | None, typer.Option(help="Multiplies a trace's rate; never thins it.")
     ] = None,
-    time_scale: Annotated[float | None, typer.Option(help="60 plays a trace's hour in a minute.")] = None,
+    time_scale: Annotated[
+        float | None, typer.Option("--time-scale", "--speed", help="60 plays a trace's hour in a minute.")
+    ] = None,
     arrivals_cv: Annotated[
         float | None, typer.Option(help="Burstiness: 0 even, 1 Poisson, above 1 bursty.")
     ] = None,
+    start_rps: Annotated[
+        float | None, typer.Option(help="ramp, steps: the first rate, to --peak-rps. [0]")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="steps: how many, of equal length. [5]")] = None,
     trough: Annotated[float | None, typer.Option(help="diurnal: night's rate over the day's. [0.15]")] = None,
     flash_crowds: Annotated[int | None, typer.Option(help="diurnal: how many. [1]")] = None,
     flash_factor: Annotated[float | None, typer.Option(help="diurnal: a flash crowd's height. [2]")] = None,
@@ -44,10 +54,21 @@ def replay(
     texts: Annotated[
         Path | None, typer.Option(metavar="FILE", help="One text a line. [packaged ones]")
     ] = None,
-    task: Annotated[str, typer.Option(metavar="TASK", help="classify, extract or mixed.")] = "mixed",
-    deadline: Annotated[str, typer.Option(help="Of each request, retries included.")] = "1s",
+    task: Annotated[
+        str | None, typer.Option(metavar="TASK", help="classify, extract or mixed. [mixed]")
+    ] = None,
+    deadline: Annotated[
+        str | None, typer.Option(help="Of each request, retries included. [1s; a capture's own]")
+    ] = None,
     slo: Annotated[str | None, typer.Option(help="p99 from the planned send time, e.g. 50ms.")] = None,
     connections: Annotated[int, typer.Option(help="TCP connections to spread requests over.")] = 16,
+    processes: Annotated[int, typer.Option(help="Sending processes; one sends what one core can.")] = 1,
+    abort_over: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE", help="Stop when more of the answers of 10 s are over the SLO, refused or failed."
+        ),
+    ] = None,
     tls: Annotated[bool, typer.Option("--tls", help="Encrypt; so does each of --tls-….")] = False,
     tls_ca: Annotated[
         Path | None, typer.Option(metavar="FILE", help="PEM: authorities to trust. [gRPC's own]")
@@ -94,8 +115,13 @@ def replay(
         return
     run_options = _checked(RunOptions, run_fields)
     load_options = _checked(LoadOptions, load_fields)
-    who = _checked(IdentityOptions, identity_fields).identity(run_options.target)
+    who = _checked(IdentityOptions, identity_fields)
+    who.identity(run_options.target)  # what is wrong with it is told before anything else is done
     load = make_load(load_options)
+    if deadline is not None:
+        load = load.with_one_deadline()
+    for line in load.notes:
+        typer.echo(line, err=True)
     if out is not None:
         make_folder(out / run_options.name)
     run = run_load(load, load_options.given(), run_options, who)

@@ -41,18 +41,21 @@ class Plan:
     choices: NDArray[np.intp]  # [requests]
     payloads: Sequence[Payload]
     duration_s: float
+    deadlines_s: Times | None = None  # [requests], each its own; None: one for all, which the sender has
 
     def __len__(self) -> int:
         return len(self.planned_s)
 
 
-def payload(task: Task, texts: Sequence[str], model: str = "") -> Payload:
-    """One request of `texts`; an empty `model` is the server's default one."""
+def payload(task: Task, texts: Sequence[str], model: str = "", batch: bool = False) -> Payload:
+    """One request of `texts`; an empty `model` is the server's default one. `batch`: of that class."""
     message: inference_pb2.ClassifyRequest | inference_pb2.ExtractEntitiesRequest
     if task is Task.CLASSIFY:
         message = inference_pb2.ClassifyRequest(model=model, texts=texts)
     else:
         message = inference_pb2.ExtractEntitiesRequest(model=model, texts=texts)
+    if batch:
+        message.options.priority = inference_pb2.PRIORITY_BATCH
     return Payload(task, message.SerializeToString(), len(texts))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -17,11 +18,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from loadtest import sender
+from loadtest.breach import Breach
 from loadtest.fleet_log import FleetLog, read_fleet_log
+from loadtest.identity import IdentityOptions
 from loadtest.load import Duration, Load, flag
 from loadtest.runs import RunData, RunRecord
+from loadtest.senders import send_by_processes
 from loadtest.summary import percentile_ms
-from minwatt.channels import Identity
 
 # The scaler writes a row a second: the row after the run's end is there within this.
 _LOG_WAIT_S = 3.0
@@ -46,17 +49,19 @@ class RunOptions(BaseModel):
     deadline_s: Duration = 1.0
     slo_s: Duration | None = None
     connections: int = Field(default=16, ge=1, le=1024)
+    processes: int = Field(default=1, ge=1, le=64)
+    abort_over: Annotated[float, Field(ge=0, lt=1)] | None = None  # share of answers over the SLO
     fleet_log: Path | None = None
 
 
-def run_load(load: Load, given: dict[str, str], options: RunOptions, who: Identity) -> RunData:
+def run_load(load: Load, given: dict[str, str], options: RunOptions, who: IdentityOptions) -> RunData:
     """Sends the load and returns what was recorded; the live line goes to stderr. Raises UsageError.
 
     Ctrl-C ends the sending and keeps what was measured; a second one ends the process.
     """
     if options.fleet_log:
         read_fleet_log(options.fleet_log)  # that there is none should not be found out after the load
-    result = asyncio.run(_send(load, options, who))
+    result, aborted = asyncio.run(_send(load, options, who))
     record = RunRecord(
         name=options.name,
         target=options.target,
@@ -64,6 +69,7 @@ def run_load(load: Load, given: dict[str, str], options: RunOptions, who: Identi
         duration_s=load.plan.duration_s,
         planned=len(load.plan),
         stopped_at_s=result.stopped_at_s,
+        aborted=aborted,
         gap_s=load.gap_s,
         slo_s=options.slo_s,
         deadline_s=options.deadline_s,
@@ -74,8 +80,11 @@ def run_load(load: Load, given: dict[str, str], options: RunOptions, who: Identi
     return RunData(record, result.outcomes, log)
 
 
-async def _send(load: Load, options: RunOptions, who: Identity) -> sender.SendResult:
+async def _send(load: Load, options: RunOptions, who: IdentityOptions) -> tuple[sender.SendResult, str]:
+    """What was measured, and why the run was given up, if it was."""
     stop = asyncio.Event()
+    breach = None if options.abort_over is None else Breach(options.abort_over, options.slo_s)
+    aborted = ""
     loop = asyncio.get_running_loop()
 
     def end_sending() -> None:
@@ -83,15 +92,27 @@ async def _send(load: Load, options: RunOptions, who: Identity) -> sender.SendRe
         stop.set()
 
     loop.add_signal_handler(signal.SIGINT, end_sending)
-    how = sender.SendOptions(deadline_s=options.deadline_s, connections=options.connections, identity=who)
+    how = sender.SendOptions(deadline_s=options.deadline_s, connections=options.connections)
     with _bar() as bar:
         line = bar.add_task(options.name, total=load.plan.duration_s, said="connecting")
 
         def show(progress: sender.Progress) -> None:
+            nonlocal aborted
+            if breach is not None and not aborted:
+                aborted = breach.add(progress.at_s, progress.last_outcomes)
+                if aborted:
+                    stop.set()
             bar.update(line, completed=min(progress.at_s, load.plan.duration_s), said=_said(progress))
 
         try:
-            return await sender.send(load.plan, options.target, how, show, stop)
+            if options.processes > 1:
+                result = await send_by_processes(
+                    load.plan, options.target, how, who, options.processes, show, stop
+                )
+            else:
+                how = replace(how, identity=who.identity(options.target))
+                result = await sender.send(load.plan, options.target, how, show, stop)
+            return result, aborted
         finally:
             loop.remove_signal_handler(signal.SIGINT)
 
@@ -107,7 +128,7 @@ def _bar() -> Progress:
 
 
 def _said(progress: sender.Progress) -> str:
-    p99_ms = percentile_ms(progress.last_latencies_s, 99.0)
+    p99_ms = percentile_ms([outcome.latency_s for outcome in progress.last_outcomes], 99.0)
     lost = (
         f" · {progress.refused} refused · {progress.failed} failed"
         if progress.refused + progress.failed

@@ -36,6 +36,7 @@ class RunRecord(BaseModel):
     duration_s: float  # of the plan
     planned: int  # requests
     stopped_at_s: float | None = None  # the user ended the run early
+    aborted: str = ""  # why, where too many answers were over the SLO
     gap_s: float = 0.0  # of the trace without data, hence without arrivals
     slo_s: float | None = None
     deadline_s: float

@@ -12,8 +12,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -41,7 +42,8 @@ _Call = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
 
 @dataclass(frozen=True, slots=True)
 class SendOptions:
-    """How to send. `deadline_s` counts from the moment a request is sent, retries included."""
+    """How to send. `deadline_s` counts from the moment a request is sent, retries included; a plan may
+    have its own."""
 
     deadline_s: float = 1.0
     connections: int = 16  # each a TCP connection of its own, taken in turn
@@ -62,7 +64,18 @@ class Progress:
     refused: int
     failed: int
     lag_s: float  # the largest so far
-    last_latencies_s: tuple[float, ...]  # of what was answered since the last progress
+    last_outcomes: tuple[Outcome, ...]  # of what was answered since the last progress
+
+
+class Start(NamedTuple):
+    """The plan's zero, by two clocks."""
+
+    monotonic_s: float
+    unix_s: float
+
+
+async def soon() -> Start:
+    return Start(time.monotonic() + _HEAD_START_S, time.time() + _HEAD_START_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +100,7 @@ class _Run:
     counts: dict[Result, int] = field(default_factory=lambda: dict.fromkeys(Result, 0))
     sent: int = 0
     lag_s: float = 0.0
-    latencies_s: list[float] = field(default_factory=list)
+    answered: list[Outcome] = field(default_factory=list)  # since the last progress
     room: asyncio.Event = field(default_factory=asyncio.Event)
     turned_away: str = ""  # the server's words, where it knows nobody of this name
 
@@ -105,21 +118,22 @@ async def send(
     options: SendOptions = SendOptions(),
     on_progress: Callable[[Progress], None] | None = None,
     stop: asyncio.Event | None = None,
+    started: Callable[[], Awaitable[Start]] = soon,
 ) -> SendResult:
     """Sends the whole plan to `target` (host:port) and waits for every answer and for the end of its span.
 
     `on_progress` is called every `progress_interval_s` and at the end. Setting `stop` ends the sending; what
-    is under way is still answered. Raises UsageError when nothing answers at `target`, or nobody is let in
-    there who comes with this identity.
+    is under way is still answered. `started` is asked for the plan's zero once all channels are connected.
+    Raises UsageError when nothing answers at `target`, or nobody is let in who comes with this identity.
     """
     async with _channels(target, options) as channels:
         calls = [_methods(channel) for channel in channels]
-        started_unix_s = time.time() + _HEAD_START_S
+        start = await started()
         run = _Run(
             plan,
             options,
             calls,
-            time.monotonic() + _HEAD_START_S,
+            start.monotonic_s,
             [None] * len(plan),
             stop or asyncio.Event(),
         )
@@ -133,7 +147,7 @@ async def send(
             on_progress(_progress(run))
     if run.turned_away:
         raise UsageError(f"--target = {target!r}: {run.turned_away}; nothing was measured")
-    return SendResult([outcome for outcome in run.outcomes if outcome], started_unix_s, stopped_at_s)
+    return SendResult([outcome for outcome in run.outcomes if outcome], start.unix_s, stopped_at_s)
 
 
 async def _send_all(run: _Run) -> float | None:
@@ -176,9 +190,11 @@ async def _request(run: _Run, index: int, planned_s: float, payload: Payload) ->
     call = run.calls[index % len(run.calls)][payload.task]
     sent_s = run.now_s()
     run.lag_s = max(run.lag_s, sent_s - planned_s)
+    deadlines_s = run.plan.deadlines_s
+    deadline_s = run.options.deadline_s if deadlines_s is None else float(deadlines_s[index])
     try:
         metadata = run.options.identity.metadata
-        reply = await call(payload.request, timeout=run.options.deadline_s, metadata=metadata)
+        reply = await call(payload.request, timeout=deadline_s, metadata=metadata)
         latency_s = run.now_s() - planned_s
         outcome = _completed(payload, planned_s, sent_s, latency_s, reply)
     except grpc.aio.AioRpcError as error:
@@ -195,7 +211,7 @@ async def _request(run: _Run, index: int, planned_s: float, payload: Payload) ->
         outcome = Outcome(planned_s, sent_s, latency_s, what, payload.texts, Result.FAILED, code, detail)
     run.outcomes[index] = outcome
     run.counts[outcome.result] += 1
-    run.latencies_s.append(latency_s)
+    run.answered.append(outcome)
     run.room.set()
 
 
@@ -268,7 +284,7 @@ async def _report_progress(run: _Run, on_progress: Callable[[Progress], None]) -
 
 
 def _progress(run: _Run) -> Progress:
-    latencies_s, run.latencies_s = tuple(run.latencies_s), []
+    answered, run.answered = tuple(run.answered), []
     return Progress(
         run.now_s(),
         len(run.plan),
@@ -277,5 +293,5 @@ def _progress(run: _Run) -> Progress:
         run.counts[Result.REFUSED],
         run.counts[Result.FAILED],
         run.lag_s,
-        latencies_s,
+        answered,
     )

@@ -32,6 +32,7 @@ class Sender(BaseModel):
 
     lag_p99_ms: float
     lag_max_ms: float
+    rate_fraction: float  # of the plan's mean rate, that was sent
     fell_behind: bool
 
 
@@ -67,6 +68,7 @@ class RunReport(BaseModel):
     decisions: int | None  # of the scaler that changed something
     sender: Sender
     gap_s: float  # of the trace without data
+    aborted: str  # why the run was given up; else nothing
     stopped_at_s: float | None
     series: Series = Field(exclude=True, repr=False)
 
@@ -112,6 +114,7 @@ def summarise(run: RunData) -> RunReport:
         decisions=None if run.fleet is None else len(curves.markers),
         sender=sender_lag(outcomes),
         gap_s=record.gap_s,
+        aborted=record.aborted,
         stopped_at_s=record.stopped_at_s,
         series=curves,
     )
@@ -132,7 +135,22 @@ def sender_lag(outcomes: Sequence[Outcome]) -> Sender:
     lags_s = [outcome.lag_s for outcome in outcomes]
     p99_ms = percentile_ms(lags_s, 99.0) or 0.0
     lag_max_ms = 1e3 * max(lags_s, default=0.0)
-    return Sender(lag_p99_ms=p99_ms, lag_max_ms=lag_max_ms, fell_behind=p99_ms > LAG_TOLERANCE_MS)
+    return Sender(
+        lag_p99_ms=p99_ms,
+        lag_max_ms=lag_max_ms,
+        rate_fraction=rate_fraction(outcomes),
+        fell_behind=p99_ms > LAG_TOLERANCE_MS,
+    )
+
+
+def rate_fraction(outcomes: Sequence[Outcome]) -> float:
+    """The time that sending was planned to take over what it took; at most 1."""
+    if not outcomes:
+        return 1.0
+    zero_s = min(outcome.planned_s for outcome in outcomes)
+    planned_s = max(outcome.planned_s for outcome in outcomes) - zero_s
+    sent_s = max(outcome.sent_s for outcome in outcomes) - zero_s
+    return min(1.0, planned_s / sent_s) if sent_s > 0 else 1.0
 
 
 def energy(run: RunData) -> tuple[float | None, str, str]:

@@ -84,12 +84,16 @@ def warnings(runs: Sequence[RunReport]) -> list[str]:
         if run.sender.fell_behind:
             lines.append(
                 f"{run.name}: the sender fell behind by up to {run.sender.lag_max_ms:.0f} ms"
-                f" (p99 {run.sender.lag_p99_ms:.0f} ms): latencies count it; send less, or use more CPU"
+                f" (p99 {run.sender.lag_p99_ms:.0f} ms) and kept {run.sender.rate_fraction:.0%} of the rate:"
+                " latencies count it; send less, or use more --processes"
             )
         if run.gap_s:
             lines.append(f"{run.name}: {run.gap_s:.1f} s of the trace have no data and got no requests")
         if run.stopped_at_s is not None:
-            lines.append(f"{run.name}: stopped after {run.stopped_at_s:.1f} s; the report covers that much")
+            why = f" ({run.aborted})" if run.aborted else ""
+            lines.append(
+                f"{run.name}: stopped after {run.stopped_at_s:.1f} s{why}; the report covers that much"
+            )
         if run.failed:
             codes = ", ".join(f"{code} {count}" for code, count in run.statuses.items() if code != "OK")
             lines.append(f"{run.name}: {run.failed} requests failed ({codes})")

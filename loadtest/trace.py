@@ -1,9 +1,9 @@
 """Recorded traffic: reading a trace file, fitting it to a run, and drawing its arrivals.
 
-Two forms, both with a header: `t_s,count` (requests from t_s until the next bin; an empty count means
-that no data was collected) and `t_s[,…]` (one row a request). Times count from the first row. Owns their
-errors (file, line, field, value, allowed). The arithmetic is pure; `read_trace` alone touches the disk.
-Leaves drawing inside bins to `arrivals`. Called by `cli`.
+Two forms of our own, both with a header: `t_s,count` (requests from t_s until the next bin; an empty count
+means that no data was collected) and `t_s[,…]` (one row a request). Times count from the first row. Owns
+their errors (file, line, field, value, allowed). The arithmetic is pure; `read_trace` alone touches the disk.
+Leaves the forms of others to `trace_formats`, drawing inside bins to `arrivals`. Called by `cli`.
 """
 
 from __future__ import annotations
@@ -19,66 +19,15 @@ from pathlib import Path
 
 import numpy as np
 
-from loadtest.arrivals import POISSON_CV, Floats, RateCurve, draw, place_counts
+from loadtest.arrivals import POISSON_CV, Floats, draw, place_counts
+from loadtest.trace_formats import foreign
+from loadtest.trace_kinds import MOST_BINS, REBIN_S, BinnedTrace, RequestTrace, Trace
 from minwatt.v1.errors import UsageError
 
 _GZIP_MAGIC = b"\x1f\x8b"
-_MOST_BINS = 10_000_000
 _MOST_A_BIN = 1_000_000_000
 _REQUEST_COLUMNS = ("input_tokens", "output_tokens")
 _SHOWN_CHARACTERS = 80  # of a wrong value, in an error
-_REBIN_S = 1.0  # one row a request becomes bins of this width when its rate is scaled
-
-
-@dataclass(frozen=True, slots=True)
-class BinnedTrace:
-    """`counts[i]` requests from i × `bin_s` on; NaN where no data was collected."""
-
-    bin_s: float
-    counts: Floats  # [bins]
-
-    @property
-    def duration_s(self) -> float:
-        return self.bin_s * len(self.counts)
-
-    @property
-    def gap_s(self) -> float:
-        """Seconds without data."""
-        return self.bin_s * int(np.isnan(self.counts).sum())
-
-    def first(self, duration_s: float) -> BinnedTrace:
-        """The bins that begin within `duration_s`."""
-        return BinnedTrace(self.bin_s, self.counts[: max(1, math.ceil(duration_s / self.bin_s))])
-
-    def edges_s(self) -> Floats:
-        return np.arange(len(self.counts) + 1, dtype=np.float64) * self.bin_s
-
-    def curve(self) -> RateCurve:
-        return RateCurve(self.edges_s(), np.nan_to_num(self.counts, nan=0.0) / self.bin_s)
-
-
-@dataclass(frozen=True, slots=True)
-class RequestTrace:
-    """The time of every request, sorted, from 0."""
-
-    t_s: Floats
-
-    @property
-    def duration_s(self) -> float:
-        """To the last request, and one mean gap more: as long as its rate is true."""
-        last_s = float(self.t_s[-1])
-        return last_s + last_s / max(1, len(self.t_s) - 1) if last_s > 0 else 1.0
-
-    def binned(self, bin_s: float) -> BinnedTrace:
-        if self.duration_s > _MOST_BINS * bin_s:
-            long_s = self.duration_s / bin_s * _REBIN_S
-            raise UsageError(f"the trace is {long_s:g} s long: at most {_MOST_BINS:,} s can be scaled")
-        bins = max(1, math.ceil(self.duration_s / bin_s))
-        counts = np.bincount(np.minimum((self.t_s / bin_s).astype(np.int64), bins - 1), minlength=bins)
-        return BinnedTrace(bin_s, counts.astype(np.float64))
-
-
-Trace = BinnedTrace | RequestTrace
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +62,7 @@ def arrivals(trace: Trace, fit: Fit, rng: np.random.Generator) -> Arrivals:
         planned_s = compressed.t_s
         return Arrivals(planned_s[planned_s < duration_s], duration_s)
     whole = (
-        compressed.binned(_REBIN_S / fit.time_scale) if isinstance(compressed, RequestTrace) else compressed
+        compressed.binned(REBIN_S / fit.time_scale) if isinstance(compressed, RequestTrace) else compressed
     )
     binned = whole.first(duration_s)
     gap_s = _gap_before(binned, duration_s)
@@ -143,7 +92,7 @@ def _gap_before(trace: BinnedTrace, duration_s: float) -> float:
 
 
 def read_trace(path: Path, *, strict: bool = False) -> Trace:
-    """Reads either form, gzip or plain by content. Raises UsageError: file, line, field, value, allowed.
+    """Reads any form, gzip or plain by content. Raises UsageError: file, line, field, value, allowed.
 
     `strict`: no other columns than `t_s,count` or `t_s,input_tokens,output_tokens`, and a row for each bin,
     its count empty where there is no data. Otherwise a row left out is a bin without data, and any columns
@@ -162,6 +111,9 @@ def read_trace(path: Path, *, strict: bool = False) -> Trace:
 
 def parse_trace(text: str, where: str, *, strict: bool = False) -> Trace:
     """As `read_trace`, of the file's text; `where` names it in errors."""
+    found = foreign(text, where)
+    if found is not None:
+        return found
     try:
         return _parsed(csv.reader(io.StringIO(text)), where, strict)
     except csv.Error as error:
@@ -251,8 +203,8 @@ def _fill(rows: _Rows, found: list[tuple[int, float, float]], strict: bool) -> B
         raise rows.error(found[1][0], "t_s", f"{found[1][1]:g}", "two bins start at the same time")
     places: list[int] = []
     for line, t_s, _ in found:
-        if t_s - start_s > _MOST_BINS * bin_s:
-            raise rows.error(line, "t_s", f"{t_s:g}", f"a trace has at most {_MOST_BINS:,} bins")
+        if t_s - start_s > MOST_BINS * bin_s:
+            raise rows.error(line, "t_s", f"{t_s:g}", f"a trace has at most {MOST_BINS:,} bins")
         place = round((t_s - start_s) / bin_s)
         if abs(t_s - start_s - place * bin_s) > 1e-3 * bin_s:
             allowed = f"expected a multiple of the first bin's width, {bin_s:g} s, after {start_s:g}"

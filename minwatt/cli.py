@@ -24,7 +24,7 @@ from minwatt.v1.errors import UsageError
 # name -> (module, attribute, summary); the attribute is a function that typer reads, or a typer app
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "up": ("scaler.cli", "up", "the whole system on this machine: scaler and replicas sharing one port"),
-    "serve": ("service.cli", "serve", "one replica: serve a model over gRPC"),
+    "serve": ("minwatt.commands.serve", "serve", "one replica: serve a model over gRPC"),
     "scale": ("scaler.cli", "scale", "the scaler alone, for replicas that join it"),
     "key": ("service.key_cli", "app", "API keys for the tenants of a server"),
     "replay": ("loadtest.cli", "replay", "open-loop load from a trace or a generator, and its report"),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from service import event_loop, logs
+from service.capture.writer import Mask
 from service.fronts.supervisor import supervise
 from service.server import run
 from service.settings import ServeSettings
@@ -133,6 +135,18 @@ def serve(
     trace_ratio: Annotated[
         float | None, _flag("Of requests whose caller says nothing about traces, traced.", "1.0")
     ] = None,
+    capture: Annotated[
+        Path | None, _flag("Folder where requests are recorded, for `minwatt replay --capture`.", "none are")
+    ] = None,
+    capture_share: Annotated[float | None, _flag("Of requests, recorded.", "1.0")] = None,
+    capture_texts: Annotated[
+        bool,
+        typer.Option("--capture-texts", help="Their texts too, with personal data masked (extra `mask`)."),
+    ] = False,
+    capture_bytes: Annotated[
+        str | None, _flag("Of all files in the folder; then the oldest go.", "1Gi")
+    ] = None,
+    capture_keep: Annotated[str | None, _flag("A file is kept no longer.", "24h")] = None,
     max_connection_age: Annotated[str | None, _flag("Then a client connects anew, ±10%.", "30s")] = None,
     drain_delay: Annotated[str | None, _flag("Serve on after readiness went off.", "0s")] = None,
     drain_grace: Annotated[str | None, _flag("For requests in flight when draining.", "10s")] = None,
@@ -141,16 +155,21 @@ def serve(
 
     Example: minwatt serve --port 8500 --slo 50ms --max-batch-texts 32
     """
-    settings = ServeSettings.of_flags(**locals())
+    start(ServeSettings.of_flags(**locals()))
+
+
+def start(settings: ServeSettings, make_mask: Callable[[], Mask] | None = None) -> None:
+    """Serves until SIGTERM. `make_mask` is called where texts are captured: they are kept masked only."""
     logs.configure(settings.log_format, settings.log_level)
     if settings.front_ends:
         raise typer.Exit(supervise(settings, _print))
-    event_loop.run(_serve(settings))
+    mask = make_mask() if settings.capture_texts and make_mask is not None else None
+    event_loop.run(_serve(settings, mask))
 
 
-async def _serve(settings: ServeSettings) -> None:
+async def _serve(settings: ServeSettings, mask: Mask | None) -> None:
     logs.watch(asyncio.get_running_loop())
-    await run(settings, _print)
+    await run(settings, _print, mask=mask)
 
 
 def _print(line: str) -> None:

@@ -12,11 +12,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
+from typing import Literal, NamedTuple, cast
 
 from minwatt.v1.decode import EncodedText
 from minwatt.v1.inference_pb2 import (
     PRIORITY_BATCH,
+    ClassifyRequest,
     ModelIdentity,
 )
 from minwatt.v1.model_dir import Task
@@ -26,6 +27,7 @@ from service.answers import text_job
 from service.batcher import late
 from service.cache.known import KeepAt
 from service.calls import Call
+from service.capture.sampling import Sampling, Seen
 from service.gate import Ask, Pass
 from service.lifecycle.models import Models
 from service.lifecycle.resident import ResidentModel
@@ -58,6 +60,17 @@ class RequestLimits:
     admission: AdmissionLimits
 
 
+class Described(NamedTuple):
+    """What a capture tells of a request."""
+
+    task: Literal["classify", "extract"]
+    texts: int
+    tokens: int | None  # None: not known before it was computed
+    size_bytes: int
+    batch: bool
+    words: tuple[str, ...] | None = None
+
+
 @dataclass(slots=True)
 class Arrival:
     """A request at the door: its method, when it came, and when its answer is worth nothing any more."""
@@ -69,6 +82,8 @@ class Arrival:
     span: RequestSpan | None = None  # while this request is traced
     caller: Caller | None = None  # once that is known
     cost: Cost | None = None  # once it is answered
+    sampled: bool = False  # for a capture
+    described: Described | None = None  # of what is sampled, once it is known to be a request
 
 
 class Inference:
@@ -82,8 +97,10 @@ class Inference:
         access: Access,
         tracer: Tracer | None = None,
         clock: Callable[[], float] = time.monotonic,
+        sampling: Sampling | None = None,
     ) -> None:
         self._models = models
+        self._sampling = sampling
         self._tracer = tracer
         self._telemetry = telemetry
         self._limits = limits
@@ -100,7 +117,8 @@ class Inference:
             left_s = timeout_s
         deadline_s = now_s + (self._limits.default_deadline_s if left_s is None else left_s)
         span = None if self._tracer is None else self._tracer.request(method, now_s, call)
-        return Arrival(method, now_s, deadline_s, call, span)
+        sampled = self._sampling is not None and self._sampling.wanted()
+        return Arrival(method, now_s, deadline_s, call, span, sampled=sampled)
 
     def check_caller(self, call: Call) -> None:
         """Of calls that want no answer to a text. Raises Refusal where who calls is not known."""
@@ -108,6 +126,8 @@ class Inference:
 
     async def answer(self, message: AnyRequest | Unreadable, arrival: Arrival) -> AnyResponse:
         """The reply. Raises Refusal; cancelling it withdraws the request. Each way out is counted once."""
+        if arrival.sampled:
+            arrival.described = self._described(message)
         try:
             answered, identity = await self._answered(message, arrival)
             response = self._reply(cast(AnyRequest, message), answered, identity)
@@ -138,6 +158,8 @@ class Inference:
     def _ended(self, arrival: Arrival, status: str, texts: int = 0, cost: Cost = FREE) -> None:
         if arrival.span is not None:
             arrival.span.end(self._clock(), status, texts, cost)
+        if arrival.described is not None:
+            self._capture(arrival, arrival.described, status, cost)
         if log.isEnabledFor(logging.DEBUG):
             took_s = self._clock() - arrival.arrived_s
             fields = {
@@ -147,6 +169,41 @@ class Inference:
                 "texts": texts,
             }
             log.debug("request ended", extra=about(arrival.call, fields))
+
+    def _described(self, message: AnyRequest | Unreadable) -> Described | None:
+        """None of what can't be asked again: it was unreadable, or had no texts."""
+        if isinstance(message, Unreadable) or not message.texts:
+            return None
+        words = None
+        if self._sampling is not None and self._sampling.keeps_texts:
+            words = tuple(message.texts)
+        batch = message.options.priority == PRIORITY_BATCH
+        task: Literal["classify", "extract"] = (
+            "classify" if isinstance(message, ClassifyRequest) else "extract"
+        )
+        return Described(task, len(message.texts), None, message.ByteSize(), batch, words)
+
+    def _capture(self, arrival: Arrival, what: Described, status: str, cost: Cost) -> None:
+        if self._sampling is None:
+            return
+        tokens = what.tokens
+        if tokens is None and cost.tokens and not cost.cached_texts:
+            tokens = cost.tokens
+        self._sampling.add(
+            Seen(
+                arrival.arrived_s,
+                what.task,
+                "" if arrival.caller is None else arrival.caller.tenant.name,
+                what.texts,
+                tokens,
+                what.size_bytes,
+                max(0.0, arrival.deadline_s - arrival.arrived_s),
+                what.batch,
+                status,
+                max(0.0, self._clock() - arrival.arrived_s),
+                what.words,
+            )
+        )
 
     def _left_by_client(self, arrival: Arrival) -> None:
         """gRPC cancels a call also when its deadline passes: that is told apart by the time."""

@@ -125,6 +125,12 @@ FAMILIES = (
     Family("minwatt_cache_removed", "counter", "Answers let go of; in process only.", ("reason",)),
     Family("minwatt_cache_entries", "gauge", "Answers kept; in process only."),
     Family("minwatt_cache_bytes", "gauge", "That they take; in process only."),
+    Family(
+        "minwatt_captured_requests",
+        "counter",
+        "Sampled; with --capture only.",
+        ("outcome",),
+    ),
     Family("minwatt_front_ends", "gauge", "Processes that are up; with --front-ends only, as all below."),
     Family("minwatt_front_ends_lost", "counter", "That have ended while the engine process served."),
     Family("minwatt_front_end_cpu_seconds", "counter", "Computed by all of them since the start."),

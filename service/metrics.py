@@ -26,6 +26,7 @@ from minwatt.v1.errors import UsageError
 from minwatt.v1.fleet_pb2 import REPLICA_STATE_READY
 from service.access import Access
 from service.cache.flights import Store, TextCounts
+from service.capture.sampling import Sampling
 from service.metric_catalogue import BY_NAME, SIZE_BUCKETS, TOKEN_BUCKETS, buckets
 from service.replica import Residents, Sources
 from service.statuses import REASONS
@@ -81,6 +82,10 @@ class Metrics:
     def watch_models(self, changes: ModelChanges) -> None:
         """What is resident, and what was refused."""
         self.registry.register(_ByModel(changes))
+
+    def watch_capture(self, sampling: Sampling) -> None:
+        """Where requests are captured."""
+        self.registry.register(_OfCapture(sampling))
 
     def watch_front_ends(self, front_ends: FrontEnds) -> None:
         """Where there are some."""
@@ -174,6 +179,19 @@ class _Known(Collector):
         yield _family("minwatt_cache_removed", (("room",), store.evicted), (("age",), store.expired))
         yield _single("minwatt_cache_entries", store.entries)
         yield _single("minwatt_cache_bytes", store.size_bytes)
+
+
+class _OfCapture(Collector):
+    """What was sampled, read when scraped."""
+
+    def __init__(self, sampling: Sampling) -> None:
+        self._sampling = sampling
+
+    def collect(self) -> Iterator[Metric]:
+        sampling = self._sampling
+        yield _family(
+            "minwatt_captured_requests", (("taken",), sampling.taken), (("dropped",), sampling.dropped)
+        )
 
 
 class _Present(Collector):

@@ -27,6 +27,8 @@ from service.agent_connection import agent_at
 from service.batcher import Batcher
 from service.cache.opening import Cache, open_cache
 from service.calls import Service
+from service.capture.opening import Capture, open_capture
+from service.capture.writer import Mask
 from service.clocks import CardClock, ClockControl, clocks_of_this_machine
 from service.counters import Counters
 from service.dispatch import Dispatcher
@@ -78,15 +80,17 @@ class Parts:
     cache: Cache | None
     tracer: Tracer | None
     telemetry: Telemetry
+    capture: Capture | None
 
 
-def assemble(settings: ServeSettings, makers: Makers = AS_SERVED) -> Parts:
+def assemble(settings: ServeSettings, makers: Makers = AS_SERVED, mask: Mask | None = None) -> Parts:
     """Loads the models, opens the meter and, where it may set clocks, the card. Raises UsageError."""
+    identity = _identity(settings)
+    capture = open_capture(settings, identity.replica_id, mask)
     access = Access(OPEN_DIRECTORY if settings.tenants is None else read_tenants(settings.tenants))
     power = PowerBook(meter_of(settings.meter, settings.node_agent), settings.engine_threads)
     card_clock = CardClock(_clock_control(settings))
     limits = BatchLimits(settings.max_batch_texts, settings.max_batch_tokens, settings.max_delay_s)
-    identity = _identity(settings)
     replica = Replica(identity, limits, settings.slo_s, most_texts(settings))
     counters = Counters()
     metrics = Metrics(Sources(replica, counters, power, card_clock))
@@ -116,9 +120,24 @@ def assemble(settings: ServeSettings, makers: Makers = AS_SERVED) -> Parts:
     memory = Memory(settings.memory_limit, container_limit_bytes())
     lifecycle = Lifecycle(loader, first_models(loader, memory, settings), workers, replica, memory)
     metrics.watch_models(lifecycle)
-    inference = Inference(lifecycle.models, telemetry, bounds, access, tracer)
+    sampling = None
+    if capture is not None:
+        sampling = capture.sampling
+        metrics.watch_capture(sampling)
+    inference = Inference(lifecycle.models, telemetry, bounds, access, tracer, sampling=sampling)
     return Parts(
-        replica, counters, power, metrics, lifecycle, inference, card_clock, access, cache, tracer, telemetry
+        replica,
+        counters,
+        power,
+        metrics,
+        lifecycle,
+        inference,
+        card_clock,
+        access,
+        cache,
+        tracer,
+        telemetry,
+        capture,
     )
 
 
@@ -169,15 +188,16 @@ async def run(
     makers: Makers = AS_SERVED,
     entrance: Callable[[ServeSettings, Parts, Served], Entrance] = own_door,
     begun_before_s: float = 0.0,
+    mask: Mask | None = None,
 ) -> None:
     """Serves until SIGTERM or SIGINT, then drains; `on_ready` is told where. Raises UsageError.
 
-    `begun_before_s`: how much earlier than this process the replica was started.
+    `begun_before_s`: how much earlier than this process the replica was started. `mask`: of captured texts.
     """
     map_large_blocks()
     last_acts: list[Callable[[], None]] = []
     stop = _stop_signal(last_acts)
-    parts = assemble(settings, makers)
+    parts = assemble(settings, makers, mask)
     if not os.isatty(0):  # on a terminal the signal says that it was closed: then the replica ends too
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, parts.lifecycle.begin_reload_changed)
     async with contextlib.AsyncExitStack() as stack:
@@ -186,6 +206,9 @@ async def run(
         stack.callback(parts.power.close)
         if parts.tracer is not None:
             stack.callback(parts.tracer.close)
+        if parts.capture is not None:
+            parts.capture.writer.start()
+            stack.callback(parts.capture.writer.close)
         if parts.cache is not None:
             stack.push_async_callback(parts.cache.flights.store.close)
         stack.callback(parts.inference.close)

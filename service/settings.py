@@ -31,6 +31,7 @@ from service.runtime.options import MOST_PREPARED_TEXTS
 _ADDRESS = re.compile(r"(?:\[[^\s\[\]]+\]|[^\s\[\]:]+):([0-9]{1,5})")  # an IPv6 host stands in brackets
 DAY_S = 86_400.0
 LEAST_CACHE_BYTES = 1024**2
+_ONLY_WITH_CAPTURE = {"capture_share", "capture_texts", "capture_bytes", "capture_keep_s"}
 
 
 def _address(value: str) -> str:
@@ -76,6 +77,8 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 Count = Annotated[int, Field(ge=1)]
 Fleet = Annotated[str, AfterValidator(checked_fleet)]
 Models = Annotated[tuple[Path, ...], BeforeValidator(_one_or_more), Field(min_length=1)]
+Room = Annotated[int, in_range(_whole_bytes, 2**24, 2**50, "16Mi to 1048576Gi")]
+Keep = Annotated[float, in_range(parse_duration_s, 60.0, 366 * DAY_S, "1m to 8784h")]
 Memory = Annotated[int, in_range(_whole_bytes, 2**20, 2**50, "1Mi to 1048576Gi")]
 
 
@@ -142,6 +145,12 @@ class ServeSettings(BaseModel):
     otlp_endpoint: Url | None = None
     trace_ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
 
+    capture: Path | None = None  # a folder; None: nothing is captured
+    capture_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    capture_texts: bool = False
+    capture_bytes: Room = 1024**3  # of all files in the folder
+    capture_keep_s: Keep = DAY_S
+
     max_connection_age_s: Age = 30.0
     drain_delay_s: Wait = 0.0
     drain_grace_s: Wait = 10.0
@@ -189,6 +198,13 @@ class ServeSettings(BaseModel):
             raise ValueError(
                 "cache-redis and cache-key-file go together: the file, the same for all replicas, keeps "
                 "others from guessing what was asked; e.g. of: head -c 64 /dev/urandom"
+            )
+        needing = {name for name in _ONLY_WITH_CAPTURE & self.model_fields_set if getattr(self, name)}
+        if self.capture is None and needing:
+            raise ValueError(f"{', '.join(map(_flag, sorted(needing)))}: needs capture, the folder")
+        if self.capture_texts and self.front_ends:
+            raise ValueError(
+                "capture-texts: goes without front-ends: there a text never leaves the process it came to"
             )
         return self
 

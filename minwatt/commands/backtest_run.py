@@ -14,7 +14,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtest.trace import BinnedTrace, RequestTrace, read_trace
+from loadtest.trace import read_trace
+from loadtest.trace_kinds import BinnedTrace, RequestTrace
 from minwatt.commands.backtest_result import MINWATT, OPTIMUM, Assumptions, Backtest, beside_optimum, row_of
 from minwatt.v1.errors import UsageError
 from scaler.carbon import Emission, Intensity, emission, read_intensity

@@ -9,7 +9,8 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from loadtest.trace import BinnedTrace, read_trace
+from loadtest.trace import read_trace
+from loadtest.trace_kinds import BinnedTrace
 from minwatt.v1.errors import UsageError
 from minwatt.v1.quantities import parse_duration_s
 from scripts.leaderboard.board import Board, load

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Self, cast
+from typing import Any, Literal, Self, cast
 
 from minwatt.v1.inference_pb2 import ModelIdentity
 from service.access import Caller
@@ -16,7 +16,7 @@ from service.answers import packing
 from service.fronts import records
 from service.fronts.records import Answer, Submission
 from service.gate import Ask, Pass
-from service.inference import Arrival, Inference
+from service.inference import Arrival, Described, Inference
 from service.lifecycle.resident import ResidentModel
 from service.request import Answered, Request, TextJob
 
@@ -49,6 +49,7 @@ class SubmittedInference(Inference):
             inference._access,
             inference._tracer,
             inference._clock,
+            inference._sampling,
         )
 
     def submitted(self, one: Submission) -> Arrival:
@@ -58,7 +59,8 @@ class SubmittedInference(Inference):
         span = None if self._tracer is None else self._tracer.request(one.method, one.arrived_s, call)
         if span is not None:
             span.stage("tokenise", *one.tokenised_s)
-        return Arrival(one.method, one.arrived_s, one.deadline_s, call, span)
+        sampled = self._sampling is not None and self._sampling.wanted()
+        return Arrival(one.method, one.arrived_s, one.deadline_s, call, span, sampled=sampled)
 
     async def packed_answer(self, one: Submission, model: ResidentModel, arrival: Arrival) -> bytes:
         """Its record. Raises Refusal; cancelling it withdraws the request. Each way out is counted once."""
@@ -108,6 +110,14 @@ class SubmittedInference(Inference):
         await model.batcher.answer(request)
         model.gate.answered(entered)
         return request
+
+    def _described(self, message: Any) -> Described | None:
+        one, model = cast(tuple[Submission, ResidentModel], message)
+        tokens = sum(map(len, one.texts))
+        task: Literal["classify", "extract"] = "classify"
+        if model.spec.tasks[one.task].kind == "ner":
+            task = "extract"
+        return Described(task, len(one.texts), tokens, one.size_bytes, one.batch)
 
     def _reply(self, message: Any, answered: Answered, identity: ModelIdentity) -> Any:  # noqa: ARG002
         one, _ = cast(tuple[Submission, ResidentModel], message)

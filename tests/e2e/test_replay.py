@@ -16,9 +16,11 @@ import numpy as np
 import pytest
 from google.rpc.status_pb2 import Status
 
+from loadtest.identity import IdentityOptions
 from loadtest.outcomes import Result
 from loadtest.plan import Payload, Plan, Task, payload
 from loadtest.sender import Progress, SendOptions, send
+from loadtest.senders import send_by_processes
 from minwatt.v1 import inference_pb2 as pb
 from minwatt.v1.errors import UsageError
 from minwatt.v1.inference_pb2_grpc import TextInferenceServicer, add_TextInferenceServicer_to_server
@@ -100,7 +102,7 @@ async def test_every_request_is_sent_once_and_its_answer_recorded() -> None:
         assert outcome.sent_s >= outcome.planned_s
         assert outcome.latency_s >= outcome.lag_s
     assert seen[-1].completed == seen[-1].sent == 50
-    assert sum(len(progress.last_latencies_s) for progress in seen) == 50
+    assert sum(len(progress.last_outcomes) for progress in seen) == 50
 
 
 async def test_a_stalled_server_does_not_hold_the_load_back_and_every_wait_is_counted() -> None:
@@ -304,3 +306,32 @@ async def test_a_mistake_is_one_line_and_exit_code_2() -> None:
     assert out == ""
     assert err.count("\n") == 1
     assert "--peak-rps = -3.0" in err
+
+
+async def test_two_processes_send_a_plan_together() -> None:
+    plan = evenly(100, 0.4, [payload(Task.CLASSIFY, [f"{number}"]) for number in range(40)])
+    async with serving(answer) as (server, target):
+        seen: list[Progress] = []
+        options = SendOptions(connections=4, progress_interval_s=0.1)
+        result = await send_by_processes(plan, target, options, IdentityOptions(), 2, seen.append)
+    assert sorted(server.texts) == sorted(f"{number}" for number in range(40))
+    assert len(server.peers) == 4
+    assert [outcome.planned_s for outcome in result.outcomes] == plan.planned_s.tolist()
+    assert {outcome.result for outcome in result.outcomes} == {Result.COMPLETED}
+    assert (seen[-1].sent, sum(len(progress.last_outcomes) for progress in seen)) == (40, 40)
+
+
+async def test_a_breach_ends_a_run_that_would_go_on() -> None:
+    async def fail(context: Context) -> None:
+        await context.abort(grpc.StatusCode.INTERNAL, "no")
+
+    async with serving(fail) as (_, target):
+        load = ["--generate", "poisson", "--peak-rps", "100", "--duration", "1h", "--processes", "2"]
+        replay = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "minwatt", "replay", "--target", target, *load, "--abort-over", "0.5"),
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        _, said = await replay.communicate()
+    assert replay.returncode == 1
+    assert "answers were refused or failed: more than 0.5 of them" in said.decode()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.arrivals import MOST_ARRIVALS, Diurnal, RateCurve, diurnal, draw, flat, place_counts
+from loadtest.arrivals import MOST_ARRIVALS, Diurnal, RateCurve, diurnal, draw, flat, place_counts, stairs
 from minwatt.v1.errors import UsageError
 
 seeds = st.integers(0, 2**32)
@@ -83,3 +83,12 @@ def test_the_first_part_of_a_curve_is_the_curve(rates_rps: list[float], duration
 def test_a_run_that_does_not_fit_in_memory_is_refused() -> None:
     with pytest.raises(UsageError, match=f"at most {MOST_ARRIVALS:,}"):
         draw(flat(1e6, 1e6), np.random.default_rng(0))
+
+
+@given(st.floats(0, 50), st.floats(50, 200), st.integers(2, 12))
+def test_stairs_rise_evenly_from_one_rate_to_the_other(start_rps: float, peak_rps: float, steps: int) -> None:
+    curve = stairs(start_rps, peak_rps, steps, 30.0)
+    assert (curve.rates_rps[0], curve.rates_rps[-1]) == (start_rps, peak_rps)
+    assert np.allclose(np.diff(curve.rates_rps, n=2), 0, atol=1e-9)
+    assert np.allclose(np.diff(curve.edges_s), 30.0 / steps)
+    assert curve.expected == pytest.approx(30.0 * (start_rps + peak_rps) / 2)

@@ -57,8 +57,8 @@ def _texts(task: Task, request: bytes) -> list[str]:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"generate": None}, "give either --trace FILE or --generate"),
-        ({"trace": Path("a.csv")}, "give either --trace FILE or --generate"),
+        ({"generate": None}, "give either --trace FILE, --capture FILE or --generate"),
+        ({"trace": Path("a.csv")}, "give either --trace FILE, --capture FILE or --generate"),
         ({"peak_rps": None}, "--generate poisson needs --peak-rps"),
         ({"rate_scale": 2.0}, "give either --rate-scale or --peak-rps"),
         ({"time_scale": 2.0}, "--time-scale = 2.0: does not go with --generate poisson"),

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.trace import BinnedTrace, Fit, RequestTrace, arrivals, parse_trace, read_trace
+from loadtest.trace import Fit, arrivals, parse_trace, read_trace
+from loadtest.trace_kinds import BinnedTrace, RequestTrace
 from minwatt.v1.errors import UsageError
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "traces"

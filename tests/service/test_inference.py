@@ -113,3 +113,23 @@ async def test_who_would_wait_too_long_is_refused_before_its_texts_are_looked_at
     with pytest.raises(Refusal) as refused:  # and with a deadline that can't be met
         await parts.inference.answer(unread, parts.inference.arrival("Classify", None, 0.5))
     assert refused.value.reason == "deadline"
+
+
+async def test_each_way_out_is_captured_with_its_outcome(tiny_model: Path, tmp_path: Path) -> None:
+    settings = ServeSettings.of_flags(model=tiny_model, meter="modelled", capture=tmp_path / "captured")
+    parts = assemble(settings)
+    parts.replica.state = REPLICA_STATE_READY
+    for tokens in (10, 100):
+        parts.replica.dispatcher.service_time.observe(tokens, tokens * 0.01)
+    assert parts.capture is not None
+    ask = ClassifyRequest(texts=["hello"] * 8, options=ClassifyOptions(priority=PRIORITY_BATCH))
+    invalid = ClassifyRequest(texts=[" "])
+    for request, deadline_s in ((ask, 0.2), (invalid, 3.0), (ClassifyRequest(), 3.0)):
+        with pytest.raises(Refusal):
+            await parts.inference.answer(request, parts.inference.arrival("Classify", None, deadline_s))
+    late, bad = parts.capture.sampling.take(10)  # what has no texts can't be asked again
+    assert (late.outcome, late.texts, late.batch, late.tokens) == ("DEADLINE_EXCEEDED", 8, True, None)
+    assert (late.deadline_s, late.size_bytes, late.words) == (pytest.approx(0.2), ask.ByteSize(), None)
+    assert (bad.outcome, bad.tenant, bad.task) == ("INVALID_ARGUMENT", "anonymous", "classify")
+    parts.inference.close()
+    parts.power.close()

@@ -39,8 +39,8 @@ async def used(parts: Parts) -> None:
             assert not texts
 
 
-async def test_what_is_shown_stands_in_the_catalogue(tiny_model: Path) -> None:
-    async with replica(tiny_model, cache_bytes=1024**2, slo="37ms") as parts:
+async def test_what_is_shown_stands_in_the_catalogue(tiny_model: Path, tmp_path: Path) -> None:
+    async with replica(tiny_model, cache_bytes=1024**2, slo="37ms", capture=tmp_path) as parts:
         await used(parts)
         parts.card_clock.in_force_mhz = 900  # as if a card were there
         parts.metrics.watch_front_ends(TwoFrontEnds())

@@ -10,6 +10,10 @@ from minwatt.v1.errors import UsageError
 from service.settings import ServeSettings
 
 
+def test_a_flag_that_is_off_needs_nothing() -> None:
+    assert not ServeSettings.of_flags(capture_texts=False).capture_texts
+
+
 def test_durations_are_seconds() -> None:
     settings = ServeSettings.of_flags(slo="80ms", max_delay="0", drain_grace="1.5s", default_deadline=None)
     assert (settings.slo_s, settings.max_delay_s, settings.drain_grace_s) == (0.08, 0.0, 1.5)
@@ -41,6 +45,16 @@ def test_durations_are_seconds() -> None:
             {"cache_redis": "redis://:secret@a"},
             "options: cache-redis and cache-key-file go together: the file, the same for all replicas, keeps "
             "others from guessing what was asked; e.g. of: head -c 64 /dev/urandom",
+        ),
+        ({"capture_share": 0.5}, "options: capture-share: needs capture, the folder"),
+        (
+            {"capture": "a", "capture_texts": True, "front_ends": 1},
+            "options: capture-texts: goes without front-ends: there a text never leaves the process "
+            "it came to",
+        ),
+        (
+            {"capture": "a", "capture_bytes": "1Mi"},
+            "options: capture-bytes = '1Mi': allowed: 16Mi to 1048576Gi",
         ),
         ({"cache_ttl": "0s"}, "options: cache-ttl = '0s': allowed: 1s to 24h"),
         ({"log_format": "xml"}, "options: log-format = 'xml': Input should be 'text' or 'json'"),
