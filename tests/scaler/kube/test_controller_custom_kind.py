@@ -172,3 +172,47 @@ def test_a_kind_without_a_scale_is_refused_in_words_until_it_has_one(stage: Play
         assert sum("leading as" in line for line in case.said) == 1
 
     stage(story)
+
+
+def keda() -> dict[str, Any]:
+    """Its definition, with as much in it as a test needs."""
+    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    schema = {"type": "object", "properties": {"spec": anything}}
+    version = {"name": "v1alpha1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
+    names = {"plural": "scaledobjects", "singular": "scaledobject", "kind": "ScaledObject"}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "scaledobjects.keda.sh"},
+        "spec": {"group": "keda.sh", "scope": "Namespaced", "names": names, "versions": [version]},
+    }
+
+
+def test_a_scaled_object_is_not_fought_until_it_or_keda_itself_is_gone(stage: Play) -> None:
+    """Without a kind, in the target's reference, KEDA takes a Deployment."""
+    scaled = {
+        "apiVersion": "keda.sh/v1alpha1",
+        "kind": "ScaledObject",
+        "metadata": {"name": "crowd", "namespace": NAMESPACE},
+        "spec": {"scaleTargetRef": {"name": NAME}},
+    }
+
+    async def story(case: Scenario) -> None:
+        case.api.apply(workload(replicas=2), policy())
+        async with case.control(**role(case)):
+            await case.until(lambda: ready(case), "KEDA is not there")
+            case.api.apply(keda(), scaled)
+            await case.until(refused(case, "OtherAutoscaler"), "it came, with one")
+            assert "ScaledObject crowd" in case.message("Ready")
+            case.hub.fleets[FLEET].rate_rps = BUSY_RPS
+            await asyncio.sleep(60)
+            assert case.replicas() == 2
+            watched = {"verbs": ("list", "watch"), "resource": "scaledobjects", "times": None}
+            case.api.faults.answer(503, **watched)
+            case.api.cut_watches("torn")
+            await asyncio.sleep(2)
+            case.api.delete("customresourcedefinitions", None, "scaledobjects.keda.sh")
+            case.api.faults.clear()
+            await case.until(lambda: case.replicas() > 3, "taken away, unseen")
+
+    stage(story)
