@@ -48,15 +48,21 @@ _METHODS = {
 }
 
 
+def whole(found: Object) -> Object:
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What a list or a watch is of; `namespace` empty: all. `target`: a kind that a policy names."""
+    """What a list or a watch is of; `namespace` empty: all. `target`: a kind that a policy names. `keep`:
+    what of each object is handed on; its name and version at least."""
 
     resource: Resource
     namespace: str = ""
     labels: str = ""
     fields: str = ""
     target: bool = False
+    keep: Callable[[Object], Object] = whole
 
     @property
     def query(self) -> dict[str, str]:
@@ -130,7 +136,7 @@ class KubeApi:
         items: list[Object] = []
         while True:
             page = await self._answer(_Call("list", where, query))
-            items += page.get("items") or ()
+            items += map(selection.keep, page.get("items") or ())
             metadata = page.get("metadata") or {}
             if not metadata.get("continue"):
                 return Listed(tuple(items), str(metadata.get("resourceVersion", "")))
@@ -156,7 +162,7 @@ class KubeApi:
                 async for event in _events(response):
                     if event.get("type") == "ERROR":
                         raise from_event(event.get("object") or {})
-                    yield event
+                    yield {**event, "object": selection.keep(event.get("object") or {})}
             finally:
                 response.close()
 

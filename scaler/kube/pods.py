@@ -35,6 +35,21 @@ class PodCounts:
         return self.ready + self.starting + self.pending
 
 
+_KEPT_METADATA = ("name", "namespace", "labels", "resourceVersion", "creationTimestamp", "deletionTimestamp")
+_KEPT_CONDITIONS = frozenset({"Ready", "PodScheduled"})
+
+
+def lean_pod(pod: Object) -> Object:
+    """What is read of it here: a fleet of thousands is kept in memory, most of each pod for nobody."""
+    metadata, spec, status = (pod.get(part) or {} for part in ("metadata", "spec", "status"))
+    conditions = [one for one in status.get("conditions") or () if one.get("type") in _KEPT_CONDITIONS]
+    return {
+        "metadata": {name: metadata[name] for name in _KEPT_METADATA if name in metadata},
+        "spec": {"nodeName": spec["nodeName"]} if "nodeName" in spec else {},
+        "status": {"phase": status.get("phase"), "conditions": conditions},
+    }
+
+
 def count_pods(pods: Iterable[Object]) -> PodCounts:
     counts = {"ready": 0, "starting": 0, "pending": 0, "terminating": 0}
     waiting: list[tuple[float, str]] = []

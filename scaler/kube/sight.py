@@ -22,7 +22,7 @@ from scaler.kube.disruption import budgets_over
 from scaler.kube.errors import ApiError, DeniedError, NotFoundError
 from scaler.kube.facts import SEEN_WITHIN_S, Facts
 from scaler.kube.permissions import AUTOSCALERS, BUDGETS, PODS, SCALED_OBJECTS, Resource
-from scaler.kube.pods import count_pods
+from scaler.kube.pods import count_pods, lean_pod
 from scaler.kube.rivals import TargetKey, autoscaler_on
 from scaler.kube.rollout import rollout_of
 from scaler.kube.store import Object, Store
@@ -178,7 +178,7 @@ class Sight:
         self._hold("autoscalers", Selection(AUTOSCALERS, namespace))
         self._hold("scaled objects", Selection(SCALED_OBJECTS, namespace))
         if scale.selector:
-            self._hold("pods", Selection(PODS, namespace, labels=scale.selector))
+            self._hold("pods", Selection(PODS, namespace, labels=scale.selector, keep=lean_pod))
             self._ready.set()
 
     def _hold(self, name: str, selection: Selection) -> None:

@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from scaler.kube.api import KubeApi, Selection, path
+from scaler.kube.api import KubeApi, Object, Selection, path
 from scaler.kube.errors import ConflictError, DeposedError, NotFoundError, ThrottledError, UnavailableError
-from scaler.kube.permissions import LEASES, PODS, POLICY_STATUS, SCALED_OBJECTS, Resource
-from tests.kube_api.samples import lease
+from scaler.kube.permissions import DEPLOYMENTS, LEASES, PODS, POLICY_STATUS, SCALED_OBJECTS, Resource
+from tests.kube_api.samples import deployment, lease
 from tests.kube_api.stand_in import KubeApi as StandIn
 
 DEPLOYMENT_SCALE = Resource("apps", "v1", "deployments/scale")
@@ -85,6 +85,22 @@ async def test_what_the_server_refuses_has_its_type_and_is_counted(
         await api.list_all(Selection(PODS))
     assert ("update", 409) in failures
     assert ("list", 0) in failures
+
+
+async def test_of_each_object_what_is_asked_for_is_handed_on(api: KubeApi, kube_api: StandIn) -> None:
+    def lean(found: Object) -> Object:
+        return {"metadata": {"name": found["metadata"].get("name")}}
+
+    made = kube_api.create(deployment())
+    name = made["metadata"]["name"]
+    deployments = Selection(DEPLOYMENTS, "default", keep=lean)
+    listed = await api.list_all(deployments)
+    assert listed.items == ({"metadata": {"name": name}},)
+    events = api.watch(deployments, listed.version, 5)
+    assert await anext(events) == {}
+    kube_api.patch("deployments", "default", name, {"metadata": {"labels": {"a": "b"}}})
+    assert await anext(events) == {"type": "MODIFIED", "object": {"metadata": {"name": name}}}
+    await events.aclose()
 
 
 def test_without_the_extra_it_is_one_line() -> None:

@@ -5,10 +5,11 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaler.kube.pods import count_pods
+from scaler.kube.disruption import budgets_over
+from scaler.kube.pods import count_pods, lean_pod
 from scaler.kube.rivals import TargetKey
 from scaler.kube.rollout import rollout_of
-from tests.scaler.kube.made_objects import TARGET, deployment, pod, pods
+from tests.scaler.kube.made_objects import TARGET, budget, deployment, pod, pods
 
 STANDINGS = ("ready", "starting", "pending", "unschedulable", "terminating", "failed")
 
@@ -18,6 +19,23 @@ def test_each_pod_counts_once_and_the_ended_not_at_all(standings: list[str]) -> 
     counts = count_pods([pod(f"p{number}", one) for number, one in enumerate(standings)])
     assert counts.staying + counts.terminating == len(standings) - standings.count("failed")
     assert counts.unschedulable == standings.count("unschedulable") <= counts.pending
+
+
+@given(st.lists(st.tuples(st.sampled_from(STANDINGS), st.sampled_from(["r1", "r2"]))))
+def test_what_is_kept_of_a_pod_tells_as_much_as_all_of_it(standings: list[tuple[str, str]]) -> None:
+    whole = [pod(f"p{number}", one, revision) for number, (one, revision) in enumerate(standings)]
+    for one in whole:
+        one["metadata"]["managedFields"] = one["spec"]["containers"] = [{"name": "server"}] * 100
+    lean = [lean_pod(one) for one in whole]
+    assert count_pods(lean) == count_pods(whole)
+    guard = budget(minAvailable=3)
+    assert budgets_over(lean, [guard], 3) == budgets_over(whole, [guard], 3)
+    assert "server" not in str(lean)
+    assert [lean_pod(one) for one in lean] == lean
+
+
+def test_of_a_bookmark_its_version_is_kept() -> None:
+    assert lean_pod({"metadata": {"resourceVersion": "17"}})["metadata"] == {"resourceVersion": "17"}
 
 
 def test_the_scheduler_s_words_are_of_the_pod_that_waits_longest() -> None:
