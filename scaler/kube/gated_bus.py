@@ -18,17 +18,18 @@ class GatedBus:
         self._unsaid: OperatingPoint | None = None
 
     async def publish(self, point: OperatingPoint) -> None:
-        if self._may_speak():
-            await self._bus.publish(point)
-        else:
-            self._unsaid = point
+        self._unsaid = point
+        await self._say()
 
     async def collect(self) -> FleetView:
         """Called each beat, so a gate that opens is noticed here."""
-        if self._unsaid is not None and self._may_speak():
-            point, self._unsaid = self._unsaid, None
-            await self._bus.publish(point)
+        await self._say()
         return await self._bus.collect()
 
     async def close(self) -> None:
         await self._bus.close()
+
+    async def _say(self) -> None:
+        if self._unsaid is not None and self._may_speak():
+            point, self._unsaid = self._unsaid, None
+            await self._bus.publish(point)

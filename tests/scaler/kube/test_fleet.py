@@ -441,3 +441,15 @@ async def test_a_bus_behind_a_closed_gate_says_the_newest_when_it_opens() -> Non
     await bus.collect()
     await bus.publish(OperatingPoint(4, 8, 1024, 0.01, 0.1))
     assert heard.published == [3, 4]
+
+
+async def test_what_was_not_said_is_no_news_after_something_newer_was() -> None:
+    """A gate may open between a look and what is decided on it."""
+    opened = [False]
+    heard = HeardBus()
+    bus = GatedBus(heard, lambda: opened[0])
+    await bus.publish(OperatingPoint(1, 8, 1024, 0.01, 0.1))
+    opened[0] = True
+    await bus.publish(OperatingPoint(2, 8, 1024, 0.01, 0.1))
+    await bus.collect()
+    assert heard.published == [2]
