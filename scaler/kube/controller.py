@@ -144,7 +144,7 @@ class Controller:
     def _look(self) -> None:
         self._wake.clear()
         self._tell_of_troubles()
-        found = {key: obj for one in self._watchings for key, obj in one.store.items.items()}
+        found = {key: obj for one in self._watchings for key, obj in one.items.items()}
         for key in [key for key in self._wanted if key not in found]:
             del self._wanted[key], self._read_as[key]
         for key, obj in found.items():

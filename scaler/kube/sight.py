@@ -205,9 +205,8 @@ class Sight:
         self._picture = None
 
     def _items(self, name: str) -> tuple[Object, ...]:
-        """None of a kind that the server does not have any more: KEDA may go while nobody listens."""
-        store = self._store(name)
-        return () if isinstance(store.failure, NotFoundError) else tuple(store.items.values())
+        held = self._held.get(name)
+        return () if held is None else tuple(held.items.values())
 
     def _store(self, name: str) -> Store:
         return self._held[name].store if name in self._held else Store()

@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Protocol
 
 from scaler.kube.api import Listed, Object, Selection
 from scaler.kube.errors import ApiError, DeniedError, NotFoundError, ThrottledError, UnavailableError
-from scaler.kube.store import Store
+from scaler.kube.store import Key, Store
 
 # A connection that hangs half open is noticed when its watch should have ended: not the usual five minutes.
 _WATCH_S = (90, 150)
 _LIST_AGAIN_S = 900.0  # a resync: whatever a watch may have missed, a list says
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 30.0
 _REFUSED_WAIT_S = 30.0  # a role or a kind that is not there comes by a person's hand
+_GONE_AFTER = 4  # answers in a row, 45 s at least: a server that has just started may not know its kinds
 _STEADY_S = 5.0  # a watch that stood for so long was no failure
 
 
@@ -72,7 +73,14 @@ class Watching:
         self._changed = changed
         self._waits = Waits(rng)
         self._listed_s = 0.0
+        self._not_there = 0
         self._tried = asyncio.Event()
+
+    @property
+    def items(self) -> Mapping[Key, Object]:
+        """As the store has them, believed through an outage; none once the server has no such kind any more,
+        which took them along."""
+        return {} if self._not_there >= _GONE_AFTER else self.store.items
 
     async def first_look(self) -> None:
         """Until a first list was had, or refused, or nobody watches any more."""
@@ -97,13 +105,15 @@ class Watching:
                     relist or not isinstance(error, UnavailableError | ThrottledError) or error.status == 500
                 )
                 self.store.lost(self._clock(), error)
+                self._not_there = self._not_there + 1 if isinstance(error, NotFoundError) else 0
                 self._tell()
                 await asyncio.sleep(self._waits.after(error))
 
     async def _list(self) -> None:
         listed = await self._source.list_all(self.selection)
         self._listed_s = self._clock()
-        changed = self.store.listed(listed.items, listed.version)
+        changed = self.store.listed(listed.items, listed.version) or self._not_there > 0
+        self._not_there = 0
         self.store.heard()
         if changed:
             self._tell()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from scaler.kube.crd import custom_resource_definition
 from scaler.kube.events import Events
 from scaler.kube.leading import Leading
 from scaler.kube.permissions import AUTOSCALERS, SCALED_OBJECTS
@@ -108,6 +109,27 @@ def test_an_event_that_was_refused_once_is_told_later(stage: Play) -> None:
             case.api.apply(autoscaler())
             await case.until(lambda: "OtherAutoscaler" in case.events(), "told")
             assert case.events().count("OtherAutoscaler") == 1
+
+    stage(story)
+
+
+def test_policies_whose_definition_was_taken_away_unseen_move_nothing_for_long(stage: Play) -> None:
+    async def story(case: Scenario) -> None:
+        case.api.apply(workload(replicas=2), policy())
+        async with case.control():
+            await case.until(lambda: ready(case), "ready")
+            case.api.faults.answer(503, verbs=("list", "watch"), resource="powerpolicies", times=None)
+            case.api.cut_watches("torn")
+            await asyncio.sleep(2)
+            case.api.delete("customresourcedefinitions", None, "powerpolicies.minwatt.dev")
+            case.api.faults.clear()
+            await asyncio.sleep(200)
+            case.hub.fleets[FLEET].rate_rps = BUSY_RPS
+            await asyncio.sleep(60)
+            assert scale_writes(case) == []
+            case.api.apply(custom_resource_definition())
+            case.api.apply(policy())
+            await case.until(lambda: case.replicas() > 3, "a new one")
 
     stage(story)
 
