@@ -26,6 +26,7 @@ from scaler.kube.permissions import Resource, check
 try:
     import aiohttp
     from kubernetes.aio.client import ApiClient
+    from kubernetes.aio.config import ConfigException
 except ImportError as error:
     raise UsageError(NEEDS) from error
 
@@ -227,7 +228,8 @@ class KubeApi:
             if not 200 <= response.status < 300:
                 words = await response.read()
                 raise from_answer(response.status, words, response.headers.get("Retry-After"))
-        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+        except (TimeoutError, aiohttp.ClientError, OSError, ConfigException) as error:
+            # The last: the account's token is read anew each minute, and may be empty for a moment.
             raise UnavailableError(f"{method} {call.where}: {_words(error)}") from error
         return response  # type: ignore[no-any-return]
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator
 
 import pytest
+from kubernetes.aio.config import ConfigException
 
 from scaler.kube.api import KubeApi, Object, Selection, path
 from scaler.kube.errors import ConflictError, DeposedError, NotFoundError, ThrottledError, UnavailableError
@@ -85,6 +86,18 @@ async def test_what_the_server_refuses_has_its_type_and_is_counted(
         await api.list_all(Selection(PODS))
     assert ("update", 409) in failures
     assert ("list", 0) in failures
+
+
+async def test_a_token_that_can_t_be_read_now_is_as_a_server_that_is_away() -> None:
+    class WithoutToken:
+        async def param_serialize(self, *_: object, **__: object) -> None:
+            raise ConfigException("Token file exists but empty.")
+
+    told: list[int] = []
+    api = KubeApi(WithoutToken(), lambda _, error: told.append(error.status))
+    with pytest.raises(UnavailableError, match="exists but empty"):
+        await api.get(LEASES, "default", "minwatt")
+    assert told == [0]
 
 
 async def test_of_each_object_what_is_asked_for_is_handed_on(api: KubeApi, kube_api: StandIn) -> None:
