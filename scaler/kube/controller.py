@@ -105,8 +105,12 @@ class Controller:
             events = Events(writes, election.identity, unix_s=shared.unix_s)
             leading = Leading(shared, events, Fence(election.identity, term))
             statuses = StatusWrites(_Told(leading, self), writes, events.note, shared.clock)
-            tasks = [asyncio.create_task(one.run()) for one in (events, statuses)]
-            tasks.append(asyncio.create_task(tell_of_strays(hub, self._stray)))
+
+            async def strays() -> None:
+                await tell_of_strays(hub, self._stray)
+
+            beside = (events.run, statuses.run, strays)
+            tasks = [asyncio.create_task(_standing(one)) for one in beside]
             stack.push_async_callback(_cancelled, tasks)
             stack.push_async_callback(events.flush, _LAST_EVENTS_S)
             stack.push_async_callback(leading.close)
@@ -204,7 +208,7 @@ class _Told:
 
 
 async def _standing(run: Callable[[], Awaitable[None]]) -> None:
-    """A mistake in this program must not end the election, or the look at profiles, without a word."""
+    """A mistake in this program must not end the election, or the writing of statuses, without a word."""
     while True:
         try:
             await run()

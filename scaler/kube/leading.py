@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
+from scaler.kube.conditions import Obstacle
 from scaler.kube.decision_events import EventNote
 from scaler.kube.events import Events
 from scaler.kube.policy_run import PolicyRun, Shared
@@ -55,9 +57,17 @@ class Leading:
             moment = StatusMoment(
                 at_s, one.generation, one.accepted, one.problem, one.obstacle, fence=self._fence
             )
-            run = self._runs.get(key)
-            made[key] = one.obj, moment if run is None else run.moment(moment)
+            made[key] = one.obj, self._told(key, moment)
         return made
+
+    def _told(self, key: Key, moment: StatusMoment) -> StatusMoment:
+        """With what the policy's loop knows. A target that can't be read is that policy's trouble alone."""
+        run = self._runs.get(key)
+        try:
+            return moment if run is None else run.moment(moment)
+        except Exception as error:  # what the loop itself fails by, too: it says so in its log
+            line = f"its target can't be read ({type(error).__name__}: {error})"[:1000]
+            return replace(moment, obstacle=Obstacle("LoopFailed", line))
 
     def _note(self, key: Key, event: EventNote) -> None:
         one = self._wanted.get(key)

@@ -15,7 +15,8 @@ from scaler.kube.kube_time import unix_time_s
 Object = Mapping[str, Any]
 
 _ENDED = frozenset({"Succeeded", "Failed"})
-_REVISION_LABELS = ("pod-template-hash", "controller-revision-hash")
+# The last: of Argo Rollouts, whose ReplicaSets carry no other.
+_REVISION_LABELS = ("pod-template-hash", "controller-revision-hash", "rollouts-pod-template-hash")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,21 +12,25 @@ from collections.abc import Mapping
 from typing import Any
 
 from scaler.kube.pods import PodCounts
+from scaler.kube.rivals import TargetKey
 
 Object = Mapping[str, Any]
 
 
-def rollout_of(target: Object | None, pods: PodCounts) -> str:
+def rollout_of(key: TargetKey, target: Object | None, pods: PodCounts) -> str:
     """Why it counts as a rollout; empty: there is none. `target` None: its kind can't be read, and only its
-    pods' revisions tell."""
+    pods' revisions tell.
+
+    The kind is the policy's word: what a server lists of a kind of its own has none on the items.
+    """
     if target is None:
         return _by_revisions(pods)
     status, spec = target.get("status") or {}, target.get("spec") or {}
-    generation = (target.get("metadata") or {}).get("generation")
-    observed = status.get("observedGeneration")
+    generation = _whole((target.get("metadata") or {}).get("generation"))
+    observed = _whole(status.get("observedGeneration"))
     if generation is not None and observed is not None and observed < generation:
         return "its controller has not seen the last change yet"
-    kind = target.get("kind")
+    kind = key.kind if key.group == "apps" else ""  # another group's Deployment counts its pods as it likes
     if kind == "Deployment":
         old = int(status.get("replicas") or 0) - int(status.get("updatedReplicas") or 0)
         if old > 0:
@@ -36,6 +40,12 @@ def rollout_of(target: Object | None, pods: PodCounts) -> str:
     if kind == "StatefulSet":
         return _of_stateful_set(spec, status)
     return _by_revisions(pods)
+
+
+def _whole(generation: Any) -> int | None:
+    """Argo Rollouts spell theirs as text; None: it is no number."""
+    text = str(generation)
+    return int(text) if text.isdecimal() else None
 
 
 def _of_stateful_set(spec: Object, status: Object) -> str:

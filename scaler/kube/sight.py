@@ -112,7 +112,7 @@ class Sight:
         return Facts(
             scale=scale,
             counts=counts,
-            rollout=rollout_of(next(iter(self._items("target")), None), counts),
+            rollout=rollout_of(self.key, next(iter(self._items("target")), None), counts),
             budgets=budgets_over(pods, self._items("budgets"), scale.replicas),
             rival=autoscaler_on(self.key, self._items("scaled objects"), self._items("autoscalers")),
             not_ready_first=kind.deletes_not_ready_first,

@@ -1,7 +1,8 @@
 """Writes policies' statuses, each when it is worth it, and the Events of conditions that changed with it.
 
 Owns the round over all policies and what a failure means for it; what a status says is `status`. One policy's
-trouble holds up no other; the API server's holds up all of them, for the round. Run by `leading`.
+trouble holds up no other; the API server's holds up all of them, for the round: the next one goes on behind the
+policy that it showed at, as a webhook of one namespace may look like it. Run by `leading`.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ class StatusWrites:
         self._note = note
         self._clock = clock
         self._said_s: dict[Key, float] = {}
+        self._tried: Key = ("", "")
         # The status whose Events were noted last, and the uid of its policy.
         self._told: dict[Key, tuple[str, Mapping[str, Any] | None]] = {}
 
@@ -72,7 +74,11 @@ class StatusWrites:
         """Returns how long to wait before the next."""
         moments = self._policies.moments()
         self._told = {key: told for key, told in self._told.items() if key in moments}
-        for key, (obj, moment) in moments.items():
+        self._said_s = {key: said_s for key, said_s in self._said_s.items() if key in moments}
+        # From where the last round was broken off: one that always fails must not keep the same ones waiting.
+        for key in sorted(moments, key=lambda key: (key <= self._tried, key)):
+            obj, moment = moments[key]
+            self._tried = key
             try:
                 await self._one(key, obj, moment)
             except (ConflictError, NotFoundError):

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from scaler.kube.permissions import PERMISSIONS, Scope
+from scaler.kube.rivals import TargetKey
+from scaler.kube.rollout import rollout_of
 from tests.scaler.kube.controlled import NAMESPACE, Scenario, play, policy, workload
 from tests.scaler.kube.made_objects import budget
 
@@ -360,6 +362,33 @@ def test_one_policy_s_broken_loop_is_another_s_nothing(stage: Play) -> None:
             broken.fails = None
             await case.until(lambda: case.condition("Ready", "other")[0] == "True", "begun anew")
             assert sum("leading as" in line for line in case.said) == 1
+
+    stage(story)
+
+
+def test_one_policy_s_target_that_can_t_be_read_leaves_the_others_their_status(
+    stage: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(key: TargetKey, *rest: Any) -> str:
+        if key.name == "other":
+            raise TypeError("a mistake in the program")
+        return rollout_of(key, *rest)
+
+    async def story(case: Scenario) -> None:
+        case.api.apply(
+            workload(replicas=2), policy(), workload("other", replicas=2), policy("other", target="other")
+        )
+        async with case.control():
+            await case.until(lambda: ready(case) and case.condition("Ready", "other")[0] == "True", "both")
+            with monkeypatch.context() as patched:
+                patched.setattr("scaler.kube.sight.rollout_of", failing)
+                case.api.apply(workload("other", replicas=3))
+                await case.until(refused(case, "LoopFailed", "other"), "said")
+                case.hub.fleets[FLEET].rate_rps = BUSY_RPS
+                await case.until(
+                    lambda: 3 < case.replicas() == case.status()["replicas"]["current"], "the first's is told"
+                )
+            await case.until(lambda: case.condition("Ready", "other")[0] == "True", "begun anew")
 
     stage(story)
 

@@ -35,7 +35,10 @@ def definition(scale: dict[str, str] | None) -> dict[str, Any]:
     integer, text = {"type": "integer"}, {"type": "string"}
     properties = {
         "spec": {"type": "object", "properties": {"copies": integer}},
-        "status": {"type": "object", "properties": {"copies": integer, "selector": text}},
+        "status": {
+            "type": "object",
+            "properties": {"copies": integer, "selector": text, "observedGeneration": text},
+        },
     }
     version = {
         "name": "v1beta1",
@@ -91,7 +94,7 @@ def copies(case: Scenario) -> int:
 
 @contextlib.asynccontextmanager
 async def operated(case: Scenario) -> AsyncIterator[None]:
-    """The kind's own operator."""
+    """The kind's own operator. It spells the generation that it saw as text, as Argo Rollouts' does."""
 
     async def run() -> None:
         case.api.apply(workload(NAME, replicas=copies(case)))
@@ -99,8 +102,14 @@ async def operated(case: Scenario) -> AsyncIterator[None]:
             if case.replicas(NAME) != copies(case):
                 change = {"spec": {"replicas": copies(case)}}
                 case.api.patch("deployments", NAMESPACE, NAME, change)
-            seen = {"copies": len(case.ready_pods(NAME)), "selector": f"app={NAME}"}
-            if case.api.find(PLURAL, NAMESPACE, NAME).get("status") != seen:
+            server = case.api.find(PLURAL, NAMESPACE, NAME)
+            generation = str(server["metadata"]["generation"])
+            seen = {
+                "copies": len(case.ready_pods(NAME)),
+                "selector": f"app={NAME}",
+                "observedGeneration": generation,
+            }
+            if server.get("status") != seen:
                 case.api.patch(PLURAL, NAMESPACE, NAME, {"status": seen}, of="status")
             await asyncio.sleep(1.0)
 

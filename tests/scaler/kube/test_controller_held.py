@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from scaler.kube.events import Events
+from scaler.kube.leading import Leading
 from scaler.kube.permissions import AUTOSCALERS, SCALED_OBJECTS
 from tests.scaler.kube.controlled import NAMESPACE, Scenario, play, policy, workload
 from tests.scaler.kube.test_controller import BUSY_RPS, FLEET, Play, autoscaler, ready, refused, role
@@ -106,6 +108,29 @@ def test_an_event_that_was_refused_once_is_told_later(stage: Play) -> None:
             case.api.apply(autoscaler())
             await case.until(lambda: "OtherAutoscaler" in case.events(), "told")
             assert case.events().count("OtherAutoscaler") == 1
+
+    stage(story)
+
+
+def test_a_mistake_over_one_event_or_all_statuses_ends_the_telling_of_no_other(
+    stage: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object) -> Any:
+        raise TypeError("a mistake in the program")
+
+    async def story(case: Scenario) -> None:
+        case.api.apply(workload(replicas=2), policy())
+        async with case.control():
+            await case.until(lambda: ready(case), "ready")
+            with monkeypatch.context() as patched:
+                patched.setattr(Events, "_event", failing)
+                patched.setattr(Leading, "moments", failing)
+                case.hub.fleets[FLEET].rate_rps = BUSY_RPS
+                await case.until(lambda: case.replicas() > 3, "it scales all the same")
+                await asyncio.sleep(5.0)
+            case.api.apply(autoscaler())
+            await case.until(refused(case, "OtherAutoscaler"), "statuses are written again")
+            await case.until(lambda: "OtherAutoscaler" in case.events(), "and Events")
 
     stage(story)
 

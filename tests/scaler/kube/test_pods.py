@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from scaler.kube.pods import count_pods
+from scaler.kube.rivals import TargetKey
 from scaler.kube.rollout import rollout_of
-from tests.scaler.kube.made_objects import deployment, pod, pods
+from tests.scaler.kube.made_objects import TARGET, deployment, pod, pods
 
 STANDINGS = ("ready", "starting", "pending", "unschedulable", "terminating", "failed")
 
@@ -32,17 +35,27 @@ def test_a_pod_that_was_never_seen_by_a_scheduler_is_pending_and_not_unschedulab
     assert (counts.pending, counts.unschedulable, counts.unschedulable_since_s) == (1, 0, None)
 
 
+STATEFUL_SET = TargetKey("inference", "apps", "StatefulSet", "support-text")
+ROLLOUT = TargetKey("inference", "argoproj.io", "Rollout", "support-text")
+
+
+def listed(found: dict[str, Any]) -> dict[str, Any]:
+    """As an item of a list: a server's own kinds are not named on each."""
+    return {name: part for name, part in found.items() if name not in {"apiVersion", "kind"}}
+
+
 def test_a_deployment_is_in_a_rollout_while_it_has_old_pods_or_an_unseen_change() -> None:
     none = count_pods(pods(ready=3))
-    assert rollout_of(deployment(), none) == ""
-    assert "2 of 4 pods" in rollout_of(deployment(3, updated=2, total=4), none)
-    assert rollout_of(deployment(5, updated=3, total=3), none) == ""  # grows: no pod is old
+    assert rollout_of(TARGET, deployment(), none) == ""
+    assert "2 of 4 pods" in rollout_of(TARGET, deployment(3, updated=2, total=4), none)
+    assert "2 of 4 pods" in rollout_of(TARGET, listed(deployment(3, updated=2, total=4)), none)
+    assert rollout_of(TARGET, deployment(5, updated=3, total=3), none) == ""  # grows: no pod is old
     unseen = deployment()
     unseen["metadata"]["generation"] = 3
-    assert rollout_of(unseen, none) != ""
+    assert rollout_of(TARGET, unseen, none) != ""
 
 
-def stateful_set(partition: int, updated: int, revision: str = "b") -> dict[str, object]:
+def stateful_set(partition: int, updated: int, revision: str = "b") -> dict[str, Any]:
     strategy = {"type": "RollingUpdate", "rollingUpdate": {"partition": partition}}
     status = {"currentRevision": "a", "updateRevision": revision, "updatedReplicas": updated}
     return {
@@ -54,14 +67,38 @@ def stateful_set(partition: int, updated: int, revision: str = "b") -> dict[str,
 
 
 def test_a_stateful_set_s_partition_is_no_rollout_for_ever() -> None:
-    none = count_pods([])
-    assert rollout_of(stateful_set(0, 1), none) == "3 of 4 pods are of an older revision"
-    assert rollout_of(stateful_set(3, 1), none) == ""
-    assert rollout_of(stateful_set(0, 0, revision="a"), none) == ""
+    mixed = count_pods([pod("a"), pod("b", revision="r2")])
+    assert rollout_of(STATEFUL_SET, stateful_set(0, 1), mixed) == "3 of 4 pods are of an older revision"
+    assert rollout_of(STATEFUL_SET, stateful_set(3, 1), mixed) == ""
+    assert rollout_of(STATEFUL_SET, listed(stateful_set(3, 1)), mixed) == ""
+    assert rollout_of(STATEFUL_SET, stateful_set(0, 0, revision="a"), mixed) == ""
 
 
 def test_of_a_kind_that_can_t_be_read_the_pods_revisions_tell() -> None:
     mixed = count_pods([pod("a"), pod("b", revision="r2")])
     leaving = count_pods([pod("a"), pod("b", "terminating", revision="r2")])
-    assert rollout_of(None, mixed) == "pods of 2 revisions"
-    assert rollout_of(None, leaving) == ""
+    assert rollout_of(TARGET, None, mixed) == "pods of 2 revisions"
+    assert rollout_of(TARGET, None, leaving) == ""
+
+
+def test_of_a_kind_of_others_its_generation_tells_as_a_number_or_as_text_and_its_pods_revisions() -> None:
+    same = count_pods([argo_pod("a", "6f9"), argo_pod("b", "6f9")])
+    assert rollout_of(ROLLOUT, argo_rollout(observed="3"), same) == ""
+    assert rollout_of(ROLLOUT, argo_rollout(observed="2"), same) != ""
+    assert rollout_of(ROLLOUT, argo_rollout(observed=2), same) != ""
+    assert rollout_of(ROLLOUT, argo_rollout(observed="c8d7"), same) == "", "an old one's hash: nothing known"
+    canary = count_pods([argo_pod("a", "6f9"), argo_pod("b", "7c5")])
+    assert rollout_of(ROLLOUT, argo_rollout(observed="3"), canary) == "pods of 2 revisions"
+    of_another_group = TargetKey("inference", "example.com", "Deployment", "support-text")
+    odd = {"metadata": {}, "status": {"replicas": {"hot": 3}, "updatedReplicas": "some"}}
+    assert rollout_of(of_another_group, odd, same) == ""
+
+
+def argo_rollout(observed: object) -> dict[str, Any]:
+    return {"metadata": {"generation": 3}, "spec": {}, "status": {"observedGeneration": observed}}
+
+
+def argo_pod(name: str, hash_: str) -> dict[str, Any]:
+    made = pod(name, **{"rollouts-pod-template-hash": hash_})
+    del made["metadata"]["labels"]["pod-template-hash"]
+    return made

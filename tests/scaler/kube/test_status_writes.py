@@ -80,3 +80,28 @@ def test_another_policy_of_the_name_begins_anew() -> None:
     server.rounds(blocked())
     server.obj = {**policy_object(uid="u2"), "status": None}
     assert server.rounds(moment(at_s=AT_S + 1)) == []
+
+
+class Others(Server):
+    """Three policies, of which one can never be written: a webhook of its namespace answers with an error."""
+
+    names = ("a", "b", "c")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[str] = []
+
+    def moments(self) -> Mapping[Key, tuple[Object, StatusMoment]]:
+        return {("inference", name): (self.obj, self.moment) for name in self.names}
+
+    async def replace(self, _resource: Resource, _namespace: str, name: str, body: Object) -> Object:
+        if name == "b":
+            raise UnavailableError("failed calling webhook", 500)
+        self.written.append(name)
+        return {**self.obj, "status": body["status"]}
+
+
+def test_one_that_always_fails_as_if_the_server_were_away_keeps_no_other_waiting() -> None:
+    server = Others()
+    server.rounds(moment(), moment(), moment(), moment())
+    assert server.written == ["a", "c", "a", "c", "a", "c", "a"]
