@@ -1,8 +1,8 @@
 """Writes policies' statuses, each when it is worth it, and the Events of conditions that changed with it.
 
 Owns the round over all policies and what a failure means for it; what a status says is `status`. One policy's
-trouble holds up no other; the API server's holds up all of them, for the round: the next one goes on behind the
-policy that it showed at, as a webhook of one namespace may look like it. Run by `leading`.
+trouble holds up no other; the API server's holds up all of them, for the round: the next one goes on behind
+the policy that it showed at, as a webhook of one namespace may look like it. Run by `leading`.
 """
 
 from __future__ import annotations
