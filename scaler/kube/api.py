@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import quote
 
 from minwatt.v1.errors import UsageError
-from scaler.kube.connection import NEEDS, configuration
+from scaler.kube.connection import NEEDS, configuration, unusable
 from scaler.kube.errors import ApiError, DeposedError, UnavailableError, from_answer, from_event
 from scaler.kube.permissions import Resource, check
 
@@ -104,7 +104,10 @@ class KubeApi:
         """By the pod's service account where there is one and no file is named. `failed` is told of each
         request that was refused or not answered. Raises UsageError."""
         settings = await configuration(kubeconfig, context)
-        client = ApiClient(configuration=settings)
+        try:
+            client = ApiClient(configuration=settings)
+        except (OSError, ValueError) as error:  # ssl.SSLError: of what should be certificates or a key
+            raise unusable(kubeconfig, error) from error
         client.user_agent = _USER_AGENT
         return cls(client, failed)
 

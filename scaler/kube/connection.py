@@ -37,6 +37,8 @@ async def configuration(kubeconfig: Path | None, context: str) -> Any:
                 return settings
             except config.ConfigException:
                 pass  # not in a pod: as kubectl does, by $KUBECONFIG or ~/.kube/config
+        if kubeconfig is not None:
+            kubeconfig.open("rb").close()  # the library says it in two lines, and of its content
         await config.load_kube_config(  # type: ignore[no-untyped-call]
             config_file=str(kubeconfig) if kubeconfig else None,
             context=context or None,
@@ -44,10 +46,17 @@ async def configuration(kubeconfig: Path | None, context: str) -> Any:
             persist_config=False,
         )
     except (config.ConfigException, yaml.YAMLError, OSError, *_MALFORMED) as error:
-        where = f"--kubeconfig = {str(kubeconfig)!r}" if kubeconfig else "--kubernetes"
-        raise UsageError(f"{where}: no cluster to connect to ({_first_line(error)})") from error
+        raise unusable(kubeconfig, error) from error
     return settings
 
 
+def unusable(kubeconfig: Path | None, error: BaseException) -> UsageError:
+    """What to say of settings that lead to no cluster, or whose certificates are none."""
+    where = f"--kubeconfig = {str(kubeconfig)!r}" if kubeconfig else "--kubernetes"
+    return UsageError(f"{where}: no cluster to connect to ({_first_line(error)})")
+
+
 def _first_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return (str(error) or type(error).__name__).splitlines()[0]

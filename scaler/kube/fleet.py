@@ -162,10 +162,13 @@ class KubeFleet:
         """Rows are for the status."""
 
     def decided(self, decision: Decision, at_s: float) -> None:  # noqa: ARG002 - Events are dated when noted
+        self._open = decision
+        self._sent = None
+        if self.rules.paused:  # nobody is told of its point: what has changed meanwhile is news afterwards
+            return
         for event in decision_events(self._last, decision, acted_on=False):
             self._note(event)
-        self._last = self._open = decision
-        self._sent = None
+        self._last = decision
 
     async def scale_to(self, desired: int, seen: Signals | Missing) -> None:
         facts, decision = self._sight.facts(), self._open

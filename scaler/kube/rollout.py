@@ -38,7 +38,7 @@ def rollout_of(key: TargetKey, target: Object | None, pods: PodCounts) -> str:
             return f"{old} of {status.get('replicas')} pods are of an older revision{paused}"
         return ""
     if kind == "StatefulSet":
-        return _of_stateful_set(spec, status)
+        return _of_stateful_set(spec, status, pods)
     return _by_revisions(pods)
 
 
@@ -48,11 +48,13 @@ def _whole(generation: Any) -> int | None:
     return int(text) if text.isdecimal() else None
 
 
-def _of_stateful_set(spec: Object, status: Object) -> str:
+def _of_stateful_set(spec: Object, status: Object, pods: PodCounts) -> str:
     current, update = status.get("currentRevision"), status.get("updateRevision")
     strategy = spec.get("updateStrategy") or {}
-    if not update or current == update or strategy.get("type") == "OnDelete":
+    if not update or strategy.get("type") == "OnDelete":
         return ""
+    if current == update:  # all is updated, or is on its way back to where it was
+        return _by_revisions(pods)
     # Pods below the partition are meant to stay at the old revision: for as long as someone wants it.
     partition = int((strategy.get("rollingUpdate") or {}).get("partition") or 0)
     due = max(0, int(spec.get("replicas") or 0) - partition)

@@ -59,6 +59,7 @@ class Watches:
         if not found.listeners:
             del self._open[selection]
             found.task.cancel()
+            found.watching.ended()
 
     async def close(self) -> None:
         tasks = [one.task for one in self._open.values()]

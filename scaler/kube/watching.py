@@ -75,8 +75,12 @@ class Watching:
         self._tried = asyncio.Event()
 
     async def first_look(self) -> None:
-        """Until a first list was had, or refused."""
+        """Until a first list was had, or refused, or nobody watches any more."""
         await self._tried.wait()
+
+    def ended(self) -> None:
+        """Called when `run` is cancelled."""
+        self._tried.set()
 
     async def run(self) -> None:
         relist = True

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 from pathlib import Path
 
 import pytest
@@ -33,14 +35,20 @@ from tests.kube_api.stand_in import KubeApi as StandIn
         ({"lease_namespace": "a", "lease_name": "Lease!"}, "--lease-name = 'Lease!'"),
         ({"lease_namespace": "a", "identity": "größer"}, "--identity = 'größer'"),
         ({"lease_namespace": "a", "profiles": Path("/nowhere")}, "--profiles = '/nowhere'"),
-        ({"lease_namespace": "a", "kubeconfig": Path("/nowhere")}, "--kubeconfig = '/nowhere'"),
+        (
+            {"lease_namespace": "a", "kubeconfig": Path("/nowhere")},
+            "--kubeconfig = '/nowhere': .*No such file or directory",
+        ),
     ],
 )
-async def test_a_mistake_is_one_line(options: dict[str, object], words: str) -> None:
+async def test_a_mistake_is_one_line(
+    options: dict[str, object], words: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     made = KubeOptions(BusOptions("127.0.0.1:0"), metrics_port=0, health_port=0, **options)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=words) as caught:
         await run_kube(made, lambda _: None, stopped=asyncio.Event())
     assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", ""), "nobody else says anything"
 
 
 async def test_a_kubeconfig_that_is_none_is_one_line(tmp_path: Path) -> None:
@@ -49,6 +57,33 @@ async def test_a_kubeconfig_that_is_none_is_one_line(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="no cluster to connect to") as caught:
             await KubeApi.connect(tmp_path / "config")
         assert "\n" not in str(caught.value)
+
+
+NO_CERTIFICATE = base64.b64encode(b"no certificate").decode()
+
+
+@pytest.mark.parametrize(
+    ("cluster", "user", "said"),
+    [
+        ({"certificate-authority-data": NO_CERTIFICATE}, {"token": "t"}, "no certificate"),
+        ({"certificate-authority": "/nowhere"}, {"token": "t"}, "/nowhere"),
+        ({}, {"client-certificate-data": NO_CERTIFICATE, "client-key-data": NO_CERTIFICATE}, "PEM"),
+    ],
+)
+async def test_a_kubeconfig_whose_certificates_are_none_is_one_line(
+    tmp_path: Path, cluster: dict[str, str], user: dict[str, str], said: str
+) -> None:
+    config = {
+        "current-context": "a",
+        "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:1", **cluster}}],
+        "users": [{"name": "u", "user": user}],
+        "contexts": [{"name": "a", "context": {"cluster": "c", "user": "u"}}],
+    }
+    (tmp_path / "config").write_text(json.dumps(config))
+    with pytest.raises(UsageError, match="no cluster to connect to") as caught:
+        await KubeApi.connect(tmp_path / "config")
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 async def asked(port: int, request: bytes) -> bytes:

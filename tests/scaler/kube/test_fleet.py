@@ -30,12 +30,14 @@ from scaler.kube.pods import count_pods
 from scaler.kube.target import Scale, TargetKind
 from scaler.operating_point import OperatingPoint
 from tests.scaler.kube.made_objects import TARGET, pod, pods, scale
+from tests.scaler.kube.moments import POINT
 from tests.scaler.made_up import signals
 
 KIND = TargetKind(
     Resource("apps", "v1", "deployments"), Resource("apps", "v1", "deployments/scale"), "Deployment"
 )
 SEEN = signals(ready=9)
+VARIANTS = ("fp32", "int8")
 
 
 def decided(current: int, desired: int) -> Decision:
@@ -202,6 +204,18 @@ async def test_a_refusal_is_an_obstacle_that_names_verb_and_resource_until_a_wri
     await case.fleet.scale_to(5, SEEN)
     assert case.fleet.obstacle is None
     assert case.server.writes == [5]
+
+
+async def test_a_variant_that_is_only_wished_for_in_a_pause_is_told_when_replicas_are() -> None:
+    case = Case()
+    fp32, int8 = (replace(decided(3, 3), operating_point=replace(POINT, variant=one)) for one in VARIANTS)
+    case.fleet.decided(fp32, 0.0)
+    case.fleet.rules = FleetRules(1, paused=True)
+    case.fleet.decided(int8, 1.0)
+    assert case.notes == []
+    case.fleet.rules = FleetRules(1)
+    case.fleet.decided(int8, 2.0)
+    assert [one.reason for one in case.notes] == ["VariantChanged"]
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,16 @@ def test_a_stateful_set_s_partition_is_no_rollout_for_ever() -> None:
     assert rollout_of(STATEFUL_SET, stateful_set(0, 1), mixed) == "3 of 4 pods are of an older revision"
     assert rollout_of(STATEFUL_SET, stateful_set(3, 1), mixed) == ""
     assert rollout_of(STATEFUL_SET, listed(stateful_set(3, 1)), mixed) == ""
-    assert rollout_of(STATEFUL_SET, stateful_set(0, 0, revision="a"), mixed) == ""
+
+
+def test_a_stateful_set_that_goes_back_is_in_a_rollout_until_its_pods_are_there() -> None:
+    """Its controller finds the revision that it had again, and says no other."""
+    back = stateful_set(0, 0, revision="a")
+    mixed = count_pods([pod("a"), pod("b", revision="r2")])
+    assert rollout_of(STATEFUL_SET, back, mixed) == "pods of 2 revisions"
+    assert rollout_of(STATEFUL_SET, back, count_pods([pod("a"), pod("b")])) == ""
+    left_to_a_person = {**back, "spec": {**back["spec"], "updateStrategy": {"type": "OnDelete"}}}
+    assert rollout_of(STATEFUL_SET, left_to_a_person, mixed) == ""
 
 
 def test_of_a_kind_that_can_t_be_read_the_pods_revisions_tell() -> None:

@@ -178,6 +178,26 @@ async def test_a_first_look_that_is_refused_ends_the_wait_and_says_why(steps: St
     assert min(steps.slept) >= 15.0  # a role comes by a person's hand
 
 
+async def test_who_waits_for_a_first_look_of_a_watch_that_is_let_go_waits_no_longer() -> None:
+    """A target's selector may change before the pods of the first one were listed."""
+
+    class Hanging(ScriptedServer):
+        async def list_all(self, selection: Selection) -> Listed:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    watches, selection = Watches(Hanging([[]]), lambda: 0.0, random.Random(1)), Selection(PODS, "ns")
+    waiting = asyncio.create_task(watches.hold(selection, ignored).first_look())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    watches.let_go(selection, ignored)
+    await asyncio.wait_for(waiting, 5)
+    await watches.close()
+
+
+def ignored() -> None: ...
+
+
 async def test_a_server_that_ends_each_watch_at_once_is_not_asked_in_a_loop(steps: Steps) -> None:
     server = ScriptedServer([[]], [[] for _ in range(8)])
     await watched(server, steps, lambda one: len(server.asked) >= 8)
