@@ -132,4 +132,5 @@ def section(
     config = {"displayModeBar": False, "responsive": True}
     body = plotly.io.to_html(figure, config=config, include_plotlyjs=False, full_html=False)
     heading = f'<h2>{html.escape(title)}</h2><p class="note">{html.escape(note)}</p>'
-    return f'<section class="card">{heading}{body}</section>'
+    spoken = html.escape(f"{title}, {unit or x_title}. {note}", quote=True)
+    return f'<section class="card">{heading}<div role="img" aria-label="{spoken}">{body}</div></section>'

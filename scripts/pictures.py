@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 _DASHBOARD, _DEMO = ROOT / "docs" / "dashboard.png", ROOT / "docs" / "demo.png"
 _REPORT = ROOT / "out" / "demo" / "report.html"
 _LOAD_S = 120.0
-_PEAK_RPS = 220.0
+_PEAK_RPS = 330.0
 _LIMIT_S = 30.0
 
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated, Any, Self, TextIO
 
 import typer
 from rich.console import Console
@@ -29,7 +29,7 @@ from minwatt.commands.metered_rows import Metered, as_json, print_metered
 from minwatt.v1.errors import UsageError
 
 _NOT_FOUND, _NOT_EXECUTABLE, _BY_SIGNAL = 127, 126, 128  # as a shell tells it
-_FORWARDED = (signal.SIGTERM, signal.SIGHUP)
+_FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _METER_HELP = "auto, nvml[:index-or-uuid], rapl, modelled[:idle_w=W,busy_w_per_core=W] or replayed:FILE."
 
 
@@ -89,25 +89,54 @@ def _run(
 ) -> tuple[int, Tally, float]:
     """(exit code, what it drew, seconds)."""
     began_s = time.monotonic()
-    try:
-        # Signals that end this process are for the command; a terminal sends Ctrl-C to both by itself.
-        process = subprocess.Popen(command)  # noqa: S603 - it is what was asked for
-    except OSError as error:
-        sys.stderr.write(f"minwatt measure: {command[0]}: {error.strerror}\n")
-        raise typer.Exit(_NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_EXECUTABLE) from error
-    if isinstance(meter, ModelledMeter):
-        meter.count_also(_cpu_of(process))
-    before = {number: signal.getsignal(number) for number in (*_FORWARDED, signal.SIGINT)}
-    for number in _FORWARDED:
-        signal.signal(number, lambda sent, _frame: process.send_signal(sent))
-    signal.signal(signal.SIGINT, lambda _number, _frame: None)
-    try:
+    with _Forwarding() as forwarding:
+        try:
+            process = forwarding.process = subprocess.Popen(command)  # noqa: S603 - it is what was asked for
+        except OSError as error:
+            sys.stderr.write(f"minwatt measure: {command[0]}: {error.strerror}\n")
+            code = _NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_EXECUTABLE
+            raise typer.Exit(code) from error
+        if isinstance(meter, ModelledMeter):
+            meter.count_also(_cpu_of(process))
         tally = _sampled(meter, every_s, lambda wait_s: _ended(process, wait_s), keep)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     code = process.returncode if process.returncode >= 0 else _BY_SIGNAL - process.returncode
     return code, tally, time.monotonic() - began_s
+
+
+class _Forwarding:
+    """While it is entered, signals that would end this process are for the command; from before it starts."""
+
+    def __init__(self) -> None:
+        self.process: subprocess.Popen[bytes] | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        self._before = {number: signal.signal(number, self._forward) for number in _FORWARDED}
+        return self
+
+    def __exit__(self, *_raised: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _forward(self, number: int, _frame: object) -> None:
+        if self.process is None:
+            raise typer.Exit(_BY_SIGNAL + number)
+        if number != signal.SIGINT or not _in_a_terminals_foreground():
+            self.process.send_signal(number)
+
+
+def _in_a_terminals_foreground() -> bool:
+    """Then the terminal sends Ctrl-C to the command, too: twice might be taken for impatience."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(terminal)
 
 
 def _sampled(

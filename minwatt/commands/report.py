@@ -22,7 +22,7 @@ from loadtest.summary import energy
 from minwatt.commands.backtest_result import Backtest, Row
 from minwatt.commands.output import print_whole
 from minwatt.commands.report_rows import Comparison, Part, as_html, as_markdown, table_of
-from minwatt.v1.errors import UsageError, one_line
+from minwatt.v1.errors import UsageError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -62,7 +62,7 @@ def compare_command(
         if file is not None:
             _write(file, text(found, made_by()))
     if json:
-        print(found.as_json())  # noqa: T201 - the command's own output
+        print(found.as_json(made_by()))  # noqa: T201 - the command's own output
         return
     console = Console()
     console.print(found.title, highlight=False, soft_wrap=True, markup=False)
@@ -185,9 +185,8 @@ def _backtest(path: Path) -> Backtest:
     except OSError as error:
         raise UsageError(f"{path}: can't be read ({error.strerror})") from error
     except ValidationError as error:
-        raise UsageError(
-            f"{path}: not what `minwatt backtest --json` prints: {one_line(error, str(path))}"
-        ) from error
+        allowed = "what `minwatt backtest --json` prints, or the folder of a run of `minwatt replay`"
+        raise UsageError(f"{path}: neither a load test nor a backtest; allowed: {allowed}") from error
 
 
 def _write(file: Path, text: str) -> None:

@@ -36,7 +36,7 @@ class Comparison:
     parts: Sequence[Part]
     notes: Sequence[str]
 
-    def as_json(self) -> str:
+    def as_json(self, made_by: str) -> str:
         """SI or the unit that stands beside; null: not known."""
         parts = [
             {
@@ -48,7 +48,13 @@ class Comparison:
             }
             for part in self.parts
         ]
-        found = {"a": self.names[0], "b": self.names[1], "parts": parts, "notes": list(self.notes)}
+        found = {
+            "a": self.names[0],
+            "b": self.names[1],
+            "parts": parts,
+            "notes": list(self.notes),
+            "made_by": made_by,
+        }
         return json.dumps(found, indent=2, allow_nan=False)
 
 

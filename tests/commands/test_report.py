@@ -116,7 +116,10 @@ def backtest(energy_j: float, policy: str) -> Backtest:
             "none: not there; allowed: a folder of `minwatt replay --out`, or a",
         ),
         (["{run}", "{json}"], "a backtest, and {run} is a load test; allowed: two of one kind"),
-        (["{json}", "{json}"], "not what `minwatt backtest --json` prints"),
+        (
+            ["{json}", "{json}"],
+            "{json}: neither a load test nor a backtest; allowed: what `minwatt backtest --json` prints, or",
+        ),
         (["{empty}", "{run}"], "{empty}: holds 0 runs (none); allowed: the folder of one run"),
     ],
 )

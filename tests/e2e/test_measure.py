@@ -95,13 +95,17 @@ def test_a_mistake_is_one_line(words: list[str], code: int, line: str) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_reaches_the_command_and_the_code_says_so(number: signal.Signals, tmp_path: Path) -> None:
     here = tmp_path / "pid"
-    child = f"import os,time; open({str(here)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    child = f"""if True:
+        import os, signal, time
+        signal.signal({int(number)}, signal.SIG_DFL)  # whoever runs the tests may have it ignored
+        open({str(here)!r}, "w").write(str(os.getpid()))
+        time.sleep(60)"""
     flags = ["--meter", "modelled", "--json", str(tmp_path / "result.json")]
     command = [sys.executable, "-m", "minwatt", "measure", *flags, "--", sys.executable, "-c", child]
-    with subprocess.Popen(command) as process:
+    with subprocess.Popen(command, start_new_session=True) as process:  # no terminal
         give_up_s = time.monotonic() + WAIT_S
         while not (here.exists() and here.read_text()):
             assert time.monotonic() < give_up_s
