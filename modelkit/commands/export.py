@@ -22,6 +22,7 @@ from modelkit.data.examples import named_data
 from modelkit.recipe import ExportOptions
 from modelkit.release.source import read_source
 from modelkit.scoring.evaluate import DEFAULT_SETS
+from modelkit.staging import stale_line
 
 CHECKPOINT_HELP = "A checkpoint that `finetune` wrote, or the model directory that holds one."
 STANDARD_HELP = (
@@ -83,6 +84,9 @@ def export_checkpoint(
     else:
         for line in report.lines():
             output.print(line, markup=False, highlight=False)
+    if report.stale:
+        line = stale_line(report.stale, out)
+        Console(stderr=True, soft_wrap=True).print(line, markup=False, highlight=False)
     if not report.passed:
         Console(stderr=True, soft_wrap=True).print(f"{out}: not written", markup=False, highlight=False)
         raise typer.Exit(1)

@@ -33,7 +33,7 @@ from modelkit.package import quiet, refuse_bad_name, variant_in, variant_path
 from modelkit.recipe import DistilWeights, FinetuneOptions
 from modelkit.scoring.evaluate import BASELINE
 from modelkit.scoring.finetune_report import REPORT_FILE
-from modelkit.staging import staging
+from modelkit.staging import stale_line, staging
 from modelkit.training.base import CHECKPOINT, TOKENIZER, write_tokenizer
 from modelkit.training.checkpoint import ResumeFile, adopt_heads, write_checkpoint
 from modelkit.training.distil_loss import DistilLoss
@@ -112,7 +112,8 @@ def prune(options: PruneOptions, source: PruneSource, hearers: Hearers) -> Prune
         )
         (stage.new / REPORT_FILE).write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
         ModelDirectory(stage.new, _spec(spec, report, datasets, stage.new)).save()
-        stage.publish()
+        if stale := stage.publish():
+            hearers.say(stale_line(stale, stage.out))
         resume.path.unlink(missing_ok=True)
         unpruned.unlink()
     return report

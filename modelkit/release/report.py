@@ -18,7 +18,8 @@ class ProviderCheck(BaseModel):
 
 
 class ExportReport(BaseModel):
-    """`parity`: texts, largest difference of a logit and of a probability, texts whose answers differ."""
+    """`parity`: texts, largest difference of a logit and of a probability, texts whose answers differ. `stale`: variants of the model
+    before, whose graphs were moved away."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -35,6 +36,7 @@ class ExportReport(BaseModel):
     size_bytes: int
     sha256: str
     providers: tuple[ProviderCheck, ...]
+    stale: tuple[str, ...] = ()
 
     def lines(self) -> Iterator[str]:
         """In words."""

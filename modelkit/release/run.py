@@ -77,6 +77,7 @@ def export_model(options: ExportOptions, source: ExportSource, say: Say) -> Expo
             providers=_providers(model),
         )
         if not report.passed:
+            stage.discard()
             return report
         (stage.new / REPORT).write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
         given = before.provenance if before else None
@@ -100,8 +101,8 @@ def export_model(options: ExportOptions, source: ExportSource, say: Say) -> Expo
             variants={BASELINE: variant_in(stage.new, BASELINE)},
         )
         ModelDirectory(stage.new, spec).save()
-        stage.publish()
-    return report
+        stale = stage.publish()
+    return report.model_copy(update={"stale": stale})
 
 
 def _max_tokens(options: ExportOptions, before: ModelSpec | None, network: MultiTaskEncoder) -> int:

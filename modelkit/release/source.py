@@ -38,6 +38,8 @@ class ExportSource:
 def read_source(options: ExportOptions) -> ExportSource:
     """Raises UsageError (DataError among them) on a checkpoint or data that can't be read."""
     folder, before = _opened(options.checkpoint)
+    if options.out_dir.resolve() == folder.resolve():
+        raise UsageError(f"out = {str(options.out_dir)!r}: that is the checkpoint; allowed: another directory")
     tasks = _tasks(folder)
     texts, described = _texts(options, tasks)
     data = {} if options.data is None else digests(options.data, options.sets, tasks)
@@ -53,7 +55,7 @@ def _opened(path: Path) -> tuple[Path, ModelSpec | None]:
             f"a directory with {CONFIG}, {WEIGHTS}, {TOKENIZER}, {TASKS} and {HEADS}, as `finetune` writes"
         )
         raise UsageError(f"checkpoint = {str(path)!r}: no {missing[0]}; allowed: {allowed}")
-    around = folder.parent
+    around = folder.absolute().parent  # of "." too
     spec = ModelDirectory.open(around).spec if (around / MODEL_FILE).is_file() else None
     return folder, spec
 

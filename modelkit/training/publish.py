@@ -28,7 +28,7 @@ from modelkit.release.provenance import digests, provenance
 from modelkit.scoring.confusion_page import confusion_page
 from modelkit.scoring.evaluate import BASELINE
 from modelkit.scoring.finetune_report import REPORT_FILE, FinetuneReport, Forgetting, TrainingEnergy
-from modelkit.staging import Staging
+from modelkit.staging import Staging, stale_line
 from modelkit.training.base import BASE_REQUIREMENT, CHECKPOINT, HUB, TOKENIZER, WEIGHTS
 from modelkit.training.checkpoint import write_checkpoint
 from modelkit.training.hearers import Hearers
@@ -87,7 +87,8 @@ def publish(
     tasks = tuple(dataset.task for dataset in datasets)
     ModelDirectory(stage.new, _spec(tasks, report, options, stage.new)).save()
     if report.published:
-        stage.publish()
+        if stale := stage.publish():
+            hearers.say(stale_line(stale, stage.out))
         for kept in (stage.cache / RESUME, *stage.cache.glob("spent-*.json")):
             kept.unlink(missing_ok=True)
     return report

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from minwatt.v1.errors import UsageError
+from minwatt.v1.model_dir import ModelDirectory
 from modelkit.staging import Staging, staging
 
 
@@ -69,3 +71,33 @@ def test_a_disk_that_can_not_be_written_is_one_line(tmp_path: Path) -> None:
         staging(tmp_path / "file"),
     ):
         pass
+
+
+def test_what_fails_or_is_discarded_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), staging(tmp_path / "new") as stage:
+        fill(stage.new, {"fp32/model.onnx": "half"})
+        raise KeyboardInterrupt
+    assert not (tmp_path / "new").exists()
+    fill(tmp_path / "old", {"model.yaml": "old"})
+    with staging(tmp_path / "old") as stage:
+        stage.discard()
+    assert [path.name for path in (tmp_path / "old").iterdir()] == ["model.yaml"]
+
+
+def test_graphs_that_are_named_no_more_are_moved_away_and_told(tmp_path: Path) -> None:
+    from tests.tiny_model import write_tiny_model
+
+    write_tiny_model(tmp_path)
+    before = ModelDirectory.open(tmp_path)
+    [kept, *_] = before.present_variants()
+    shutil.copytree((tmp_path / before.spec.variants[kept].file).parent, tmp_path / "old")
+    graph = Path(before.spec.variants[kept].file).name
+    old = before.spec.variants[kept].model_copy(update={"file": f"old/{graph}"})
+    variants = {**before.spec.variants, "old": old}
+    ModelDirectory(tmp_path, before.spec.model_copy(update={"variants": variants})).save()
+    with staging(tmp_path) as stage:
+        ModelDirectory(stage.new, before.spec).save()
+        assert stage.publish() == ("old",)
+    assert not (tmp_path / "old").exists()
+    assert (stage.stale / "old" / graph).is_file()
+    assert set(ModelDirectory.open(tmp_path).present_variants()) == set(before.present_variants())
