@@ -8,7 +8,23 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from modelkit.commands.options import DEFAULTS, JsonOption, train_extra, training_progress
+from modelkit.commands.options import (
+    DEFAULTS,
+    BatchSizeOption,
+    EncoderRateOption,
+    EpochsOption,
+    JsonOption,
+    MaxTokensOption,
+    NameOption,
+    OutOption,
+    PatienceOption,
+    SeedOption,
+    ThreadsOption,
+    VersionOption,
+    finite,
+    train_extra,
+    training_progress,
+)
 from modelkit.data.dataset import TASK_FORM, TaskFiles
 from modelkit.recipe import DistilOptions, DistilWeights, StudentShape, TrainingOptions
 from modelkit.scoring.report import task_table
@@ -23,7 +39,7 @@ TEXTS_HELP = "Texts without labels to learn from besides: .jsonl with a text eac
 def distil_model(
     teacher: Annotated[Path, typer.Argument(help=TEACHER_HELP)],
     task: Annotated[list[str], typer.Option(metavar=TASK_FORM, help=TASK_HELP)],
-    out: Annotated[Path, typer.Option("--out", help="Model directory to write.")],
+    out: OutOption,
     layers: Annotated[int, typer.Option(min=1, help="Layers of the student.")],
     hidden_size: Annotated[int | None, typer.Option(min=1, help="Default: the teacher's.")] = None,
     heads: Annotated[int | None, typer.Option(min=1, help="Attention heads. Default: the teacher's.")] = None,
@@ -31,23 +47,27 @@ def distil_model(
         int | None, typer.Option(min=1, help="Units of a feed-forward part. Default: the teacher's.")
     ] = None,
     texts: Annotated[Path | None, typer.Option(help=TEXTS_HELP)] = None,
-    temperature: Annotated[float, typer.Option(help="Softens both models' answers.")] = WEIGHTS.temperature,
-    logits_weight: Annotated[float, typer.Option(min=0, help="Of the teacher's answers.")] = WEIGHTS.logits,
-    hidden_weight: Annotated[float, typer.Option(min=0, help="Of its hidden states.")] = WEIGHTS.hidden,
-    labels_weight: Annotated[float, typer.Option(min=0, help="Of the labels.")] = WEIGHTS.labels,
-    name: Annotated[str | None, typer.Option(help="Name of the model. Default: that of --out.")] = None,
-    version: Annotated[str, typer.Option(help="Version of the model.")] = "1",
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the largest task.")] = DEFAULTS.epochs,
-    patience: Annotated[
-        int | None, typer.Option(min=1, help="Stop after as many epochs without a better score on dev.")
-    ] = DEFAULTS.patience,
-    batch_size: Annotated[int, typer.Option(min=1, help="Texts of a batch.")] = DEFAULTS.batch_size,
-    encoder_rate: Annotated[float, typer.Option(min=0, help="Learning rate of the encoder.")] = (
-        DEFAULTS.encoder_rate
-    ),
-    max_tokens: Annotated[int, typer.Option(min=8, help="Longer texts are cut.")] = DEFAULTS.max_tokens,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of weights and augmentation.")] = DEFAULTS.seed,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads to train on.")] = DEFAULTS.threads,
+    temperature: Annotated[
+        float, typer.Option(callback=finite, help="Softens both models' answers.")
+    ] = WEIGHTS.temperature,
+    logits_weight: Annotated[
+        float, typer.Option(min=0, callback=finite, help="Of the teacher's answers.")
+    ] = WEIGHTS.logits,
+    hidden_weight: Annotated[
+        float, typer.Option(min=0, callback=finite, help="Of its hidden states.")
+    ] = WEIGHTS.hidden,
+    labels_weight: Annotated[
+        float, typer.Option(min=0, callback=finite, help="Of the labels.")
+    ] = WEIGHTS.labels,
+    name: NameOption = None,
+    version: VersionOption = "1",
+    epochs: EpochsOption = DEFAULTS.epochs,
+    patience: PatienceOption = DEFAULTS.patience,
+    batch_size: BatchSizeOption = DEFAULTS.batch_size,
+    encoder_rate: EncoderRateOption = DEFAULTS.encoder_rate,
+    max_tokens: MaxTokensOption = DEFAULTS.max_tokens,
+    seed: SeedOption = DEFAULTS.seed,
+    threads: ThreadsOption = DEFAULTS.threads,
     json: JsonOption = False,
 ) -> None:
     """Distil a trained model to a smaller one: a model directory, with scores by label.

@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from minwatt.v1.errors import UsageError
-from modelkit.commands.options import BASE_HELP, DEFAULTS, JsonOption, train_extra, training_progress
+from modelkit.commands.options import (
+    BASE_HELP,
+    DEFAULTS,
+    BatchSizeOption,
+    EncoderRateOption,
+    EpochsOption,
+    HeadRateOption,
+    JsonOption,
+    MaxTokensOption,
+    NameOption,
+    OutOption,
+    PatienceOption,
+    SeedOption,
+    TasksOption,
+    ThreadsOption,
+    VersionOption,
+    finite,
+    train_extra,
+    training_progress,
+)
 from modelkit.data.checks import read_checks
 from modelkit.data.dataset import FILE_FORM, TASK_FORM, EarlierFile, TaskFiles, read_datasets
 from modelkit.recipe import DEVICES, PRECISIONS, FinetuneOptions, TrainingOptions
 from modelkit.scoring.report import forgetting_table, task_table
 from modelkit.training.base import known_tasks
 
-TASK_HELP = "A task's name and files: .jsonl, .csv or .conll. Repeat for more tasks on one encoder."
-PATIENCE_HELP = "Stop after as many epochs without a better score on dev. Default: never."
 FROZEN_HELP = "Encoder layers, from below and with the embeddings, that stay as they are."
 ACCUMULATE_HELP = "Batches of each task that make one step."
 AUXILIARY_HELP = "A task that the encoder learns from and the model has no head of. Repeat for more."
@@ -32,32 +47,29 @@ FORGETTING_HELP = "Where a check's score falls by more, nothing is replaced: exi
 METER_HELP = "Of the training: auto, rapl, modelled[:idle_w=W,busy_w_per_core=W] or nvml."
 DEVICE_HELP = f"One of {', '.join(DEVICES)}, or cuda:NUMBER."
 PRECISION_HELP = f"Of the encoder while it trains: one of {', '.join(PRECISIONS)}."
-MOST_SEED = 2**63 - 1  # torch's
 
 
 def finetune_model(
-    task: Annotated[list[str], typer.Option(metavar=TASK_FORM, help=TASK_HELP)],
-    out: Annotated[Path, typer.Option("--out", help="Model directory to write.")],
+    task: TasksOption,
+    out: OutOption,
     auxiliary: Annotated[list[str] | None, typer.Option(metavar=TASK_FORM, help=AUXILIARY_HELP)] = None,
     cased: Annotated[bool, typer.Option("--cased", help=CASED_HELP)] = False,
     lowercase: Annotated[float, typer.Option(min=0, max=1, help=LOWERCASE_HELP)] = DEFAULTS.lower_probability,
     base: Annotated[Path | None, typer.Option("--from", help=BASE_HELP)] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the model. Default: that of --out.")] = None,
-    version: Annotated[str, typer.Option(help="Version of the model.")] = "1",
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the largest task.")] = DEFAULTS.epochs,
-    patience: Annotated[int | None, typer.Option(min=1, help=PATIENCE_HELP)] = DEFAULTS.patience,
-    batch_size: Annotated[int, typer.Option(min=1, help="Texts of a batch.")] = DEFAULTS.batch_size,
+    name: NameOption = None,
+    version: VersionOption = "1",
+    epochs: EpochsOption = DEFAULTS.epochs,
+    patience: PatienceOption = DEFAULTS.patience,
+    batch_size: BatchSizeOption = DEFAULTS.batch_size,
     accumulate: Annotated[int, typer.Option(min=1, help=ACCUMULATE_HELP)] = DEFAULTS.accumulate,
-    encoder_rate: Annotated[float, typer.Option(min=0, help="Learning rate of the encoder.")] = (
-        DEFAULTS.encoder_rate
-    ),
-    head_rate: Annotated[float, typer.Option(min=0, help="Learning rate of the heads.")] = DEFAULTS.head_rate,
-    warmup: Annotated[float, typer.Option(min=0, max=1, help="Share of the steps in which rates rise.")] = (
-        DEFAULTS.warmup
-    ),
+    encoder_rate: EncoderRateOption = DEFAULTS.encoder_rate,
+    head_rate: HeadRateOption = DEFAULTS.head_rate,
+    warmup: Annotated[
+        float, typer.Option(min=0, max=1, callback=finite, help="Share of the steps in which rates rise.")
+    ] = DEFAULTS.warmup,
     frozen_layers: Annotated[int, typer.Option(min=0, help=FROZEN_HELP)] = DEFAULTS.frozen_layers,
     class_weights: Annotated[bool, typer.Option("--class-weights", help=WEIGHTS_HELP)] = False,
-    max_tokens: Annotated[int, typer.Option(min=8, help="Longer texts are cut.")] = DEFAULTS.max_tokens,
+    max_tokens: MaxTokensOption = DEFAULTS.max_tokens,
     lora_rank: Annotated[int | None, typer.Option(min=1, help=LORA_HELP)] = DEFAULTS.lora_rank,
     replay: Annotated[list[str] | None, typer.Option(metavar=FILE_FORM, help=REPLAY_HELP)] = None,
     check: Annotated[list[str] | None, typer.Option(metavar=FILE_FORM, help=CHECK_HELP)] = None,
@@ -66,10 +78,8 @@ def finetune_model(
     precision: Annotated[str, typer.Option(help=PRECISION_HELP)] = DEFAULTS.precision,
     meter: Annotated[str, typer.Option(help=METER_HELP)] = "auto",
     grid_intensity: Annotated[float | None, typer.Option(min=0, help="gCO2 a kWh, stated by you.")] = None,
-    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed of weights and augmentation.")] = (
-        DEFAULTS.seed
-    ),
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads to train on.")] = DEFAULTS.threads,
+    seed: SeedOption = DEFAULTS.seed,
+    threads: ThreadsOption = DEFAULTS.threads,
     json: JsonOption = False,
 ) -> None:
     """Fine-tune an encoder on your texts: a model directory, with scores by label.
@@ -81,9 +91,6 @@ def finetune_model(
 
     Example: minwatt model finetune --task intent:train.jsonl,dev.jsonl,test.jsonl --out models/mine
     """
-    for option, rate in (("encoder-rate", encoder_rate), ("head-rate", head_rate), ("warmup", warmup)):
-        if not math.isfinite(rate):
-            raise UsageError(f"{option} = {rate}: allowed: a finite number, at least 0")
     tasks = tuple(TaskFiles.parse(text) for text in task)
     besides = tuple(TaskFiles.parse(text) for text in auxiliary or ())
     replayed = tuple(EarlierFile.parse("replay", text) for text in replay or ())

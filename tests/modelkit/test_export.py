@@ -95,7 +95,19 @@ def test_what_differs_more_than_it_may_is_not_written(checkpoint: Path, tmp_path
     result = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert result.exit_code == 1
     assert "more than 0" in result.stdout
-    assert not (tmp_path / "mine" / "model.yaml").exists()
+    assert not (tmp_path / "mine").exists()
+
+
+def test_the_checkpoint_may_be_the_folder_one_stands_in(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export(checkpoint, tmp_path / "mine", "--licence", "MIT")
+    shutil.copytree(checkpoint, tmp_path / "mine" / "checkpoint")
+    monkeypatch.chdir(tmp_path / "mine" / "checkpoint")
+    assert export(Path("."), Path("..", "..", "again"))["model"] == "mine"
+    assert ModelDirectory.open(tmp_path / "again").spec.licence == "MIT"
+    result = CliRunner().invoke(app, ["export", ".", "--out", "."])
+    assert "that is the checkpoint" in str(result.exception)
 
 
 def test_mistakes_are_named(checkpoint: Path, tmp_path: Path) -> None:
