@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from report.document import Table as Figures
 
@@ -23,5 +24,5 @@ def in_terminal(figures: Figures, left: frozenset[int] = frozenset({0})) -> Tabl
     for place, head in enumerate(figures.heads):
         table.add_column(head, justify="left" if place in left else "right")
     for row in figures.rows:
-        table.add_row(*row.cells)
+        table.add_row(*map(Text, row.cells))
     return table
