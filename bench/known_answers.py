@@ -21,7 +21,7 @@ from loadtest.plan import Task
 from loadtest.texts import packaged_texts
 from minwatt.v1.fleet_pb2 import REPLICA_STATE_READY
 from minwatt.v1.inference_pb2 import ClassifyOptions, ClassifyRequest
-from service.server import Parts, assemble
+from service.assembly import Parts, assemble
 from service.settings import ServeSettings
 
 ROUNDS = 7

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -110,13 +111,26 @@ class _Asked:
         self._synthetic = cache(self._made)
 
     def payload_of(self, row: Row) -> Payload:
-        task, batch = Task(row.task), row.priority == "batch"
+        how = _How(Task(row.task), row.model, row.priority == "batch", row.no_cache, row.truncate)
         if row.masked:
-            return payload(task, row.masked, batch=batch)
+            return how.asking(row.masked)
         tokens = row.tokens
         if tokens is None:
             tokens = round(self._tokens_a_byte * row.size_bytes)
-        return self._synthetic(task, row.texts, tokens, batch, int(self._rng.integers(VARIANTS)))
+        return self._synthetic(how, row.texts, tokens, int(self._rng.integers(VARIANTS)))
 
-    def _made(self, task: Task, texts: int, tokens: int, batch: bool, _variant: int) -> Payload:
-        return payload(task, texts_of(texts, tokens, self._rng), batch=batch)
+    def _made(self, how: _How, texts: int, tokens: int, _variant: int) -> Payload:
+        return how.asking(texts_of(texts, tokens, self._rng))
+
+
+class _How(NamedTuple):
+    """All of a request but its texts."""
+
+    task: Task
+    model: str
+    batch: bool
+    no_cache: bool
+    truncate: bool
+
+    def asking(self, texts: Sequence[str]) -> Payload:
+        return payload(self.task, texts, self.model, self.batch, self.no_cache, self.truncate)

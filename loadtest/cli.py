@@ -13,7 +13,7 @@ from rich.console import Console
 from loadtest.identity import IdentityOptions
 from loadtest.load import LoadOptions, flag, make_load
 from loadtest.replay import RunOptions, run_load
-from loadtest.report import Report, RunReport, load_run, write_report
+from loadtest.report import Report, RunReport, load_run, report_of, write_report
 from loadtest.runs import make_folder, run_folders, write_run
 from loadtest.summary import summarise
 from loadtest.tables import headline, runs_table, warnings
@@ -129,7 +129,7 @@ def replay(
         write_run(out / run.record.name, run)
         report = _report(out)
     else:
-        report = Report(runs=(summarise(run),))
+        report = report_of([summarise(run)])
     _print(report, json)
     this = next(entry for entry in report.runs if entry.name == run.record.name)
     if this.failed or this.slo_met is False or this.stopped_at_s is not None:
@@ -153,7 +153,7 @@ def _print(report: Report, as_json: bool) -> None:
     for line in warnings(report.runs):
         typer.echo(line, err=True)
     if as_json:
-        typer.echo(report.model_dump_json(indent=2))
+        typer.echo(report.as_json())
         return
     Console().print(runs_table(report.runs))
     for line in headline(report.runs):

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from loadtest.fleet_log import UnknownJoules, joules_over_time
 from loadtest.outcomes import Outcome, Result
 from loadtest.runs import RunData
+from report.comparison import Change
 
 DRAWS = 1000
 _BLOCKS = 60
@@ -25,39 +26,6 @@ _SHORTEST_BLOCK_S = 1.0
 _FEWEST_BLOCKS = 5
 _OUTER = (2.5, 97.5)  # percentiles of the differences
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """Of one figure from A to B, in `unit`. `low`, `high`: of the difference; None: no spread is known.
-
-    `less_is_better`: None where neither is.
-    """
-
-    name: str
-    unit: str
-    a: float | None
-    b: float | None
-    low: float | None = None
-    high: float | None = None
-    less_is_better: bool | None = None
-
-    @property
-    def difference(self) -> float | None:
-        return None if self.a is None or self.b is None else self.b - self.a
-
-    @property
-    def verdict(self) -> str:
-        if self.difference is None:
-            return "unknown"
-        if self.low is None or self.high is None:
-            return "the same" if self.difference == 0 else "no spread"
-        if self.low <= 0 <= self.high:
-            return "within noise"
-        lower = self.high < 0
-        if self.less_is_better is None:
-            return "lower" if lower else "higher"
-        return "better" if lower == self.less_is_better else "worse"
 
 
 @dataclass(frozen=True, slots=True)

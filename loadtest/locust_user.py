@@ -9,23 +9,28 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from loadtest.capture import captured_plan, read_captures
+from loadtest.identity import IdentityOptions
 from loadtest.load import LoadOptions, TaskMix, payloads
 from loadtest.plan import Payload, Task
 from loadtest.trace import Fit
+from minwatt.channels import Identity
 from minwatt.v1.errors import UsageError
 from minwatt.v1.quantities import parse_duration_s
 
 _SERVICE = "/minwatt.v1.TextInference"
 METHODS = {Task.CLASSIFY: f"{_SERVICE}/Classify", Task.EXTRACT: f"{_SERVICE}/ExtractEntities"}
 DEADLINE_S = 1.0
+_FLAG = re.compile(r"--([a-z]+(?:-[a-z]+)*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +48,12 @@ class UserOptions:
     deadline_s: float | None = None  # None: a capture's own, else DEADLINE_S
     task: TaskMix = TaskMix.MIXED
     capture: Path | None = None
+    who: IdentityOptions = field(default_factory=IdentityOptions)
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> UserOptions:
-        """MINWATT_USER_RPS, MINWATT_DEADLINE, MINWATT_TASK, MINWATT_CAPTURE. Raises UsageError."""
+        """MINWATT_USER_RPS, MINWATT_DEADLINE, MINWATT_TASK, MINWATT_CAPTURE, and for each option of who sends
+        one of its name: MINWATT_TLS_CA for --tls-ca. Raises UsageError."""
         rate = environ.get("MINWATT_USER_RPS", "1")
         task = environ.get("MINWATT_TASK", TaskMix.MIXED.value)
         deadline = environ.get("MINWATT_DEADLINE")
@@ -63,7 +70,32 @@ class UserOptions:
             deadline_s = None if deadline is None else parse_duration_s(deadline)
         except ValueError as error:
             raise UsageError(f"MINWATT_DEADLINE = {deadline!r}: {error}") from error
-        return cls(rate_rps, deadline_s, TaskMix(task), Path(capture) if capture else None)
+        return cls(rate_rps, deadline_s, TaskMix(task), Path(capture) if capture else None, _who(environ))
+
+    def identity(self, host: str) -> Identity:
+        """Reads its files. Raises UsageError."""
+        try:
+            return self.who.identity(host)
+        except UsageError as error:
+            raise UsageError(_FLAG.sub(lambda flag: _variable(flag[1]), str(error))) from error
+
+
+def _who(environ: Mapping[str, str]) -> IdentityOptions:
+    given = {
+        option: environ[name]
+        for option in IdentityOptions.model_fields
+        if (name := _variable(option)) in environ
+    }
+    try:
+        return IdentityOptions.model_validate(given)
+    except ValidationError as error:
+        (first, *_) = error.errors()
+        name = _variable(str(first["loc"][0]))
+        raise UsageError(f"{name} = {environ[name]!r}: {first['msg']}") from error
+
+
+def _variable(option: str) -> str:
+    return f"MINWATT_{option.replace('-', '_').upper()}"
 
 
 def asked(options: UserOptions) -> Asked:

@@ -12,6 +12,7 @@ import random
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import grpc.experimental.gevent
@@ -19,7 +20,7 @@ from locust import User, task
 
 from loadtest.locust_user import METHODS, Pace, UserOptions, ask, asked
 from loadtest.plan import Task
-from minwatt.channels import CHANNEL_OPTIONS
+from minwatt.channels import CHANNEL_OPTIONS, Identity
 from minwatt.v1.errors import UsageError
 
 grpc.experimental.gevent.init_gevent()  # calls give way to other users while they wait
@@ -31,6 +32,13 @@ except UsageError as error:
     sys.exit(f"locustfile: {error}")
 
 
+def _channel(host: str, who: Identity) -> grpc.Channel:
+    options = [*CHANNEL_OPTIONS, *who.options]
+    if who.credentials is None:
+        return grpc.insecure_channel(host, options)
+    return grpc.secure_channel(host, who.credentials, options)
+
+
 class TextInferenceUser(User):
     """Classifies and extracts, on a connection of its own."""
 
@@ -38,9 +46,14 @@ class TextInferenceUser(User):
         super().__init__(*arguments, **named)
         if self.host is None:
             raise ValueError("--host: missing; allowed: HOST:PORT, e.g. 127.0.0.1:8500")
-        self._channel = grpc.insecure_channel(self.host, CHANNEL_OPTIONS)
+        try:
+            who = OPTIONS.identity(self.host)
+        except UsageError as error:
+            sys.exit(f"locustfile: {error}")
+        self._channel = _channel(self.host, who)
         self._calls: dict[Task, Callable[..., bytes]] = {
-            what: self._channel.unary_unary(path) for what, path in METHODS.items()
+            what: partial(self._channel.unary_unary(path), metadata=who.metadata)
+            for what, path in METHODS.items()
         }
         self._random = random.Random()
         self._pace = Pace(OPTIONS.rate_rps, time.monotonic(), self._random)

@@ -47,7 +47,14 @@ class Plan:
         return len(self.planned_s)
 
 
-def payload(task: Task, texts: Sequence[str], model: str = "", batch: bool = False) -> Payload:
+def payload(
+    task: Task,
+    texts: Sequence[str],
+    model: str = "",
+    batch: bool = False,
+    no_cache: bool = False,
+    truncate: bool = False,
+) -> Payload:
     """One request of `texts`; an empty `model` is the server's default one. `batch`: of that class."""
     message: inference_pb2.ClassifyRequest | inference_pb2.ExtractEntitiesRequest
     if task is Task.CLASSIFY:
@@ -56,6 +63,10 @@ def payload(task: Task, texts: Sequence[str], model: str = "", batch: bool = Fal
         message = inference_pb2.ExtractEntitiesRequest(model=model, texts=texts)
     if batch:
         message.options.priority = inference_pb2.PRIORITY_BATCH
+    if no_cache:
+        message.options.no_cache = True
+    if truncate:
+        message.options.long_text = inference_pb2.LONG_TEXT_TRUNCATE
     return Payload(task, message.SerializeToString(), len(texts))
 
 

@@ -2,7 +2,7 @@
 
 Pure. Requests are counted in the bucket they were planned for, so that offered load and goodput of the
 same requests stand above one another. Missing is NaN and leaves a hole in a curve. Called by `summary`,
-read by `html`.
+read by `document`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The report as figures to read: one column a run, for the terminal and for the page.
 
 Pure. Owns the rows, their wording and units. A joule is never shown without its source. Called by `cli`
-and `html`.
+and `document`.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ _Profile = Annotated[Path | None, typer.Option(help="Profile file. [default: the
 _MetricsPort = Annotated[
     int, typer.Option(help="Prometheus port of the scaler; 0: a free one.", min=0, max=65535)
 ]
-_LEASE = "minwatt-scaler"
+_LEASE, _HEALTH_PORT = "minwatt-scaler", 8081
 _Dashboard = Annotated[
     str | None,
     typer.Option(
@@ -130,7 +130,7 @@ def scale(
     ] = "",
     health_port: Annotated[
         int, typer.Option(help="/livez and /readyz; 0: a free one.", min=0, max=65535)
-    ] = 8081,
+    ] = _HEALTH_PORT,
     external_scaler: Annotated[
         str | None, typer.Option(help="HOST:PORT that KEDA asks for desired replicas. [default: none]")
     ] = None,
@@ -178,8 +178,20 @@ def scale(
         )
         asyncio.run(run_kube(options, _say))
         return
-    if external is not None:
-        raise UsageError("--external-scaler: with --kubernetes only")
+    of_a_cluster = {
+        "--profiles": profiles is not None,
+        "--kubeconfig": kubeconfig is not None,
+        "--context": bool(context),
+        "--namespace": bool(namespace),
+        "--lease-namespace": bool(lease_namespace),
+        "--lease-name": lease_name != _LEASE,
+        "--identity": bool(identity),
+        "--health-port": health_port != _HEALTH_PORT,
+        "--external-scaler": external is not None,
+    }
+    given = [option for option, there in of_a_cluster.items() if there]
+    if given:
+        raise UsageError(f"{', '.join(given)}: with --kubernetes only")
     try:
         checked_fleet(fleet)
     except ValueError as error:

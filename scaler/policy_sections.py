@@ -48,7 +48,11 @@ class TargetRef(Frozen):
     kind: str = Field(
         default="Deployment", max_length=63, pattern=r"^[A-Z][A-Za-z0-9]*$", description="Its kind."
     )
-    name: str = Field(min_length=1, max_length=253, description="Its name.")
+    name: str = Field(
+        max_length=253,
+        pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$",
+        description="Its name.",
+    )
 
 
 class Slo(Frozen):

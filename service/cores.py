@@ -1,4 +1,4 @@
-"""How many cores this process may compute on. Called by `server` for its default of engine workers."""
+"""How many cores this process may compute on. Called by `engines` for its default of engine workers."""
 
 from __future__ import annotations
 

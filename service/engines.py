@@ -1,6 +1,6 @@
 """The engines of a model: as many sessions as the workers need, on the device the replica was told to use.
 
-Called by `lifecycle.loading` for each model, and by `server`.
+Called by `lifecycle.loading` for each model, and by `assembly`.
 """
 
 from __future__ import annotations

@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, NamedTuple, cast
+from typing import cast
 
+from minwatt.v1.capture_file import UNKNOWN_MODEL
 from minwatt.v1.decode import EncodedText
 from minwatt.v1.inference_pb2 import (
     PRIORITY_BATCH,
-    ClassifyRequest,
     ModelIdentity,
 )
 from minwatt.v1.model_dir import Task
@@ -27,7 +27,8 @@ from service.answers import text_job
 from service.batcher import late
 from service.cache.known import KeepAt
 from service.calls import Call
-from service.capture.sampling import Sampling, Seen
+from service.capture.describing import Described, described, seen
+from service.capture.sampling import Sampling
 from service.gate import Ask, Pass
 from service.lifecycle.models import Models
 from service.lifecycle.resident import ResidentModel
@@ -58,17 +59,6 @@ class RequestLimits:
     max_texts: int
     default_deadline_s: float
     admission: AdmissionLimits
-
-
-class Described(NamedTuple):
-    """What a capture tells of a request."""
-
-    task: Literal["classify", "extract"]
-    texts: int
-    tokens: int | None  # None: not known before it was computed
-    size_bytes: int
-    batch: bool
-    words: tuple[str, ...] | None = None
 
 
 @dataclass(slots=True)
@@ -174,36 +164,20 @@ class Inference:
         """None of what can't be asked again: it was unreadable, or had no texts."""
         if isinstance(message, Unreadable) or not message.texts:
             return None
-        words = None
-        if self._sampling is not None and self._sampling.keeps_texts:
-            words = tuple(message.texts)
-        batch = message.options.priority == PRIORITY_BATCH
-        task: Literal["classify", "extract"] = (
-            "classify" if isinstance(message, ClassifyRequest) else "extract"
-        )
-        return Described(task, len(message.texts), None, message.ByteSize(), batch, words)
+        keeps_texts = self._sampling is not None and self._sampling.keeps_texts
+        return described(message, self._known_name(message.model), keeps_texts)
+
+    def _known_name(self, model: str) -> str:
+        """What a client writes there is captured only where it is a model's name."""
+        if model in ("", self._models.default.name):
+            return ""
+        return model if model in self._models.by_name else UNKNOWN_MODEL
 
     def _capture(self, arrival: Arrival, what: Described, status: str, cost: Cost) -> None:
-        if self._sampling is None:
-            return
-        tokens = what.tokens
-        if tokens is None and cost.tokens and not cost.cached_texts:
-            tokens = cost.tokens
-        self._sampling.add(
-            Seen(
-                arrival.arrived_s,
-                what.task,
-                "" if arrival.caller is None else arrival.caller.tenant.name,
-                what.texts,
-                tokens,
-                what.size_bytes,
-                max(0.0, arrival.deadline_s - arrival.arrived_s),
-                what.batch,
-                status,
-                max(0.0, self._clock() - arrival.arrived_s),
-                what.words,
-            )
-        )
+        if self._sampling is not None:
+            tenant = "" if arrival.caller is None else arrival.caller.tenant.name
+            times_s = (arrival.arrived_s, arrival.deadline_s, self._clock())
+            self._sampling.add(seen(what, tenant, times_s, status, cost))
 
     def _left_by_client(self, arrival: Arrival) -> None:
         """gRPC cancels a call also when its deadline passes: that is told apart by the time."""

@@ -91,7 +91,7 @@ class ServeSettings(BaseModel):
     variant: str | None = None  # of each; None: the model's default
     provider: Literal["cpu", "cuda", "tensorrt"] = "cpu"
     engine_threads: Annotated[int, Field(ge=1, le=256)] = 1
-    engine_workers: Annotated[int, Field(ge=1, le=256)] | None = None  # None: `server` decides
+    engine_workers: Annotated[int, Field(ge=1, le=256)] | None = None  # None: `assembly` decides
 
     gpu: Annotated[int, Field(ge=0, le=255)] = 0
     gpu_memory: Annotated[int, Field(ge=1 << 20)] | None = None  # bytes

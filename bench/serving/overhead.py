@@ -28,9 +28,9 @@ from bench.serving.replica import null_encoder
 from minwatt.v1.decode import EncodedText
 from minwatt.v1.inference_pb2 import Classification
 from service import event_loop
+from service.assembly import Parts, assemble
 from service.lifecycle.loading import Makers
 from service.request import Floats, Request, TextJob
-from service.server import Parts, assemble
 from service.settings import ServeSettings
 
 TOKENS = 15

@@ -10,14 +10,16 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from loadtest.provenance import made_by
-from minwatt.commands.backtest_html import page
+from minwatt.commands.backtest_document import document
 from minwatt.commands.backtest_result import MINWATT
 from minwatt.commands.backtest_run import USUAL, Finished, Options, Prepared, names, prepare, run
 from minwatt.commands.backtest_table import backtest_table, headline, sentences, title
 from minwatt.commands.output import print_whole
 from minwatt.v1.errors import UsageError
 from minwatt.v1.quantities import parse_duration_s
+from report.document import as_json
+from report.files import HTML_HELP, MARKDOWN_HELP, Destinations
+from report.provenance import provenance
 
 
 def backtest(
@@ -45,7 +47,8 @@ def backtest(
     ] = None,
     seed: Annotated[int, typer.Option(help="The same seed, the same result.", min=0)] = 0,
     detail: Annotated[str, typer.Option(help="binned (fast), or exact (each batch).")] = "binned",
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Writes a page with the curves.")] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help=HTML_HELP)] = None,
+    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help=MARKDOWN_HELP)] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """A trace through minwatt, through other autoscalers and through the clairvoyant optimum: joules and SLO.
@@ -68,13 +71,13 @@ def backtest(
         seed=seed,
         detail=_detail(detail),
     )
-    if html is not None:
-        _check_writable(html)
+    files = Destinations(html, markdown)
+    files.check()
     finished = _run(prepare(policy, profile, trace, options))
-    if html is not None:
-        html.write_text(page(finished, made_by()), encoding="utf-8")
+    found = document(finished, provenance(finished.result.assumptions.watts_basis))
+    files.write(found)
     if json:
-        print(finished.result.model_dump_json(indent=2))  # noqa: T201 - the command's own output
+        print(as_json(found))  # noqa: T201 - the command's own output
     else:
         _show(finished)
     own = finished.result.row(MINWATT)
@@ -131,12 +134,3 @@ def _duration(text: str) -> float:
     if duration_s <= 0:
         raise UsageError(f"--first = {text!r}: allowed: above 0s")
     return duration_s
-
-
-def _check_writable(html: Path) -> None:
-    """Found out now, and not after the simulation."""
-    try:
-        html.parent.mkdir(parents=True, exist_ok=True)
-        html.open("a", encoding="utf-8").close()
-    except OSError as error:
-        raise UsageError(f"--html = {str(html)!r}: can't be written ({error.strerror})") from error

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict
 
+from report.provenance import Provenance
 from scaler.carbon import Emission
 from scaler.simulate.outcome import Outcome
 
@@ -85,6 +86,7 @@ class Backtest(_Frozen):
     carbon: str | None
     assumptions: Assumptions
     contenders: tuple[Row, ...]
+    provenance: Provenance | None = None  # null: not told by the file that it was read from
 
     def row(self, name: str) -> Row | None:
         return next((row for row in self.contenders if row.name == name), None)

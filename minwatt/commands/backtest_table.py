@@ -1,7 +1,7 @@
 """A backtest in figures to read: one row a contender, and the sentences that say what they rest on.
 
 Pure. Owns the columns, their wording and units, and the mark of those that miss the SLO. A joule is never
-shown without the basis of its watts. Called by `backtest` and `backtest_html`.
+shown without the basis of its watts. Called by `backtest` and `backtest_document`.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ arithmetic to `energy.tally`, the recording's format to `energy.replayed`, words
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
 import signal
@@ -29,6 +30,7 @@ from minwatt.commands.metered_rows import Metered, as_json, print_metered
 from minwatt.v1.errors import UsageError
 
 _NOT_FOUND, _NOT_EXECUTABLE, _BY_SIGNAL = 127, 126, 128  # as a shell tells it
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _METER_HELP = "auto, nvml[:index-or-uuid], rapl, modelled[:idle_w=W,busy_w_per_core=W] or replayed:FILE."
 
@@ -91,7 +93,9 @@ def _run(
     began_s = time.monotonic()
     with _Forwarding() as forwarding:
         try:
-            process = forwarding.process = subprocess.Popen(command)  # noqa: S603 - it is what was asked for
+            process = forwarding.process = subprocess.Popen(  # noqa: S603 - it is what was asked for
+                command, preexec_fn=_tied_to(os.getpid())
+            )
         except OSError as error:
             sys.stderr.write(f"minwatt measure: {command[0]}: {error.strerror}\n")
             code = _NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_EXECUTABLE
@@ -101,6 +105,21 @@ def _run(
         tally = _sampled(meter, every_s, lambda wait_s: _ended(process, wait_s), keep)
     code = process.returncode if process.returncode >= 0 else _BY_SIGNAL - process.returncode
     return code, tally, time.monotonic() - began_s
+
+
+def _tied_to(parent_pid: int) -> Callable[[], None] | None:
+    """What the command does before it starts: it asks for SIGTERM should this process be killed, which then
+    has no time to forward anything. None where the kernel doesn't offer it."""
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None, use_errno=True).prctl  # looked up here: the new process only calls it
+
+    def tie() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        if os.getppid() != parent_pid:  # it ended before the tie was there
+            os._exit(_BY_SIGNAL + signal.SIGTERM)
+
+    return tie
 
 
 class _Forwarding:

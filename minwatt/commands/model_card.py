@@ -1,7 +1,7 @@
-"""`minwatt model card`: a model directory's variants measured, as card.json, as a page, and as a table.
+"""`minwatt model card`: a model directory's variants measured, as card.json, page, Markdown, and as a table.
 
 Owns the options and what each meter and intensity stands for. Leaves measuring to `modelkit.card.run`, the
-table to `model_card_rows`, the page to `model_card_page`.
+table to `model_card_rows`, the report to `model_card_document`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ import typer
 from rich.console import Console
 
 from energy import MeterUnavailable, open_meter
-from loadtest.provenance import made_by
 from minwatt.commands.grid_intensity import CARBON_HELP, STATED_HELP, intensity_of
-from minwatt.commands.model_card_page import card_page
+from minwatt.commands.model_card_document import document
 from minwatt.commands.model_card_rows import print_card
 from minwatt.commands.profile_device import CPU, find_device
 from minwatt.v1.errors import UsageError
@@ -25,8 +24,13 @@ from modelkit.commands.options import FilesOption, FolderOption
 from modelkit.data.examples import named_data
 from modelkit.inference import PROVIDERS, Provider
 from modelkit.scoring.evaluate import DEFAULT_SETS, SPLITS
+from report.document import as_json
+from report.markdown import as_markdown
+from report.page import as_html
+from report.provenance import provenance
 
-PAGE_FILE = "card.html"
+PAGE_FILE, MARKDOWN_FILE = "card.html", "card.md"
+FILES = (CARD_FILE, PAGE_FILE, MARKDOWN_FILE)
 DEFAULTS = CardOptions(data=Path())
 _NVML_ROUND_S = 5.0  # a card's counter is refreshed each 0.1 s: over 5 s it is off by 4% at the most
 _LONGEST_ROUND_S = 3600.0
@@ -38,7 +42,7 @@ _VARIANT_HELP = "Variant to measure; repeat for more. Default: all on disk."
 
 def card(
     model_dir: Annotated[Path, typer.Argument(help="Model directory (with model.yaml).")],
-    out: Annotated[Path, typer.Option("--out", help=f"Folder for {CARD_FILE} and {PAGE_FILE}.")],
+    out: Annotated[Path, typer.Option("--out", help=f"Folder for {', '.join(FILES)}.")],
     data: FolderOption = None,
     task: FilesOption = None,
     variant: Annotated[list[str] | None, typer.Option(metavar="NAME", help=_VARIANT_HELP)] = None,
@@ -92,14 +96,17 @@ def card(
         result = measure_card(model_dir, options, metering, told.print)
     finally:
         metering.meter.close()
-    _write(out / CARD_FILE, result.model_dump_json(indent=2) + "\n")
-    _write(out / PAGE_FILE, card_page(result, made_by()))
-    output = Console()
+    found = document(result, provenance(result.meter.source))
+    _write(out / CARD_FILE, as_json(found) + "\n")
+    _write(out / PAGE_FILE, as_html(found))
+    _write(out / MARKDOWN_FILE, as_markdown(found))
     if json:
-        output.print_json(result.model_dump_json())
-    else:
-        print_card(result, output)
-        output.print(f"{out / CARD_FILE}, {out / PAGE_FILE}", soft_wrap=True, highlight=False)
+        print(as_json(found))  # noqa: T201 - the command's own output
+        return
+    output = Console()
+    print_card(result, output)
+    written = ", ".join(str(out / name) for name in FILES)
+    output.print(written, soft_wrap=True, highlight=False)
 
 
 def _provider(asked: str) -> Provider:

@@ -1,7 +1,7 @@
 """A card's figures in words and cells, and its table in the terminal.
 
-Owns their wording, for the table and the page alike. Pure but for the console that is handed in. Called by
-`model_card` and `model_card_page`.
+Owns their wording, for the table and the report alike. Pure but for the console that is handed in. Called by
+`model_card` and `model_card_document`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A profile as figures to read: each with where it comes from, in the units people use.
 
 Pure. Owns the rows, their wording and units; no watt without its source. Called by `profile_show` and
-`profile_page`.
+`profile_document`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""`minwatt profile show`: a profile in the terminal, as a page, or as JSON.
+"""`minwatt profile show`: a profile in the terminal, as a page, as Markdown, or as JSON.
 
-Owns the tables and their bars. Leaves the figures to `profile_rows`, the page to `profile_page`.
+Owns the tables and their bars. Leaves the figures to `profile_rows`, the report to `profile_document`.
 `print_profile` is called by `minwatt profile` too.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from json import dumps
 from pathlib import Path
 from typing import Annotated
 
@@ -17,9 +16,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from loadtest.provenance import made_by
 from minwatt.commands.output import print_whole
-from minwatt.commands.profile_page import profile_page
+from minwatt.commands.profile_document import document
 from minwatt.commands.profile_rows import (
     UNKNOWN,
     about,
@@ -31,7 +29,9 @@ from minwatt.commands.profile_rows import (
     sweeps,
     title,
 )
-from minwatt.v1.errors import UsageError
+from report.document import as_json
+from report.files import HTML_HELP, MARKDOWN_HELP, Destinations
+from report.provenance import provenance
 from scaler.fit import fitted
 from scaler.profile import Point, Profile, load_profile
 
@@ -45,7 +45,8 @@ _POINTS_NOTE = (
 
 def show(
     file: Annotated[Path, typer.Argument(help="Profile file.")],
-    html: Annotated[Path | None, typer.Option(help="Write a page with plots too.")] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help=HTML_HELP)] = None,
+    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help=MARKDOWN_HELP)] = None,
     json: Annotated[bool, typer.Option("--json", help="Print it as JSON, in SI units.")] = False,
 ) -> None:
     """What a profile says, and of each figure whether it was measured, published or assumed.
@@ -53,21 +54,12 @@ def show(
     Example: minwatt profile show profiles/support-text-cpu.yaml --html out/profile.html
     """
     profile = load_profile(file)
-    if html is not None:
-        _write(html, profile_page(profile, made_by()))
+    found = document(profile, provenance(profile.meter.source))
+    Destinations(html, markdown).write(found)
     if json:
-        document = profile.model_dump(mode="json") | {"doubts": profile.doubts()}
-        print(dumps(document, indent=2))  # noqa: T201 - the command's own output
+        print(as_json(found))  # noqa: T201 - the command's own output
         return
     print_profile(profile, Console())
-
-
-def _write(path: Path, page: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"--html = {str(path)!r}: can't be written ({error.strerror})") from error
 
 
 def print_profile(profile: Profile, console: Console) -> None:

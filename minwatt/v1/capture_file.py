@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from minwatt.v1.errors import UsageError, one_line
 
 DONE, OPEN = ".jsonl", ".jsonl.part"  # a file that is complete, and one that is still written
+UNKNOWN_MODEL = "unknown"  # a name that is no model's may be anything: it is not written
 MOST_TEXTS = 100_000  # of a request, to a reader: more than any server lets in
 
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -46,6 +47,9 @@ class Row(BaseModel):
     priority: Literal["interactive", "batch"]
     outcome: str  # gRPC status by name
     latency_s: _Seconds  # at the server, from the door
+    model: str = ""  # as asked for; "": the default one. `UNKNOWN_MODEL`: none that was there
+    no_cache: bool = False
+    truncate: bool = False  # texts of more tokens than the model takes were to be cut, not refused
     masked: tuple[str, ...] | None = None  # its texts, without personal data; only where they were asked for
 
 

@@ -20,7 +20,8 @@ from minwatt.v1.model_dir import Sha256
 from modelkit.card.pareto import Candidate, front
 from modelkit.card.speed import Round
 from modelkit.scoring.finetune_report import TrainingEnergy
-from modelkit.scoring.intervals import Interval, Spread, paired_difference
+from modelkit.scoring.intervals import Interval, Spread, bootstrap_percentiles, paired_difference
+from report.provenance import Provenance
 
 CARD_FILE = "card.json"
 _JOULES_PER_KWH = 3.6e6
@@ -71,6 +72,8 @@ class Timing(_Frozen):
     texts_per_s: Spread
     watts: Spread | None
     joules_per_1000_texts: Spread | None
+    p50_interval_s: Interval | None = None  # None: of a card that was measured before they were kept
+    p99_interval_s: Interval | None = None
 
 
 class VariantCard(_Frozen):
@@ -121,6 +124,7 @@ class Card(_Frozen):
     variants: tuple[VariantCard, ...] = Field(min_length=1)
     comparisons: tuple[Comparison, ...]
     training: TrainingEnergy | None = None  # as report.json says; gCO2 at `intensity` where that is given
+    provenance: Provenance | None = None  # of the file
 
     def candidates(self) -> list[Candidate]:
         """The variants as the choice sees them."""
@@ -147,6 +151,7 @@ def timing(texts: int, tokens: int | None, rounds: Sequence[Round]) -> Timing:
     calls_s = np.concatenate([one.calls_s for one in rounds])
     joules = _joules_per_text(texts, rounds)
     p50_s, p99_s = np.percentile(calls_s, [50, 99])
+    p50, p99 = bootstrap_percentiles([one.calls_s for one in rounds], (50, 99))
     return Timing(
         texts=texts,
         tokens=tokens,
@@ -156,6 +161,8 @@ def timing(texts: int, tokens: int | None, rounds: Sequence[Round]) -> Timing:
         texts_per_s=Spread.of(_texts_per_s(texts, rounds)),
         watts=None if joules is None else Spread.of([(one.joules or 0.0) / one.metered_s for one in rounds]),
         joules_per_1000_texts=None if joules is None else Spread.of([1000 * one for one in joules]),
+        p50_interval_s=p50,
+        p99_interval_s=p99,
     )
 
 

@@ -96,6 +96,46 @@ def bootstrap_f1(counts: Sequence[tuple[int, int, int]], seed: int, resamples: i
     return Interval(value=value, low=min(value, float(low)), high=max(value, float(high)))
 
 
+def bootstrap_percentiles(
+    rounds: Sequence[Sequence[float]], percents: Sequence[float], seed: int = 0, resamples: int = RESAMPLES
+) -> list[Interval]:
+    """Of the calls of all rounds, linear between the two nearest; rounds are drawn with return, as what
+    befalls one call of a round befalls the next.
+
+    Of few rounds this reaches less far than 95% should: of seven by a quarter (sqrt(6/7), and Student's t).
+    """
+    sizes = [len(one) for one in rounds]
+    calls = np.concatenate([np.asarray(one, np.float64) for one in rounds])
+    order = np.argsort(calls)
+    of_round, calls = np.repeat(np.arange(len(rounds)), sizes)[order], calls[order]
+    generator = np.random.default_rng(seed)
+    drawn = []
+    for size in _parts(resamples):
+        times = generator.multinomial(len(rounds), np.full(len(rounds), 1 / len(rounds)), size)
+        upto = np.cumsum(times[:, of_round], axis=1)  # calls of the resample, up to each in order
+        drawn.append([_at_percent(calls, upto, percent) for percent in percents])
+    tail = 100 * (1 - CONFIDENCE) / 2
+    found = []
+    for percent, values in zip(percents, np.concatenate(drawn, axis=1), strict=True):
+        value = float(np.percentile(calls, percent))
+        low, high = np.percentile(values, [tail, 100 - tail])
+        found.append(Interval(value=value, low=min(value, float(low)), high=max(value, float(high))))
+    return found
+
+
+def _at_percent(
+    calls: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
+    upto: np.ndarray[tuple[int, ...], np.dtype[np.int64]],
+    percent: float,
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """Of each row's resample of the sorted calls."""
+    place = percent / 100 * (upto[:, -1] - 1)
+    below, above = (
+        calls[np.sum(upto <= rank[:, None], axis=1)] for rank in (np.floor(place), np.ceil(place))
+    )
+    return np.asarray(below + (place % 1) * (above - below))
+
+
 def _parts(resamples: int) -> list[int]:
     whole, rest = divmod(resamples, RESAMPLES_AT_ONCE)
     return [RESAMPLES_AT_ONCE] * whole + [rest] * bool(rest)

@@ -24,8 +24,9 @@ from modelkit.data.dataset import DEV, Dataset
 from modelkit.export import OPSET, export
 from modelkit.package import quiet, variant_in, variant_path
 from modelkit.recipe import DistilOptions, FinetuneOptions
-from modelkit.release.provenance import digests, provenance
-from modelkit.scoring.confusion_page import confusion_page
+from modelkit.release.provenance import digests
+from modelkit.release.provenance import provenance as origin
+from modelkit.scoring.confusion_document import confusion_document
 from modelkit.scoring.evaluate import BASELINE
 from modelkit.scoring.finetune_report import REPORT_FILE, FinetuneReport, Forgetting, TrainingEnergy
 from modelkit.staging import Staging, stale_line
@@ -34,6 +35,8 @@ from modelkit.training.checkpoint import write_checkpoint
 from modelkit.training.hearers import Hearers
 from modelkit.training.network import MultiTaskEncoder
 from modelkit.training.network_scores import score
+from report.page import as_html
+from report.provenance import provenance
 
 RESUME = "resume.pt"
 
@@ -83,7 +86,7 @@ def publish(
     for one in report.tasks:
         if one.kind == "classification":
             page = stage.new / f"confusion-{one.task}.html"
-            page.write_text(confusion_page(one), encoding="utf-8")
+            page.write_text(as_html(confusion_document(one, provenance(watts=None))), encoding="utf-8")
     tasks = tuple(dataset.task for dataset in datasets)
     ModelDirectory(stage.new, _spec(tasks, report, options, stage.new)).save()
     if report.published:
@@ -103,7 +106,7 @@ def _spec(
         name=options.name,
         version=options.version,
         description=options.description,
-        provenance=provenance(
+        provenance=origin(
             base=_base_of(options),
             weights=folder / CHECKPOINT / WEIGHTS,
             data=digests(options.tasks, {}, tuple(tasks)),

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
 
 class ApiError(Exception):
-    """`str(error)` is one line. `status` is HTTP's; 0: there was no answer."""
+    """`str(error)` is one line. `status` is HTTP's; 0: there was no answer. `retry_after_s`: for how long the
+    server asks to be left alone; 0: it does not say."""
 
-    def __init__(self, message: str, status: int = 0) -> None:
+    def __init__(self, message: str, status: int = 0, retry_after_s: float = 0.0) -> None:
         super().__init__(message)
         self.status = status
+        self.retry_after_s = retry_after_s
 
 
 class ConflictError(ApiError):
@@ -36,11 +39,10 @@ class InvalidError(ApiError):
 
 
 class ThrottledError(ApiError):
-    """429. `retry_after_s` is what the server asks for."""
+    """429: it was not done. Where the server asks for no time, a second."""
 
     def __init__(self, message: str, retry_after_s: float) -> None:
-        super().__init__(message, 429)
-        self.retry_after_s = retry_after_s
+        super().__init__(message, 429, retry_after_s)
 
 
 class UnavailableError(ApiError):
@@ -69,9 +71,9 @@ def from_answer(status: int, body: bytes, retry_after: str | None = None) -> Api
     """Of an answer that is not 2xx. The body is a Status object, or what a proxy before the server sent."""
     message = _message(body) or f"HTTP {status}"
     if status == 429:
-        return ThrottledError(message, retry_after_s(retry_after))
+        return ThrottledError(message, _seconds(retry_after or ""))
     kind = _BY_STATUS.get(status, UnavailableError if status >= 500 else ApiError)
-    return kind(message, status)
+    return kind(message, status, _seconds(retry_after) if retry_after else 0.0)
 
 
 def from_event(status: Mapping[str, Any]) -> ApiError:
@@ -79,12 +81,13 @@ def from_event(status: Mapping[str, Any]) -> ApiError:
     return from_answer(int(status.get("code") or 500), json.dumps(status).encode())
 
 
-def retry_after_s(header: str | None) -> float:
-    """Seconds; a date, or nonsense, counts as a second."""
+def _seconds(header: str) -> float:
+    """A date, or nonsense, counts as a second."""
     try:
-        return min(_MOST_RETRY_AFTER_S, max(0.0, float(header or _DEFAULT_RETRY_AFTER_S)))
+        asked_s = float(header)
     except ValueError:
         return _DEFAULT_RETRY_AFTER_S
+    return min(_MOST_RETRY_AFTER_S, max(0.0, asked_s)) if math.isfinite(asked_s) else _DEFAULT_RETRY_AFTER_S
 
 
 def _message(body: bytes) -> str:

@@ -132,7 +132,7 @@ class Events:
                 self._drop(queued.write, str(error))
             else:
                 self._queue.put_nowait(queued)
-            return error.retry_after_s if isinstance(error, ThrottledError) else 0.0
+            return error.retry_after_s
         except ApiError as error:  # the same again would be refused again
             self._drop(queued.write, str(error))
         return None

@@ -257,10 +257,8 @@ class KubeFleet:
         log.warning("%s: not scaled: %s", self._sight.key, error)
         self._sight.doubt()
         self._sent = permit if isinstance(error, UnavailableError) else None
-        wait_s = 1.0
-        if isinstance(error, ThrottledError):
-            wait_s = error.retry_after_s
-        elif isinstance(error, DeniedError | InvalidError | NotFoundError):
+        wait_s = error.retry_after_s or 1.0
+        if isinstance(error, DeniedError | InvalidError | NotFoundError):
             reason = {DeniedError: "AccessDenied", NotFoundError: "TargetNotFound"}.get(
                 type(error), "ScaleRefused"
             )

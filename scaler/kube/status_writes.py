@@ -85,8 +85,8 @@ class StatusWrites:
                 continue  # the watch brings what it is now, or that it is gone
             except ThrottledError as error:
                 return max(_EVERY_S, error.retry_after_s)
-            except (UnavailableError, DeposedError):
-                return _AFTER_FAILURE_S
+            except (UnavailableError, DeposedError) as error:
+                return max(_AFTER_FAILURE_S, error.retry_after_s)
             except ApiError as error:
                 self._say(key, error)
             except Exception:

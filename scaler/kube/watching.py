@@ -47,7 +47,7 @@ class Waits:
         longest_s = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** min(self._failures, 10))
         self._failures += 1
         wait_s = self._rng.uniform(0.5, 1.0) * longest_s
-        return max(wait_s, error.retry_after_s) if isinstance(error, ThrottledError) else wait_s
+        return max(wait_s, error.retry_after_s)
 
     def well(self) -> None:
         self._failures = 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 
-from minwatt.commands.backtest_html import look
+from minwatt.commands.backtest_document import look
 from minwatt.commands.backtest_result import MINWATT, OPTIMUM
 from scripts.leaderboard.board import Filled
 from scripts.leaderboard.svg import DARK, GREY, PALE, area, line, mark, picture, text, text_width

@@ -1,4 +1,4 @@
-"""From settings to a cache, or to none: what `server` calls."""
+"""From settings to a cache, or to none: what `assembly` calls."""
 
 from __future__ import annotations
 

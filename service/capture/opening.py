@@ -1,4 +1,4 @@
-"""A capture from the settings. Called by `server`."""
+"""A capture from the settings. Called by `assembly`."""
 
 from __future__ import annotations
 

@@ -27,6 +27,9 @@ class Seen(NamedTuple):
     batch: bool
     outcome: str  # gRPC status by name
     latency_s: float
+    model: str = ""  # as `minwatt.v1.capture_file` has it
+    no_cache: bool = False
+    truncate: bool = False
     words: tuple[str, ...] | None = None  # its texts; they are masked before they are written
 
 

@@ -114,6 +114,9 @@ class Writer:
             priority="batch" if one.batch else "interactive",
             outcome=one.outcome,
             latency_s=round(one.latency_s, 6),
+            model=one.model,
+            no_cache=one.no_cache,
+            truncate=one.truncate,
             masked=masked,
         )
 

@@ -9,10 +9,11 @@ from contextlib import suppress
 
 from energy.modelled import ModelledMeter
 from service import event_loop, logs
+from service.assembly import Parts
 from service.fronts.engine_door import Engine, EngineDoor
 from service.lifecycle.loading import Makers
 from service.oip.service import Served
-from service.server import Parts, run
+from service.server import run
 from service.settings import ServeSettings
 
 READY = b"ready"

@@ -13,10 +13,11 @@ from typing import Any, Literal, Self, cast
 from minwatt.v1.inference_pb2 import ModelIdentity
 from service.access import Caller
 from service.answers import packing
+from service.capture.describing import Described
 from service.fronts import records
 from service.fronts.records import Answer, Submission
 from service.gate import Ask, Pass
-from service.inference import Arrival, Described, Inference
+from service.inference import Arrival, Inference
 from service.lifecycle.resident import ResidentModel
 from service.request import Answered, Request, TextJob
 
@@ -117,7 +118,12 @@ class SubmittedInference(Inference):
         task: Literal["classify", "extract"] = "classify"
         if model.spec.tasks[one.task].kind == "ner":
             task = "extract"
-        return Described(task, len(one.texts), tokens, one.size_bytes, one.batch)
+        no_cache = model.known is not None and not one.keys
+        name = self._known_name(model.name)
+        # Its texts are cut already where they had to be: as many tokens are never refused.
+        return Described(
+            task, len(one.texts), tokens, one.size_bytes, one.batch, name, no_cache, truncate=False
+        )
 
     def _reply(self, message: Any, answered: Answered, identity: ModelIdentity) -> Any:  # noqa: ARG002
         one, _ = cast(tuple[Submission, ResidentModel], message)

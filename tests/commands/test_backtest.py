@@ -83,7 +83,11 @@ def test_json_alone_is_on_stdout_and_has_a_row_for_each_contender(
 ) -> None:
     arguments = flags(trace, "--against", "static,keda-rate", "--json", policy=few_levers)
     found = json.loads(run(capsys, arguments))
-    assert {"trace", "policy", "profile", "fleet_scale", "contenders"} <= set(found)
+    assert set(found) == {
+        "trace", "policy", "profile", "fleet_scale", "bin_s", "peak_rps", "mean_rps", "seconds", "no_data_s",
+        "slo_ms", "error_budget", "carbon", "assumptions", "contenders", "provenance",
+    }  # fmt: skip
+    assert found["provenance"]["watts"] == "assumed"
     assert found["fleet_scale"] == pytest.approx(20_000 / (540 / 60))
     assert found["seconds"] == 540
     assert found["no_data_s"] == 60
@@ -100,14 +104,20 @@ def test_a_repeated_run_is_identical(
     trace: Path, few_levers: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = flags(trace, "--against", "static,hpa", "--seed", "7", "--json", policy=few_levers)
-    assert run(capsys, arguments) == run(capsys, arguments)
+    found, again = (json.loads(run(capsys, arguments)) for _ in range(2))
+    assert found.pop("provenance").keys() == again.pop("provenance").keys()
+    assert found == again
 
 
 def test_the_page_stands_alone_and_names_every_contender(
     trace: Path, few_levers: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = flags(trace, "--against", "static", "--html", str(tmp_path / "page.html"), policy=few_levers)
+    files = ["--html", str(tmp_path / "page.html"), "--markdown", str(tmp_path / "page.md")]
+    arguments = flags(trace, "--against", "static", *files, policy=few_levers)
     out = run(capsys, arguments)
+    text = (tmp_path / "page.md").read_text()
+    assert "| contender | SLO |" in text
+    assert "Watts: assumed." in text
     page = (tmp_path / "page.html").read_text()
     assert "Plotly.newPlot" in page
     for name in ("minwatt", "optimum", "static"):

@@ -11,12 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minwatt import cli
-from minwatt.commands.profile_page import profile_page
+from minwatt.commands.profile_document import document
 from minwatt.commands.profile_rows import batch_rows, clock_figures, figures, sweeps, watts_basis
 from minwatt.commands.profile_show import bar
 from minwatt.resources import default_policy, default_profile, resource
+from report.page import as_html
 from scaler.fit import fit
-from scaler.profile import MeterNote, load_profile
+from scaler.profile import MeterNote, Profile, load_profile
+from tests.report.made import MADE_BY
 from tests.scaler.measured_points import START_UP, SUBJECT, idle, point
 
 A100 = resource("profiles/reference/a100-bert-base-int8.yaml")
@@ -35,6 +37,10 @@ SWEPT = fit(
     START_UP,
     slo_latency_s=0.05,
 )
+
+
+def page_of(profile: Profile) -> str:
+    return as_html(document(profile, MADE_BY))
 
 
 def shown(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -73,9 +79,10 @@ def test_a_reference_profile_is_never_called_measured(capsys: pytest.CaptureFixt
 
 
 def test_json_is_the_profile_and_what_to_doubt(capsys: pytest.CaptureFixture[str]) -> None:
-    document = json.loads(shown([str(default_profile()), "--json"], capsys))
-    assert document.pop("doubts") == list(load_profile(default_profile()).doubts())
-    assert document == load_profile(default_profile()).model_dump(mode="json")
+    found = json.loads(shown([str(default_profile()), "--json"], capsys))
+    assert found.pop("doubts") == list(load_profile(default_profile()).doubts())
+    assert found.pop("provenance")["watts"] == "modelled"
+    assert found == load_profile(default_profile()).model_dump(mode="json")
 
 
 def test_a_poor_fit_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -83,15 +90,16 @@ def test_a_poor_fit_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     poor = tmp_path / "poor.yaml"
     poor.write_text(re.sub(r"residual_fraction: 0\.\d+", "residual_fraction: 0.4", text, count=1))
     assert "the fit of the service time is poor (40% off)" in " ".join(shown([str(poor)], capsys).split())
-    assert "is poor (40% off)" in profile_page(load_profile(poor))
+    assert "is poor (40% off)" in page_of(load_profile(poor))
 
 
 def test_the_page_opens_without_a_network_and_has_every_plot(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    page = tmp_path / "new" / "profile.html"
-    shown([str(default_profile()), "--html", str(page)], capsys)
+    page, markdown = tmp_path / "new" / "profile.html", tmp_path / "profile.md"
+    shown([str(default_profile()), "--html", str(page), "--markdown", str(markdown)], capsys)
     text = page.read_text()
+    assert "| a batch's fixed part | 2.19 ms | measured | 8.7% |" in markdown.read_text()
     assert not re.search(r"<(script|link)[^>]+(src|href)=", text)
     for title in (
         "Measured and fitted compute, int8",
@@ -100,7 +108,7 @@ def test_the_page_opens_without_a_network_and_has_every_plot(
         "p99 at the server, texts of 8 tokens",
     ):
         assert f"<h2>{title}</h2>" in text
-    reference = profile_page(load_profile(A100))
+    reference = page_of(load_profile(A100))
     assert "<h2>Time of a batch</h2>" in reference
     assert "p99 at the server" not in reference
 
@@ -112,7 +120,7 @@ def test_variants_and_clocks_are_told_apart() -> None:
     titles = [figure.title for figure in figures(SWEPT)]
     assert {"int8: idle", "fp16: idle"} < {*titles}
     assert [figure.title for figure in clock_figures(SWEPT)] == ["measured: 1410 MHz", "measured: 940 MHz"]
-    page = profile_page(SWEPT)
+    page = page_of(SWEPT)
     assert "measured at 940 MHz" in page
     assert "<h2>Measured and fitted compute, fp16</h2>" in page
 

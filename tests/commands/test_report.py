@@ -10,6 +10,8 @@ import pytest
 from loadtest.runs import write_run
 from minwatt import cli
 from minwatt.commands.backtest_result import Backtest
+from minwatt.resources import default_profile
+from tests.commands.cards import card
 from tests.loadtest.test_compare import run
 
 
@@ -33,7 +35,7 @@ def test_two_runs_as_a_table_a_page_markdown_and_json(
     page, text = tmp_path / "out/compare.html", tmp_path / "out/compare.md"
     assert compared(*runs, "--html", str(page), "--markdown", str(text)) == 0
     said = capsys.readouterr().out
-    for words in ("p99", "worse", "better", "joules: modelled", "loads differ in: seed"):
+    for words in ("p99", "worse", "better", "Watts: modelled", "loads differ in: seed"):
         assert words in said
     html = page.read_text()
     assert "energy a request" in html
@@ -43,7 +45,9 @@ def test_two_runs_as_a_table_a_page_markdown_and_json(
     assert len(rows) == 1
     assert rows[0].endswith("| worse |")
     assert compared(*runs, "--json") == 0
-    (part,) = json.loads(capsys.readouterr().out)["parts"]
+    found = json.loads(capsys.readouterr().out)
+    assert found["provenance"]["watts"].startswith("modelled")
+    (part,) = found["parts"]
     p99 = next(change for change in part["changes"] if change["name"] == "p99")
     assert p99["difference"] == pytest.approx(p99["b"] - p99["a"])
     assert p99["low"] <= p99["difference"] <= p99["high"]
@@ -108,28 +112,70 @@ def backtest(energy_j: float, policy: str) -> Backtest:
     )  # fmt: skip
 
 
+@pytest.fixture
+def files(runs: tuple[str, str], tmp_path: Path) -> dict[str, str]:
+    """One of each kind, and what is none."""
+    texts = {
+        "backtest": backtest(energy_j=1.0, policy="a.yaml").model_dump_json(),
+        "card": card().model_dump_json(),
+        "profile": default_profile().read_text(),
+        "wrong": "{}",
+        "list": "[1, 2]",
+        "broken": "{not json",
+        "yaml": "a: [",
+        "report": '{"runs": []}',
+        "newer": '{"kind": "Profile", "format": 3}',
+        "torn": '{"contenders": [], "assumptions": {}}',
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "empty").mkdir()
+    paths = {path.name: str(path) for path in tmp_path.iterdir()}
+    return paths | {"run": runs[0], "none": str(tmp_path / "none")}
+
+
+@pytest.mark.parametrize("name", ["backtest", "card", "profile", "run"])
+def test_the_kind_is_told_from_the_content(
+    name: str, files: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compared(files[name], files[name], "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    verdicts = {change["verdict"] for part in found["parts"] for change in part["changes"]}
+    assert verdicts <= {"within noise", "the same", "unknown"}
+    assert found["provenance"]["watts"]
+
+
+def test_what_the_commands_print_can_be_compared(
+    files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["profile", "show", files["profile"], "--json"])
+    (tmp_path / "shown.json").write_text(capsys.readouterr().out)
+    assert compared(str(tmp_path / "shown.json"), files["profile"]) == 0
+
+
 @pytest.mark.parametrize(
-    ("words", "line"),
+    ("a", "b", "line"),
     [
-        (
-            ["none", "none"],
-            "none: not there; allowed: a folder of `minwatt replay --out`, or a",
-        ),
-        (["{run}", "{json}"], "a backtest, and {run} is a load test; allowed: two of one kind"),
-        (
-            ["{json}", "{json}"],
-            "{json}: neither a load test nor a backtest; allowed: what `minwatt backtest --json` prints, or",
-        ),
-        (["{empty}", "{run}"], "{empty}: holds 0 runs (none); allowed: the folder of one run"),
+        ("none", "none", "{none}: not there; allowed: the folder of a run of `minwatt replay --out`, what"),
+        ("run", "backtest", "{backtest}: a backtest, and {run} is a load test; allowed: two of one kind"),
+        ("profile", "card", "{card}: an energy card, and {profile} is a profile; allowed: two of one kind"),
+        ("wrong", "wrong", "{wrong}: nothing that is compared; allowed: the folder of a run"),
+        ("list", "wrong", "{list}: nothing that is compared; allowed"),
+        ("broken", "wrong", "{broken}: neither JSON nor YAML; allowed"),
+        ("yaml", "wrong", "{yaml}: neither JSON nor YAML; allowed"),
+        ("binary", "wrong", "{binary}: not UTF-8 text; allowed"),
+        ("report", "run", "{report}: a load test's report, without the raw results; allowed: the folder of"),
+        ("newer", "profile", "{newer}: format = 3: allowed: 2"),
+        ("torn", "backtest", "{torn}: trace: Field required"),
+        ("empty", "run", "{empty}: holds 0 runs (none); allowed: the folder of one run"),
     ],
 )
 def test_a_mistake_is_one_line(
-    words: list[str], line: str, runs: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    a: str, b: str, line: str, files: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "wrong.json").write_text("{}")
-    (tmp_path / "empty").mkdir()
-    names = {"run": runs[0], "json": str(tmp_path / "wrong.json"), "empty": str(tmp_path / "empty")}
-    assert compared(*(word.format(**names) for word in words)) == 2
+    assert compared(files[a], files[b]) == 2
     said = capsys.readouterr().err
-    assert line.format(**names) in said
+    assert line.format(**files) in said
     assert said.count("\n") == 1

@@ -8,7 +8,7 @@ import pytest
 
 from minwatt.commands.serve import masking
 from minwatt.v1.errors import UsageError
-from service.server import assemble
+from service.assembly import assemble
 from service.settings import ServeSettings
 
 

@@ -25,6 +25,7 @@ from functools import partial
 from pathlib import Path
 
 from service import changed_files, event_loop, logs
+from service.assembly import Parts, assemble
 from service.calls import Service
 from service.door import DoorOptions, bound
 from service.front import ending, http2
@@ -38,7 +39,6 @@ from service.fronts.signals import Signals
 from service.oip.models import Deployed
 from service.oip.repository import Repository
 from service.oip.service import Served
-from service.server import Parts, assemble
 from service.settings import ServeSettings
 
 # What tests shorten: told to each process, as it is when the process starts.

@@ -50,7 +50,7 @@ def blocks() -> Iterator[Block]:
 
 def _calls(words: list[str]) -> bool:
     """`minwatt model: …` is what a command said."""
-    return len(words) > 1 and words[0] in _PROGRAMS and not words[1].endswith(":")
+    return len(words) > 1 and words[0] in _PROGRAMS and not any(word.endswith(":") for word in words)
 
 
 def _words(line: str) -> list[str]:

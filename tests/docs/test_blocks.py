@@ -1,7 +1,7 @@
 """What stands in the pages works: Python runs, commands are parsed, files are read by what reads them.
 
-The blocks of docs/client.md run in tests/client/test_docs.py. Commands would serve, train or load for
-minutes: they are parsed, by the parser that would run them.
+The blocks of docs/client.md run in tests/client/test_docs.py. Commands are parsed by the parser that would
+run them; test_shell.py runs those that take seconds.
 """
 
 from __future__ import annotations

@@ -176,7 +176,7 @@ def test_nothing_of_the_extras_is_read_unless_asked_for(tiny_model: Path) -> Non
 
     check = (
         "import sys\n"
-        "from service.server import assemble\n"
+        "from service.assembly import assemble\n"
         "from service.settings import ServeSettings\n"
         f"parts = assemble(ServeSettings.of_flags(model={str(tiny_model)!r}, meter='modelled'))\n"
         "parts.inference.close(); parts.power.close()\n"

@@ -12,23 +12,27 @@ from loadtest.capture import CapturedLoad, captured_plan, read_captures
 from loadtest.plan import Plan, Task, payload
 from loadtest.sender import SendOptions, send
 from loadtest.trace import Fit
-from minwatt.v1.capture_file import DONE, OPEN
+from minwatt.v1.capture_file import DONE, OPEN, UNKNOWN_MODEL
 from tests.e2e.replica_process import ReplicaProcess
 from tests.eventually import happens
+from tests.tiny_model import write_tiny_model
 
-REQUESTS = 24
+REQUESTS = 32
+OTHER, CANARY = "other", "kestrel-4711"
 
 
 def traffic() -> Plan:
-    """Bursts of three every 60 ms, of two tasks, two lengths and three deadlines."""
+    """Bursts of four every 60 ms, of two tasks, two lengths, two models and three deadlines; each fourth for
+    a model that is not there."""
     asked = [
-        payload(Task.CLASSIFY, ["my card"]),
+        payload(Task.CLASSIFY, ["my card"], model=OTHER, no_cache=True),
         payload(Task.EXTRACT, ["hello my card is here"], batch=True),
         payload(Task.CLASSIFY, ["hello", "where is my card"]),
+        payload(Task.CLASSIFY, [CANARY], model=CANARY),
     ]
-    planned_s = np.repeat(np.arange(8) * 0.06, 3)
-    choices = np.tile(np.arange(3), 8).astype(np.intp)
-    deadlines_s = np.tile([1.0, 5.0, 9.0], 8)
+    planned_s = np.repeat(np.arange(8) * 0.06, 4)
+    choices = np.tile(np.arange(4), 8).astype(np.intp)
+    deadlines_s = np.tile([1.0, 5.0, 9.0, 9.0], 8)
     return Plan(planned_s, choices, asked, 0.5, deadlines_s)
 
 
@@ -41,21 +45,26 @@ def lines_of(folder: Path) -> int:
 
 
 def mix(load: CapturedLoad) -> Counter[tuple[object, ...]]:
-    return Counter((row.task, row.texts, row.priority, round(row.deadline_s)) for row in load.rows)
+    return Counter(
+        (row.task, row.texts, row.priority, round(row.deadline_s), row.model, row.no_cache, row.outcome)
+        for row in load.rows
+    )
 
 
 @pytest.mark.both_modes
 async def test_a_replay_of_a_capture_is_captured_alike(tiny_model: Path, tmp_path: Path) -> None:
     """The first replica is killed: what it has written is whole. The second one ends, and names its file."""
     first_folder, second_folder = tmp_path / "first", tmp_path / "second"
-    with ReplicaProcess(tiny_model, "--capture", str(first_folder)) as replica:
+    write_tiny_model(tmp_path / OTHER, name=OTHER)
+    flags = ("--model", str(tmp_path / OTHER), "--cache-bytes", "1048576", "--capture")
+    with ReplicaProcess(tiny_model, *flags, str(first_folder)) as replica:
         await send(traffic(), replica.target, SendOptions(connections=2))
         await happens(lambda: lines_of(first_folder) == 1 + REQUESTS)
         assert [name.endswith(OPEN) for name in of(first_folder)] == [True]
     first = read_captures(first_folder)
     plan = captured_plan(first, Fit(), np.random.default_rng(1))
 
-    with ReplicaProcess(tiny_model, "--capture", str(second_folder)) as replica:
+    with ReplicaProcess(tiny_model, *flags, str(second_folder)) as replica:
         await send(plan, replica.target, SendOptions(connections=2))
         replica.terminate()
         assert replica.wait() == 0
@@ -63,7 +72,10 @@ async def test_a_replay_of_a_capture_is_captured_alike(tiny_model: Path, tmp_pat
     assert [name.endswith(DONE) for name in of(second_folder)] == [True]
 
     assert mix(first) == mix(second)
-    assert {row.outcome for row in (*first.rows, *second.rows)} == {"OK"}
-    assert all(row.tokens for row in first.rows)
+    asked = {(row.model, row.no_cache): row.outcome for row in (*first.rows, *second.rows)}
+    assert asked == {("", False): "OK", (OTHER, True): "OK", (UNKNOWN_MODEL, False): "NOT_FOUND"}
+    assert all(row.tokens for row in first.rows if row.no_cache)  # of what was known nothing is counted
+    for folder in (first_folder, second_folder):
+        assert not any(CANARY.encode() in path.read_bytes() for path in folder.iterdir())
     lag_s = np.abs(second.t_s - first.t_s)
     assert np.median(lag_s) < 0.03  # gaps are 60 ms; a busy machine delays single ones

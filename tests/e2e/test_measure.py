@@ -95,6 +95,15 @@ def test_a_mistake_is_one_line(words: list[str], code: int, line: str) -> None:
     assert "Traceback" not in done.stderr
 
 
+def said(file: Path) -> str:
+    """What a command has written there, once it has."""
+    give_up_s = time.monotonic() + WAIT_S
+    while not (file.exists() and file.read_text()):
+        assert time.monotonic() < give_up_s
+        time.sleep(0.02)
+    return file.read_text()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_reaches_the_command_and_the_code_says_so(number: signal.Signals, tmp_path: Path) -> None:
     here = tmp_path / "pid"
@@ -106,12 +115,27 @@ def test_a_signal_reaches_the_command_and_the_code_says_so(number: signal.Signal
     flags = ["--meter", "modelled", "--json", str(tmp_path / "result.json")]
     command = [sys.executable, "-m", "minwatt", "measure", *flags, "--", sys.executable, "-c", child]
     with subprocess.Popen(command, start_new_session=True) as process:  # no terminal
-        give_up_s = time.monotonic() + WAIT_S
-        while not (here.exists() and here.read_text()):
-            assert time.monotonic() < give_up_s
-            time.sleep(0.02)
+        child_pid = int(said(here))
         process.send_signal(number)
         assert process.wait(WAIT_S) == 128 + number
     with pytest.raises(ProcessLookupError):
-        os.kill(int(here.read_text()), 0)
+        os.kill(child_pid, 0)
     assert json.loads((tmp_path / "result.json").read_text())["exit_code"] == 128 + number
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's own signal at a parent's death")
+def test_a_command_does_not_outlive_a_measure_that_is_killed(tmp_path: Path) -> None:
+    pid, told = tmp_path / "pid", tmp_path / "told"
+    child = f"""if True:
+        import os, signal, sys, time
+        def note(number, frame):
+            open({str(told)!r}, "w").write(str(number))
+            sys.exit()
+        signal.signal(signal.SIGTERM, note)
+        open({str(pid)!r}, "w").write(str(os.getpid()))
+        time.sleep(60)"""
+    command = [sys.executable, "-m", "minwatt", "measure", "--meter", "modelled", "--"]
+    with subprocess.Popen([*command, sys.executable, "-c", child]) as process:
+        said(pid)
+        process.kill()
+    assert int(said(told)) == signal.SIGTERM

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import sys
 import time
@@ -192,13 +193,14 @@ async def test_nothing_at_the_target_is_one_line() -> None:
 
 
 async def minwatt_replay(*flags: str, interrupt: asyncio.Event | None = None) -> tuple[int | None, str, str]:
+    """`interrupt`: Ctrl-C once that is set, which a terminal sends to all processes of the command."""
     command = (sys.executable, "-m", "minwatt", "replay", *flags)
     process = await asyncio.create_subprocess_exec(
-        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, start_new_session=True
     )
     if interrupt is not None:
         await interrupt.wait()
-        process.send_signal(signal.SIGINT)
+        os.killpg(process.pid, signal.SIGINT)
     out, err = await process.communicate()
     return process.returncode, out.decode(), err.decode()
 
@@ -256,10 +258,11 @@ async def test_the_command_says_with_its_exit_code_that_requests_failed() -> Non
     assert "failed" in out
 
 
-async def test_ctrl_c_ends_the_sending_and_keeps_what_was_measured(tmp_path: Path) -> None:
+@pytest.mark.parametrize("processes", ["1", "2"])
+async def test_ctrl_c_ends_the_sending_and_keeps_what_was_measured(processes: str, tmp_path: Path) -> None:
     async with serving(answer) as (server, target):
         flags = ["--target", target, "--generate", "constant", "--peak-rps", "20", "--duration", "10m"]
-        flags += ["--out", str(tmp_path), "--name", "cut"]
+        flags += ["--out", str(tmp_path), "--name", "cut", "--processes", processes]
         code, _, err = await minwatt_replay(*flags, interrupt=server.begun)
     assert code == 1, err
     assert "cut: stopped after" in err

@@ -21,9 +21,9 @@ from minwatt.cli import main
 from minwatt.failures import request_failed
 from minwatt.v1 import inference_pb2 as pb
 from minwatt.v1.inference_pb2_grpc import TextInferenceStub
+from service.assembly import assemble
 from service.door import Door, DoorOptions
 from service.rpc import RpcLimits, text_inference
-from service.server import assemble
 from service.settings import ServeSettings
 from tests.e2e.replica_process import ReplicaProcess
 from tests.tiny_model import MAX_TOKENS

@@ -17,7 +17,7 @@ from minwatt.v1.inference_pb2 import (
     ExtractEntitiesResponse,
     ExtractEntitiesStreamRequest,
 )
-from service.server import assemble
+from service.assembly import assemble
 from service.settings import ServeSettings
 from service.statuses import Refusal
 from service.wire import Reader, Unreadable

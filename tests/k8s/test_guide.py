@@ -23,7 +23,7 @@ def of_overlay() -> dict[str, Any]:
     for block in YAML:
         documents = list(yaml.safe_load_all(block))
         if len(documents) == 1 and documents[0].get("kind", "Kustomization") == "Kustomization":
-            merged |= documents[0]
+            merged |= documents[0] | {"patches": merged.get("patches", []) + documents[0].get("patches", [])}
     return merged
 
 
@@ -48,6 +48,7 @@ def test_an_overlay_of_ones_own_renders_as_the_page_says(tmp_path: Path) -> None
     assert controller["containers"][0]["image"] == "my-registry/minwatt/controller:0.1.0"
     (egress,) = by_name["NetworkPolicy", "minwatt-controller"]["spec"]["egress"]
     assert egress["to"] == [{"ipBlock": {"cidr": "10.0.0.1/32"}}]
+    assert [port["port"] for port in egress["ports"]] == [443, 6443, 8443]
 
 
 def test_its_objects_are_valid() -> None:

@@ -69,9 +69,16 @@ def test_tasks_are_asked_evenly_unless_one_is_chosen() -> None:
         ({"MINWATT_USER_RPS": "0"}, "MINWATT_USER_RPS = '0': allowed: a number above 0"),
         ({"MINWATT_TASK": "sum"}, "MINWATT_TASK = 'sum': allowed: classify, extract, mixed"),
         ({"MINWATT_DEADLINE": "soon"}, "MINWATT_DEADLINE = 'soon': allowed: a duration"),
+        ({"MINWATT_TLS": "perhaps"}, "MINWATT_TLS = 'perhaps': "),
+        (
+            {"MINWATT_TLS_CERT": "client.pem"},
+            "MINWATT_TLS_KEY: missing; a certificate and its key go together",
+        ),
+        ({"MINWATT_TLS_CA": "none.pem"}, "MINWATT_TLS_CA = 'none.pem': "),
+        ({"MINWATT_API_KEY_FILE": "none"}, "MINWATT_API_KEY_FILE = 'none': can't be read"),
     ],
 )
 def test_what_is_wrong_in_the_environment_is_one_line(environ: dict[str, str], line: str) -> None:
     with pytest.raises(UsageError) as raised:
-        UserOptions.of(environ)
+        UserOptions.of(environ).identity("127.0.0.1:1")
     assert str(raised.value).startswith(line)

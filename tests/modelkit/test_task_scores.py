@@ -7,9 +7,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from modelkit.data.texts import TaggedSentence
-from modelkit.scoring.confusion_page import confusion_page
+from modelkit.scoring.confusion_document import confusion_document
 from modelkit.scoring.report import task_table
 from modelkit.scoring.task_scores import Confusion, LabelScore, TaskScore, entity_task_score
+from report.figures import tables_of
+from report.page import as_html
+from tests.report.made import MADE_BY
 
 LABELS = ("LOC", "PER")
 TAGS = ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
@@ -81,7 +84,9 @@ def test_the_page_of_confusions_has_the_texts_of_every_cell() -> None:
         labels=(one, other),
         confusions=confusions,
     )
-    page = confusion_page(score)
+    found = confusion_document(score, MADE_BY)
+    assert [row.cells for row in tables_of(found.charts[0], 10)[0].rows] == [("a", "b", "2")]
+    page = as_html(found)
     assert '"customdata":[[2,2],[0,0]]' in page
     assert '"z":[[0.5,0.5],[0.0,0.0]]' in page
     assert "intent on test: accuracy 0.5000, 4 texts" in page

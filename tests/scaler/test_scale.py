@@ -49,3 +49,27 @@ def test_a_fleet_has_a_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_.value.code == 2
     line = "--fleet = 'a/b/c': allowed: NAME or NAMESPACE/NAME of letters"
     assert line in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "of_a_cluster",
+    [
+        ["--profiles", "profiles"],
+        ["--kubeconfig", "config"],
+        ["--context", "dev"],
+        ["--namespace", "inference"],
+        ["--lease-namespace", "default"],
+        ["--lease-name", "mine"],
+        ["--identity", "me"],
+        ["--health-port", "0"],
+        ["--external-scaler", "127.0.0.1:0"],
+    ],
+    ids=lambda flags: flags[0],
+)
+def test_what_only_a_cluster_has_is_refused_without_one(
+    of_a_cluster: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["scale", *of_a_cluster])
+    assert exit_.value.code == 2
+    assert capsys.readouterr().err.endswith(f"{of_a_cluster[0]}: with --kubernetes only\n")

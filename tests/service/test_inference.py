@@ -21,11 +21,11 @@ from minwatt.v1.inference_pb2 import (
     ClassifyRequest,
     Priority,
 )
+from service.assembly import Parts, assemble
 from service.quotas import Quota
 from service.replica import Sources
 from service.report import report
 from service.request import Request, TextJob
-from service.server import Parts, assemble
 from service.settings import ServeSettings
 from service.statuses import Refusal
 from service.tenants import Directory, Tenant

@@ -8,8 +8,8 @@ import pytest
 
 from minwatt.v1.inference_pb2 import ClassifyRequest
 from service import metric_catalogue
+from service.assembly import Parts
 from service.metric_catalogue import BY_NAME, FAMILIES, LABELS, NOT_THE_SERVERS
-from service.server import Parts
 from service.statuses import REASONS, Refusal
 from tests.service.cache.test_known import ask, replica
 

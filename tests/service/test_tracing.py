@@ -12,8 +12,8 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from minwatt.v1.inference_pb2 import ClassifyRequest
+from service.assembly import Parts
 from service.replica import Identity
-from service.server import Parts
 from service.statuses import Refusal
 from service.tracing import OtelTracer, _RequestSpan, _TellsOnce
 from tests.service.cache.test_known import replica

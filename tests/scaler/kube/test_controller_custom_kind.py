@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.scaler.kube.controlled import NAMESPACE, Scenario, play, policy, workload
-from tests.scaler.kube.test_controller import BUSY_RPS, FLEET, Play, ready, refused, role
+from tests.scaler.kube.stories import BUSY_RPS, FLEET, Play, ready, refused, role
 
 GROUP, PLURAL, KIND = "serving.example.com", "modelservers", "ModelServer"
 NAME = "support-text"

@@ -14,7 +14,7 @@ from scaler.kube.events import Events
 from scaler.kube.leading import Leading
 from scaler.kube.permissions import AUTOSCALERS, SCALED_OBJECTS
 from tests.scaler.kube.controlled import NAMESPACE, Scenario, play, policy, workload
-from tests.scaler.kube.test_controller import BUSY_RPS, FLEET, Play, autoscaler, ready, refused, role
+from tests.scaler.kube.stories import BUSY_RPS, FLEET, Play, autoscaler, ready, refused, role
 
 
 @pytest.fixture

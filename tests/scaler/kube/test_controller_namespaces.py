@@ -10,7 +10,7 @@ import pytest
 
 from scaler.kube.permissions import PERMISSIONS
 from tests.scaler.kube.controlled import NAMESPACE, Scenario, play, policy, workload
-from tests.scaler.kube.test_controller import BUSY_RPS, FLEET, Play
+from tests.scaler.kube.stories import BUSY_RPS, FLEET, Play
 
 OTHER = "nightly"
 OTHER_FLEET = f"{OTHER}/support-text"

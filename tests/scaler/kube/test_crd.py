@@ -221,6 +221,9 @@ def _with_meta(schema: dict[str, Any]) -> dict[str, Any]:
         ({"gpu": {"clocks": True}}, "True is not one of ['auto', 'off', False]"),
         ({"targetRef": {"kind": "Deployment"}}, "'name' is a required property"),
         ({"targetRef": None}, "'targetRef' is a required property"),
+        ({"targetRef": {"name": ".."}}, "'..' does not match"),
+        ({"targetRef": {"name": "a/b"}}, "'a/b' does not match"),
+        ({"targetRef": {"name": "a..b"}}, "'a..b' does not match"),
         ({"modell": "x"}, ".spec.modell: unknown field"),
     ],
 )

@@ -182,8 +182,9 @@ async def test_a_write_that_was_done_and_never_answered_is_told_all_the_same() -
     assert case.server.writes == []
 
 
-async def test_a_server_that_asks_for_patience_gets_it() -> None:
-    case = Case(ScaleServer(fails=[ThrottledError("later", 7.0)]))
+@pytest.mark.parametrize("failure", [ThrottledError("later", 7.0), UnavailableError("starting", 503, 7.0)])
+async def test_a_server_that_asks_for_patience_gets_it(failure: ApiError) -> None:
+    case = Case(ScaleServer(fails=[failure]))
     await case.decide(5)
     case.sight.certain = True
     case.now_s = 1006.9

@@ -213,6 +213,7 @@ def test_waits_grow_to_a_bound_and_honour_what_the_server_asks_for() -> None:
     waits.well()
     assert waits.after(UnavailableError("away")) < 0.5
     assert waits.after(ThrottledError("later", 45.0)) == 45.0
+    assert waits.after(UnavailableError("starting", 503, 45.0)) == 45.0
 
 
 async def test_a_watch_is_shared_and_ends_with_the_last_who_holds_it() -> None:
@@ -239,4 +240,9 @@ def test_errors_say_what_the_server_said() -> None:
     throttled = from_answer(429, b"{}", "7")
     assert isinstance(throttled, ThrottledError)
     assert throttled.retry_after_s == 7.0
+    assert from_answer(503, b"{}", "30").retry_after_s == 30.0
+    assert from_answer(503, b"{}").retry_after_s == 0.0
+    for nonsense in ("Wed, 21 Oct 2026 07:28:00 GMT", "nan", "inf"):
+        assert from_answer(503, b"{}", nonsense).retry_after_s == 1.0
+    assert from_answer(429, b"{}").retry_after_s == 1.0
     assert isinstance(from_event({"code": 410, "message": "too old resource version: 1 (4)"}), GoneError)

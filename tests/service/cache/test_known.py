@@ -23,11 +23,11 @@ from minwatt.v1.inference_pb2 import (
     ExtractEntitiesOptions,
     ExtractEntitiesRequest,
 )
+from service.assembly import Parts, assemble
 from service.cache.keys import ModelKeys
 from service.cache.known import KnownAnswers
 from service.gate import Ask
 from service.replies import AnyRequest, AnyResponse
-from service.server import Parts, assemble
 from service.settings import ServeSettings
 from service.statuses import Refusal
 from service.validation import Options

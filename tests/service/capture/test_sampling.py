@@ -14,7 +14,7 @@ from service.capture.sampling import Sampling, Seen
 
 
 def seen(number: int, size_bytes: int = 10, words: tuple[str, ...] | None = None) -> Seen:
-    return Seen(float(number), "classify", "a", 1, None, size_bytes, 1.0, False, "OK", 0.01, words)
+    return Seen(float(number), "classify", "a", 1, None, size_bytes, 1.0, False, "OK", 0.01, words=words)
 
 
 @given(

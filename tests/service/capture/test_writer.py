@@ -18,7 +18,7 @@ BOUNDS = Bounds(16 * 2000, 3600.0)
 
 
 def seen(number: int, tenant: str = "acme", words: tuple[str, ...] | None = None) -> Seen:
-    return Seen(float(number), "extract", tenant, 2, 31, 80, 0.5, True, "OK", 0.0123, words)
+    return Seen(float(number), "extract", tenant, 2, 31, 80, 0.5, True, "OK", 0.0123, words=words)
 
 
 rows = st.builds(
@@ -33,6 +33,9 @@ rows = st.builds(
     priority=st.sampled_from(["interactive", "batch"]),
     outcome=st.sampled_from(["OK", "RESOURCE_EXHAUSTED"]),
     latency_s=st.floats(0, 10),
+    model=st.sampled_from(["", "intents-fr"]),
+    no_cache=st.booleans(),
+    truncate=st.booleans(),
     masked=st.none() | st.lists(st.text(max_size=9), max_size=2).map(tuple),
 )
 

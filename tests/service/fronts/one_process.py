@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from minwatt.v1.fleet_pb2 import REPLICA_STATE_READY
+from service.assembly import Parts, assemble
 from service.calls import Service
 from service.door import bound
 from service.fronts.channel import new_channel
@@ -21,7 +22,7 @@ from service.oip.models import Deployed
 from service.oip.repository import Repository
 from service.oip.service import NAME, Served
 from service.replies import AnyRequest, AnyResponse
-from service.server import Parts, assemble, door_options
+from service.server import door_options
 from service.settings import ServeSettings
 
 

@@ -21,12 +21,12 @@ from prometheus_client import generate_latest
 from minwatt.v1.errors import UsageError
 from minwatt.v1.fleet_pb2 import REPLICA_STATE_READY, OperatingPoint
 from minwatt.v1.inference_pb2 import ClassifyOptions, ClassifyRequest, ClassifyResponse
+from service.assembly import Parts, assemble
 from service.engine import Encoder
 from service.lifecycle.loading import AS_SERVED, Makers
 from service.lifecycle.memory import Memory, Usage
 from service.runtime.onnx import OnnxEncoder
 from service.runtime.options import RuntimeOptions
-from service.server import Parts, assemble
 from service.settings import ServeSettings
 from service.statuses import Refusal
 from tests.eventually import WAIT_S, happens

@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 
 from minwatt.v1.fleet_pb2 import REPLICA_STATE_DRAINING, REPLICA_STATE_READY, REPLICA_STATE_STARTING
 from minwatt.v1.inference_pb2 import ClassifyOptions, ClassifyRequest
+from service.assembly import Parts, assemble
 from service.calls import Call, Service
 from service.oip import open_inference_pb2 as pb
 from service.oip.bytes_tensor import packed, unpacked
 from service.oip.models import Deployed
 from service.oip.repository import Repository
 from service.oip.service import Served, open_inference
-from service.server import Parts, assemble
 from service.settings import ServeSettings
 from service.statuses import Refusal
 

@@ -1,65 +1,60 @@
-"""`card.html`: a model's energy card as a page.
+"""A model's energy card as a report.
 
-Pure: a card in, text out. Owns its plots; the page's look is `loadtest.page`'s, wording and figures are
+Pure: a card in, values out. Owns its charts; looks and forms are `report`'s, wording and figures are
 `model_card_rows`'. Called by `model_card`.
 """
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Sequence
 
 import plotly.graph_objects as go
 
-from loadtest.page import GREY, Pieces, colour, dot, page, section
 from minwatt.commands.model_card_rows import FIGURES, about, cells, doubts, load_name, notes, title
 from modelkit.card.measurements import Card, Timing, VariantCard
 from modelkit.card.pareto import front
 from modelkit.scoring.intervals import Spread
+from report.document import Chart, Document, Row, Table, data_of
+from report.look import GREY, LOG_TICKS, colour
+from report.provenance import Provenance
 
 _MS = 1000
 _MARGIN = 0.005  # of accuracy, above and below
 
 
-def card_page(card: Card, made_by: str = "") -> str:
-    """The whole page."""
-    plots = [_front_plot(card)] if any(one.own.joules_per_1000_texts for one in card.variants) else []
+def document(card: Card, made_by: Provenance) -> Document:
+    """JSON: card.json."""
+    charts = [_front_chart(card)] if any(one.own.joules_per_1000_texts for one in card.variants) else []
     if card.variants[0].grid:
-        plots += [
+        charts += [
             _bars(card, "Throughput", "texts/s", lambda timed: timed.texts_per_s),
             _bars(card, "Latency, p50", "ms", lambda timed: _MS * timed.p50_s, logarithmic=True),
             _bars(card, "Latency, p99", "ms", lambda timed: _MS * timed.p99_s, logarithmic=True),
         ]
     if any(timed.joules_per_1000_texts for one in card.variants for timed in one.grid):
-        plots.append(_bars(card, "Energy", "J a 1,000 texts", lambda timed: timed.joules_per_1000_texts))
-    return page(
-        Pieces(
-            title=title(card),
-            about=about(card),
-            table=_table(card),
-            plots=plots,
-            warnings=doubts(card),
-            made_by=made_by,
-        )
+        charts.append(_bars(card, "Energy", "J a 1,000 texts", lambda timed: timed.joules_per_1000_texts))
+    return Document(
+        title=title(card),
+        about=about(card),
+        tables=[_table(card)],
+        charts=charts,
+        notes=notes(card),
+        warnings=doubts(card),
+        data=data_of(card),
+        provenance=made_by,
     )
 
 
-def _table(card: Card) -> str:
-    heads = "".join(
-        f"<th>{dot(colour(index))}{html.escape(one.variant)}</th>" for index, one in enumerate(card.variants)
-    )
+def _table(card: Card) -> Table:
     columns = [cells(variant) for variant in card.variants]
-    rows = "".join(
-        f"<tr><th>{html.escape(figure)}</th>"
-        + "".join(f"<td>{html.escape(cell)}</td>" for cell in row)
-        + "</tr>"
-        for figure, *row in zip(FIGURES, *columns, strict=True)
+    return Table(
+        heads=("", *(one.variant for one in card.variants)),
+        rows=[Row(row) for row in zip(FIGURES, *columns, strict=True)],
+        colours=[colour(index) for index in range(len(card.variants))],
     )
-    said = "".join(f'<p class="note" style="padding:0">{html.escape(line)}</p>' for line in notes(card))
-    return f"<table><thead><tr><th></th>{heads}</tr></thead><tbody>{rows}</tbody></table><br>{said}"
 
 
-def _front_plot(card: Card) -> str:
+def _front_chart(card: Card) -> Chart:
     figure = go.Figure()
     by_name = {one.variant: one for one in card.variants}
     best = [by_name[name] for name in front(card.candidates())]
@@ -76,7 +71,8 @@ def _front_plot(card: Card) -> str:
     low = min(one.accuracy.low for one in card.variants)
     high = max(one.accuracy.high for one in card.variants)
     figure.update_yaxes(range=[low - _MARGIN, high + _MARGIN])  # from 0 on, all would lie on one line
-    return section(figure, "Accuracy × joules", "accuracy", note, "J a 1,000 texts")
+    x_title = "J a 1,000 texts"
+    return Chart(figure, "Accuracy × joules", "accuracy", note, x_title, card.meter.source)
 
 
 def _point(figure: go.Figure, own: str, variant: VariantCard) -> None:
@@ -104,7 +100,7 @@ def _bars(
     unit: str,
     value: Callable[[Timing], float | Spread | None],
     logarithmic: bool = False,
-) -> str:
+) -> Chart:
     """Bars of the grid's loads; of a spread its median, with the lowest and highest round."""
     figure = go.Figure(layout={"barmode": "group"})
     for index, variant in enumerate(card.variants):
@@ -118,12 +114,11 @@ def _bars(
             error_y=_bars_of(spreads) if any(spreads) else None,
         )
     if logarithmic:
-        ticks = [step * 10**power for power in range(-2, 6) for step in (1, 2, 5)]
-        figure.update_yaxes(type="log", tickvals=ticks)
-    source = f" Joules: {card.meter.source}." if unit.startswith("J") else ""
-    note = f"Texts of equal length, in turn with the other variants.{source}"
+        figure.update_yaxes(type="log", tickvals=LOG_TICKS)
+    watts = card.meter.source if unit.startswith("J") else ""
+    note = "Texts of equal length, in turn with the other variants."
     note += " Of all calls." if logarithmic else " Lowest and highest round as lines."
-    return section(figure, heading, unit, note, "texts × tokens of a batch")
+    return Chart(figure, heading, unit, note, "texts × tokens of a batch", watts)
 
 
 def _bars_of(spreads: Sequence[Spread | None]) -> dict[str, object]:

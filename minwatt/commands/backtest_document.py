@@ -1,12 +1,11 @@
-"""The page of a backtest: all contenders' curves over one another, their joules, and the table.
+"""A backtest as a report: all contenders' curves over one another, their joules, and the table.
 
-Owns what the page shows and the contenders' colours. Pure: a finished backtest in, text out. Leaves the
-page's look to `loadtest.page`, figures and their wording to `backtest_table`. Called by `backtest`.
+Owns what it shows and the contenders' colours. Pure: a finished backtest in, values out. Leaves looks and
+forms to `report`, figures and their wording to `backtest_table`. Called by `backtest`.
 """
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -14,12 +13,14 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from loadtest.page import GREY, SLO_COLOUR, Pieces, dot, section
-from loadtest.page import page as page_of
 from minwatt.commands.backtest_result import MINWATT, OPTIMUM, Backtest, Row
 from minwatt.commands.backtest_run import Finished
 from minwatt.commands.backtest_table import cells, columns, energy_unit, headline, sentences
 from minwatt.commands.pooled import mean_of_each, most_of_each
+from report.document import LIMIT, Chart, Document, Table, data_of
+from report.document import Row as TableRow
+from report.look import GREY, LOG_TICKS, SLO_COLOUR
+from report.provenance import Provenance
 from scaler.simulate.outcome import Outcome
 
 # Okabe and Ito's palette (told apart by colour-blind readers too); variants of one law share its colour.
@@ -51,44 +52,35 @@ _POINTS = 500  # of a curve: as many as half a screen can show
 _Floats = NDArray[np.float64]
 
 
-def page(finished: Finished, made_by: str = "") -> str:
-    """The whole page. `made_by`: as `loadtest.provenance` tells it."""
+def document(finished: Finished, made_by: Provenance) -> Document:
+    """As a report; its JSON is the result's."""
     result = finished.result
-    return page_of(
-        Pieces(
-            title=f"Backtest: {Path(result.trace).name}",
-            made_by=made_by,
-            about=f"Policy {result.policy}, profile {result.profile}. Simulated: no replica ran.",
-            warnings=[
-                line for line in sentences(result) if "no data" in line or "without an intensity" in line
-            ],
-            headline=[headline(result)],
-            table=_table(result),
-            plots=[
-                _curves(finished, "Replicas", "ready", lambda one: one.series.replicas_ready),
-                _joules(result),
-                _latency(finished),
-                _curves(finished, "Power of the fleet", "W", lambda one: one.series.watts),
-                _load(finished),
-            ],
-        )
+    doubts = [line for line in sentences(result) if "no data" in line or "without an intensity" in line]
+    return Document(
+        title=f"Backtest: {Path(result.trace).name}",
+        about=f"Policy {result.policy}, profile {result.profile}. Simulated: no replica ran.",
+        warnings=doubts,
+        headline=[headline(result)],
+        tables=[_table(result)],
+        notes=sentences(result),
+        charts=[
+            _curves(finished, "Replicas", "ready", lambda one: one.series.replicas_ready),
+            _joules(result),
+            _latency(finished),
+            _curves(finished, "Power of the fleet", "W", lambda one: one.series.watts),
+            _load(finished),
+        ],
+        data=data_of(result),
+        provenance=made_by,
     )
 
 
-def _table(result: Backtest) -> str:
-    heads = "".join(f"<th>{html.escape(head)}</th>" for head in columns(result))
-    body = "".join(_table_row(result, row) for row in result.ranked())
-    notes = "".join(
-        f'<p class="note" style="padding:0">{html.escape(line)}</p>' for line in sentences(result)
-    )
-    return f'<table class="wide"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table><br>{notes}'
+def _table(result: Backtest) -> Table:
+    return Table(columns(result), [_table_row(result, row) for row in result.ranked()])
 
 
-def _table_row(result: Backtest, row: Row) -> str:
-    name, *rest = cells(result, row)
-    style = "" if row.keeps_slo else f' style="color:{GREY}"'
-    figures = "".join(f"<td>{html.escape(cell)}</td>" for cell in rest)
-    return f"<tr{style}><th>{dot(look(row.name)[0])}{html.escape(name)}</th>{figures}</tr>"
+def _table_row(result: Backtest, row: Row) -> TableRow:
+    return TableRow(cells(result, row), colour=look(row.name)[0], quiet=not row.keeps_slo)
 
 
 def look(name: str) -> tuple[str, str]:
@@ -102,7 +94,7 @@ def _time(finished: Finished) -> tuple[float, str]:
     return next((unit_s, name) for least_s, unit_s, name in _TIME_UNITS if length_s >= least_s)
 
 
-def _load(finished: Finished) -> str:
+def _load(finished: Finished) -> Chart:
     unit_s, unit = _time(finished)
     series = finished.outcomes[0].series
     width = _width(finished)
@@ -114,12 +106,14 @@ def _load(finished: Finished) -> str:
         mode="lines",
     )
     note = "The same for every contender. Gaps: no data."
-    return section(go.Figure([curve]), "Offered load", "requests/s", note, f"{unit} from the start")
+    return Chart(go.Figure([curve]), "Offered load", "requests/s", note, f"{unit} from the start")
 
 
-def _curves(finished: Finished, title: str, unit_of_y: str, curve: Callable[[Outcome], _Floats]) -> str:
+def _curves(finished: Finished, title: str, unit: str, curve: Callable[[Outcome], _Floats]) -> Chart:
     figure = go.Figure(list(_lines(finished, curve)))
-    return section(figure, title, unit_of_y, _note(finished), f"{_time(finished)[1]} from the start")
+    x_title = f"{_time(finished)[1]} from the start"
+    watts = finished.result.assumptions.watts_basis if unit == "W" else ""
+    return Chart(figure, title, unit, _note(finished), x_title, watts)
 
 
 def _lines(
@@ -153,7 +147,7 @@ def _note(finished: Finished) -> str:
     return "Click a name to show or hide its curve." if hidden else ""
 
 
-def _latency(finished: Finished) -> str:
+def _latency(finished: Finished) -> Chart:
     # A curve, not plotly's shape: a shape's label is misplaced on a logarithmic axis.
     unit_s, unit = _time(finished)
     end = float(finished.outcomes[0].series.t_s[-1]) / unit_s
@@ -164,14 +158,15 @@ def _latency(finished: Finished) -> str:
         name=f"SLO {slo_ms:g} ms",
         line={"color": SLO_COLOUR, "dash": "dash", "width": 1.5},
         mode="lines",
+        meta=LIMIT,
     )
     figure = go.Figure([*_lines(finished, lambda one: one.series.p99_ms, most_of_each), slo])
-    figure.update_yaxes(type="log", tickvals=[step * 10**power for power in range(6) for step in (1, 2, 5)])
+    figure.update_yaxes(type="log", tickvals=LOG_TICKS)
     note = f"p99, queue and compute; the highest where a point is of several spans. {_note(finished)}"
-    return section(figure, "Latency at the server", "ms", note, f"{unit} from the start")
+    return Chart(figure, "Latency at the server", "ms", note, f"{unit} from the start")
 
 
-def _joules(result: Backtest) -> str:
+def _joules(result: Backtest) -> Chart:
     unit, unit_j = energy_unit(result)
     ranked = result.ranked()[::-1]  # plotly draws the first at the bottom
     labels = [row.name if row.keeps_slo else f"{row.name} ✗" for row in ranked]
@@ -186,8 +181,8 @@ def _joules(result: Backtest) -> str:
         for name, field, own in _PARTS
     ]
     figure = go.Figure(bars, layout={"barmode": "stack"})
-    note = f"Watts {result.assumptions.watts_basis}. ✗ misses the SLO: its joules compare with none."
-    return section(figure, "Energy", "", note, unit)
+    note = "✗ misses the SLO: its joules compare with none."
+    return Chart(figure, "Energy", "", note, unit, result.assumptions.watts_basis)
 
 
 def _small(values: _Floats) -> NDArray[np.float32]:

@@ -1,53 +1,53 @@
-"""`report.html`: all runs on one page, plots over one another in the same colours.
+"""Runs of a load test as a report: their figures, and their curves over one another in the same colours.
 
-Owns what the page shows. Pure: reports in, text out. Leaves the page's look to `page`, figures to `summary`
-and `series`, their wording to `tables`. Called by `report`.
+Owns what it shows. Pure: reports in, values out. Leaves looks and forms to `report`, figures to `summary`
+and `series`, their wording to `tables`. Called by `loadtest.report`.
 """
 
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
 
-from loadtest.page import GREY, SLO_COLOUR, Pieces, colour, dot, section
-from loadtest.page import page as page_of
 from loadtest.series import Series
 from loadtest.summary import RunReport
 from loadtest.tables import headline, rows, warnings
+from report.document import LIMIT, Chart, Document, Row, Table
+from report.look import GREY, LOG_TICKS, SLO_COLOUR, colour
+from report.provenance import Provenance
 
 _NO_FLEET_LOG = "No run has a fleet log: replicas and watts are not shown."
 
 
-def page(runs: Sequence[RunReport], made_by: str = "") -> str:
-    """The whole page. Runs are compared with the first. `made_by`: as `provenance` tells it."""
-    plots = [
-        _plot(_load(runs), "Offered load and goodput", "requests/s", _load_note(runs)),
-        _latency_plot(runs),
+def document(runs: Sequence[RunReport], data: Mapping[str, object], made_by: Provenance) -> Document:
+    """Runs are compared with the first. `data`: what report.json says of them."""
+    logged = any(len(run.series.fleet_t_s) for run in runs)
+    charts = [
+        Chart(_figure(_load(runs)), "Offered load and goodput", "requests/s", _load_note(runs)),
+        _latency_chart(runs),
     ]
-    if any(len(run.series.fleet_t_s) for run in runs):
-        plots.append(_plot(_replicas(runs), "Replicas", "ready", "Diamonds: decisions of the scaler."))
-    batches = _lines(runs, lambda series: series.batch_texts)
-    plots.append(_plot(batches, "Batch size", "texts", "Mean over replies of the batch each rode in."))
-    if any(len(run.series.fleet_t_s) for run in runs):
-        plots.append(_plot(_watts(runs), "Power of the fleet", "W", _sources(runs)))
-    joules = _lines(runs, lambda series: series.joules_per_request)
-    plots.append(_plot(joules, "Energy a request", "J", _sources(runs, with_basis=True)))
-    notes = warnings(runs)
-    if not any(len(run.series.fleet_t_s) for run in runs):
-        notes.append(_NO_FLEET_LOG)
-    return page_of(
-        Pieces(
-            title="Load test: " + " and ".join(run.name for run in runs),
-            about=_about(runs),
-            warnings=notes,
-            headline=headline(runs),
-            table=_table(runs),
-            plots=plots,
-            made_by=made_by,
+    if logged:
+        charts.append(
+            Chart(_figure(_replicas(runs)), "Replicas", "ready", "Diamonds: decisions of the scaler.")
         )
+    batches = _figure(_lines(runs, lambda series: series.batch_texts))
+    charts.append(Chart(batches, "Batch size", "texts", "Mean over replies of the batch each rode in."))
+    if logged:
+        charts.append(Chart(_figure(_watts(runs)), "Power of the fleet", "W", watts=sources(runs)))
+    joules = _figure(_lines(runs, lambda series: series.joules_per_request))
+    charts.append(Chart(joules, "Energy a request", "J", watts=sources(runs, with_basis=True)))
+    return Document(
+        title="Load test: " + " and ".join(run.name for run in runs),
+        about=_about(runs),
+        warnings=warnings(runs) if logged else [*warnings(runs), _NO_FLEET_LOG],
+        headline=headline(runs),
+        tables=[_table(runs)],
+        charts=charts,
+        data=data,
+        provenance=made_by,
     )
 
 
@@ -61,15 +61,12 @@ def _about(runs: Sequence[RunReport]) -> str:
     )
 
 
-def _table(runs: Sequence[RunReport]) -> str:
-    names = "".join(f"<th>{dot(colour(index))}{html.escape(run.name)}</th>" for index, run in enumerate(runs))
-    body = "".join(
-        f"<tr><th>{html.escape(title)}</th>"
-        + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
-        + "</tr>"
-        for title, cells in rows(runs)
+def _table(runs: Sequence[RunReport]) -> Table:
+    return Table(
+        heads=("", *(run.name for run in runs)),
+        rows=[Row((title, *cells)) for title, cells in rows(runs)],
+        colours=[colour(index) for index in range(len(runs))],
     )
-    return f"<table><thead><tr><th></th>{names}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _load(runs: Sequence[RunReport]) -> Iterable[go.Scatter]:
@@ -91,7 +88,7 @@ def _load_note(runs: Sequence[RunReport]) -> str:
     return "Goodput: requests completed " + ("within the SLO." if with_slo else "(no SLO was given).")
 
 
-def _latency_plot(runs: Sequence[RunReport]) -> str:
+def _latency_chart(runs: Sequence[RunReport]) -> Chart:
     figure = _figure(
         [
             *_lines(runs, lambda series: series.p99_ms, suffix=" p99"),
@@ -99,10 +96,9 @@ def _latency_plot(runs: Sequence[RunReport]) -> str:
             *_slo_lines(runs),
         ]
     )
-    figure.update_yaxes(type="log", tickvals=[step * 10**power for power in range(6) for step in (1, 2, 5)])
-    return section(
-        figure, "Latency from the planned send time", "ms", "Solid: p99, dotted: p50, completed requests."
-    )
+    figure.update_yaxes(type="log", tickvals=LOG_TICKS)
+    note = "Solid: p99, dotted: p50, completed requests."
+    return Chart(figure, "Latency from the planned send time", "ms", note)
 
 
 def _slo_lines(runs: Sequence[RunReport]) -> Iterable[go.Scatter]:
@@ -110,7 +106,8 @@ def _slo_lines(runs: Sequence[RunReport]) -> Iterable[go.Scatter]:
     end_s = max((run.duration_s for run in runs), default=0.0)
     for slo_ms in sorted({run.slo_ms for run in runs if run.slo_ms is not None}):
         line = {"color": SLO_COLOUR, "dash": "dash", "width": 1.5}
-        yield go.Scatter(x=[0.0, end_s], y=[slo_ms] * 2, name=f"SLO {slo_ms:g} ms", line=line, mode="lines")
+        name = f"SLO {slo_ms:g} ms"
+        yield go.Scatter(x=[0.0, end_s], y=[slo_ms] * 2, name=name, line=line, mode="lines", meta=LIMIT)
 
 
 def _replicas(runs: Sequence[RunReport]) -> Iterable[go.Scatter]:
@@ -124,6 +121,7 @@ def _replicas(runs: Sequence[RunReport]) -> Iterable[go.Scatter]:
             yield go.Scatter(
                 x=at_s,
                 y=series.replicas_ready[rows_before],
+                name=f"decisions, {run.name}",
                 mode="markers",
                 marker={
                     "symbol": "diamond",
@@ -131,8 +129,9 @@ def _replicas(runs: Sequence[RunReport]) -> Iterable[go.Scatter]:
                     "color": own,
                     "line": {"color": "white", "width": 1},
                 },
-                text=[html.escape(marker.text) for marker in series.markers],
-                hovertemplate="%{text}<extra></extra>",
+                text=[marker.text for marker in series.markers],
+                customdata=[html.escape(marker.text) for marker in series.markers],
+                hovertemplate="%{customdata}<extra></extra>",
                 showlegend=False,
             )
 
@@ -143,11 +142,11 @@ def _watts(runs: Sequence[RunReport]) -> Iterable[go.Scatter]:
         yield go.Scatter(x=run.series.fleet_t_s, y=run.series.watts, name=run.name, line=line, mode="lines")
 
 
-def _sources(runs: Sequence[RunReport], with_basis: bool = False) -> str:
-    said = [
+def sources(runs: Sequence[RunReport], with_basis: bool = False) -> str:
+    """Of each run's watts and joules."""
+    return "; ".join(
         f"{run.name}: {run.energy_source}" + (f" ({run.energy_basis})" if with_basis else "") for run in runs
-    ]
-    return "Source: " + "; ".join(said) + "."
+    )
 
 
 def _lines(
@@ -158,10 +157,6 @@ def _lines(
         yield go.Scatter(
             x=run.series.t_s, y=curve(run.series), name=run.name + suffix, line=line, mode="lines"
         )
-
-
-def _plot(curves: Iterable[go.Scatter], title: str, unit: str, note: str) -> str:
-    return section(_figure(curves), title, unit, note)
 
 
 def _figure(curves: Iterable[go.Scatter]) -> go.Figure:
