@@ -18,8 +18,10 @@ class ProviderCheck(BaseModel):
 
 
 class ExportReport(BaseModel):
-    """`parity`: texts, largest difference of a logit and of a probability, texts whose answers differ. `stale`: variants of the model
-    before, whose graphs were moved away."""
+    """`parity`: texts, largest difference of a logit and of a probability, texts whose answers differ.
+
+    `stale`: variants of the model before, whose graphs were moved away.
+    """
 
     model_config = ConfigDict(frozen=True)
 

@@ -74,9 +74,13 @@ def test_a_disk_that_can_not_be_written_is_one_line(tmp_path: Path) -> None:
 
 
 def test_what_fails_or_is_discarded_leaves_nothing_behind(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), staging(tmp_path / "new") as stage:
-        fill(stage.new, {"fp32/model.onnx": "half"})
-        raise KeyboardInterrupt
+    def interrupted() -> None:
+        with staging(tmp_path / "new") as stage:
+            fill(stage.new, {"fp32/model.onnx": "half"})
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert not (tmp_path / "new").exists()
     fill(tmp_path / "old", {"model.yaml": "old"})
     with staging(tmp_path / "old") as stage:
