@@ -22,28 +22,30 @@ def tables_of(chart: Chart, most_rows: int) -> list[Table]:
     curves = [trace for trace in traces if trace.text is None]
     limits = [str(trace.name) for trace in chart.figure.data if trace.meta == LIMIT]
     caption = "; ".join(part for part in (chart.unit, *limits) if part)
-    found = [_curves(chart, curves, caption)] if curves else []
-    found += [_events(chart, trace) for trace in traces if trace.text is not None]
-    return [_thinned(table, most_rows) for table in found]
+    found = [_curves(chart, curves, caption, most_rows)] if curves else []
+    return found + [_thinned(_events(chart, trace), most_rows) for trace in traces if trace.text is not None]
 
 
-def _curves(chart: Chart, curves: Sequence[Any], caption: str) -> Table:
-    """A column a curve where all have the same places; else a row a point."""
+def _curves(chart: Chart, curves: Sequence[Any], caption: str, most_rows: int) -> Table:
+    """A column a curve where all have the same places; else a row a point, as many for each curve."""
     places = [_places(trace) for trace in curves]
     alike = all(one == places[0] for one in places)
     if not alike or any(_reach(trace.error_x) for trace in curves if not _lies(trace)):
-        rows = [
-            Row((_name(chart, trace), x, y))
-            for trace in curves
-            for x, y in zip(_cells(trace.x, trace.error_x), _cells(trace.y, trace.error_y), strict=True)
-        ]
+        rows = []
+        for trace in curves:  # each thinned by itself: a curve of few points keeps them
+            cells = zip(_cells(trace.x, trace.error_x), _cells(trace.y, trace.error_y), strict=True)
+            points = [Row((_name(chart, trace), x, y)) for x, y in cells]
+            rows += points[:: _step(len(points), most_rows)]
+        told = f"of each curve every n-th point, at most {most_rows}"
+        thinned = len(rows) < sum(len(trace.x) for trace in curves)
+        caption = "; ".join(part for part in (caption, told if thinned else "") if part)
         return Table(("", chart.x_title, chart.unit or "value"), rows, caption)
     columns = [
         _cells(trace.x, trace.error_x) if _lies(trace) else _cells(trace.y, trace.error_y) for trace in curves
     ]
     first = "" if _lies(curves[0]) else chart.x_title
     rows = [Row(cells) for cells in zip(places[0], *columns, strict=True)]
-    return Table((first, *(_name(chart, trace) for trace in curves)), rows, caption)
+    return _thinned(Table((first, *(_name(chart, trace) for trace in curves)), rows, caption), most_rows)
 
 
 def _events(chart: Chart, trace: Any) -> Table:
@@ -97,9 +99,13 @@ def said(value: object) -> str:
     return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.4g}"
 
 
+def _step(rows: int, most_rows: int) -> int:
+    return max(1, -(-rows // most_rows))
+
+
 def _thinned(table: Table, most_rows: int) -> Table:
-    step = -(-len(table.rows) // most_rows)
-    if step <= 1:
+    step = _step(len(table.rows), most_rows)
+    if step == 1:
         return table
     rows = table.rows[::step]
     told = f"{len(rows)} of {len(table.rows)} rows, evenly spaced"
