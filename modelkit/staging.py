@@ -59,11 +59,11 @@ class Staging:
         shutil.rmtree(self.new)
         named = _graphs(self.out)
         gone = {name: file for name, file in before.items() if file not in named.values()}
-        for file in gone.values():
-            (self.stale / file).parent.mkdir(parents=True, exist_ok=True)
-            os.replace(self.out / file, self.stale / file)
+        for graph in gone.values():
+            (self.stale / graph).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(self.out / graph, self.stale / graph)
             with suppress(OSError):  # something else is in it
-                (self.out / file).parent.rmdir()
+                (self.out / graph).parent.rmdir()
         return tuple(gone)
 
 
