@@ -49,6 +49,7 @@ TAGLINE = "Text classification and entity recognition over gRPC at minimum watts
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs `minwatt ARGUMENTS` (default: the process's own) and exits with its code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    output = _output()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without `≤` shows `?`, and a server serves on
@@ -64,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _output_failed(error)
     except SystemExit as ended:
         if isinstance(ended.__context__, BrokenPipeError):  # typer ends so, with the code of a bad answer
+            if _output() != output:  # so does rich, and nobody hears the rest
+                sys.exit(READER_LEFT)
             _output_failed(ended.__context__)
         raise
 
@@ -90,6 +93,15 @@ def _output_failed(error: OSError) -> NoReturn:
         raise error
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is flushed when Python ends
     sys.exit(READER_LEFT if error.errno == errno.EPIPE else 2)
+
+
+def _output() -> tuple[int, int] | None:
+    """Which file standard output is; None where it is closed."""
+    try:
+        told = os.fstat(1)
+    except OSError:
+        return None
+    return told.st_dev, told.st_ino
 
 
 def _reader_left() -> bool:

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from minwatt import cli
-from minwatt.resources import default_policy
+from minwatt.resources import default_policy, default_profile
 from minwatt.v1.errors import UsageError
 
 SHOW = ("policy", "check", str(default_policy()))
@@ -112,6 +112,17 @@ def test_a_reader_that_left_is_not_told_of(unbuffered: str) -> None:
     os.close(read)
     try:
         assert minwatt(*SHOW, stdout=write, PYTHONUNBUFFERED=unbuffered) == (141, b"")
+    finally:
+        os.close(write)
+
+
+def test_a_reader_that_left_a_long_table_is_not_told_of_either() -> None:
+    """Then rich finds the pipe closed while it prints, and not Python when it ends."""
+    read, write = os.pipe()
+    os.close(read)
+    profile = str(default_profile())
+    try:
+        assert minwatt("report", "compare", profile, profile, stdout=write) == (141, b"")
     finally:
         os.close(write)
 
