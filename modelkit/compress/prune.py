@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
@@ -26,15 +27,16 @@ from modelkit.compress.prune_report import PruneReport, Speed, Stage, verdict
 from modelkit.compress.prune_source import PruneSource
 from modelkit.compress.prune_speed import measured_speed
 from modelkit.compress.prune_zeros import hold_zeros, zero_share
-from modelkit.data.dataset import DEV, Dataset, unserved
-from modelkit.export import export
+from modelkit.data.dataset import DEV, TaskFiles, unserved
+from modelkit.export import OPSET, export
 from modelkit.inference import Graph, encode, load_tokenizer
 from modelkit.package import quiet, refuse_bad_name, variant_in, variant_path
 from modelkit.recipe import DistilWeights, FinetuneOptions
+from modelkit.release.provenance import digests, provenance
 from modelkit.scoring.evaluate import BASELINE
 from modelkit.scoring.finetune_report import REPORT_FILE
 from modelkit.staging import staging, stale_line
-from modelkit.training.base import CHECKPOINT, TOKENIZER, write_tokenizer
+from modelkit.training.base import CHECKPOINT, TOKENIZER, WEIGHTS, write_tokenizer
 from modelkit.training.checkpoint import ResumeFile, adopt_heads, write_checkpoint
 from modelkit.training.distil_loss import DistilLoss
 from modelkit.training.hearers import Hearers
@@ -111,7 +113,7 @@ def prune(options: PruneOptions, source: PruneSource, hearers: Hearers) -> Prune
             notes=notes,
         )
         (stage.new / REPORT_FILE).write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        ModelDirectory(stage.new, _spec(spec, report, datasets, stage.new)).save()
+        ModelDirectory(stage.new, _spec(source, report, finetuning.tasks, stage.new)).save()
         if stale := stage.publish():
             hearers.say(stale_line(stale, stage.out))
         resume.path.unlink(missing_ok=True)
@@ -171,16 +173,26 @@ def _what(options: PruneOptions) -> Mapping[str, object]:
     return {name: getattr(options, name) for name in names}
 
 
-def _spec(spec: ModelSpec, report: PruneReport, datasets: Sequence[Dataset], folder: Path) -> ModelSpec:
+def _spec(source: PruneSource, report: PruneReport, files: Sequence[TaskFiles], folder: Path) -> ModelSpec:
+    spec, tasks = source.spec, tuple(dataset.task for dataset in source.datasets)
     metrics = {one.metric: round(one.score, 4) for one in report.tasks if one.split != DEV}
     fp32 = variant_in(folder, BASELINE).model_copy(update={"metrics": metrics})
     return ModelSpec(
         name=report.model,
         version=report.version,
         description=spec.description,
+        licence=spec.licence,
+        provenance=provenance(
+            base=report.pruned_from,
+            weights=folder / CHECKPOINT / WEIGHTS,
+            data=digests(tuple(files), {}, tasks),
+            command=None,
+            opset=OPSET,
+            now=datetime.now(UTC),
+        ),
         max_tokens=spec.max_tokens,
         tokenizer=TokenizerFile(sha256=sha256_of(folder / TOKENIZER)),
-        tasks=tuple(dataset.task for dataset in datasets),
+        tasks=tasks,
         default_variant=BASELINE,
         variants={BASELINE: fp32},
     )

@@ -349,6 +349,9 @@ def test_a_model_is_pruned_recovers_and_is_taken_by_the_other_commands(
     assert {one["part"] for one in report["sensitivity"]} == {"heads", "width", "rank ffn.in", "rank ffn.out"}
     directory = ModelDirectory.open(out)
     assert directory.spec.name == "lean"
+    assert directory.spec.provenance is not None
+    assert directory.spec.provenance.base == report["pruned_from"]
+    assert directory.spec.provenance.data.keys() == {"intent", "people"}
     assert directory.spec.variants["fp32"].metrics == {"intent.accuracy": 1.0}
     assert report["after"]["bytes"] == directory.spec.variants["fp32"].size_bytes
     assert sorted(path.name for path in (out / ".cache").iterdir()) == ["sensitivity.json"]
