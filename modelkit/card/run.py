@@ -107,7 +107,8 @@ def measure_card(model_dir: Path, options: CardOptions, metering: Metering, say:
     for number, shape in enumerate(options.shapes):
         if shape[1] > opened.directory.spec.max_tokens:
             continue
-        say(f"timing them on {shape[0]} texts of {shape[1]} tokens")
+        texts = "1 text" if shape[0] == 1 else f"{shape[0]} texts"
+        say(f"timing them on {texts} of {shape[1]} tokens")
         batch = random_batch(shape, token_ids, options.seed + number)
         grid[shape] = _rounds(opened.graphs, [batch], options, read_joules)
     others = _others_busy_cores(before, _busy_s())
