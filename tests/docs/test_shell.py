@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from minwatt.resources import default_model_dir
+from minwatt.resources import default_model_dir, default_profile
 from tests.docs.blocks import ROOT, Block, blocks
 from tests.e2e.replica_process import ReplicaProcess
 from tests.tiny_model import write_tiny_model
@@ -35,6 +35,7 @@ ELSEWHERE = {
     "minwatt serve --bus-redis": "wants a Redis; tests/e2e/test_fleet_redis.py has one",
     "minwatt backtest": "simulates for half a minute; tests/commands/test_backtest.py does so",
     "minwatt report compare before.json": "of backtests; tests/commands/test_report.py has some",
+    "minwatt report compare out/card": "of energy cards; tests/commands/test_report_cards.py has some",
     "minwatt profile": "measures for minutes; tests/e2e/test_profile.py runs it on a tiny model",
     "minwatt up": "starts and stops a fleet; tests/e2e/test_up.py does so",
     "minwatt scale": "wants replicas; tests/e2e/test_fleet_redis.py has some",
@@ -70,6 +71,8 @@ def stage(tmp_path: Path) -> Path:
     page = (ROOT / "docs" / "tenants.md").read_text()
     (found,) = re.findall(r"^```yaml\n(tenants:.*?)^```$", page, re.DOTALL | re.MULTILINE)
     (tmp_path / "tenants.yaml").write_text(found)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "profile.yaml").write_bytes(default_profile().read_bytes())
     return tmp_path
 
 
