@@ -129,13 +129,13 @@ class Batcher:
             self._broken.set_exception(error)
 
     def _look(self) -> None:
-        """Gives every idle worker what is due for it."""
+        """Gives every ready worker what is due for it."""
         self._feeding = False
-        while self.feed() and self.waits and self._workers.idle:
+        while self.feed() and self.waits and not self._ready_in_s():
             pass
 
     def feed(self) -> bool:
-        """Gives idle workers the batch that is due, if one is; whether it did."""
+        """Gives ready workers the batch that is due, if one is; whether it did."""
         try:
             return self._feed()
         except Exception as error:
@@ -153,7 +153,8 @@ class Batcher:
         dispatcher.workers = self._workers.share(self)
         now_s = self._clock()
         gave = False
-        if self._workers.idle:
+        ready_in_s = self._ready_in_s()
+        if not ready_in_s:
             step = dispatcher.step(now_s, self._workers.left_s())
             self._resolve(step.resolved)
             if step.batch:
@@ -166,18 +167,24 @@ class Batcher:
                 self._next_look = self._loop.call_later(wait_s, self._guarded, self._look)
         else:
             dispatcher.feel(now_s, self._workers.left_s())
+            if self.waits and ready_in_s < math.inf:
+                self._next_look = self._loop.call_later(ready_in_s, self._guarded, self._workers.offer)
         self._card_clock.ask(self._workers.wanted_clock_mhz)
         return gave
 
+    def _ready_in_s(self) -> float:
+        """Of the workers. One device is kept busy by its second worker: nothing is given ahead there."""
+        return self._workers.ready_in_s() if self._engines.apart or self._workers.idle else math.inf
+
     def _give(self, batch: Batch, now_s: float) -> None:
-        """To one worker, or in parts to all that would idle."""
+        """To one worker, or to who is free next, or in parts to all that would idle."""
         service_time = self.dispatcher.service_time.current
         idle = self._workers.idle
-        alone = idle == 1 or len(batch) == 1 or not self._engines.apart or self.waits
+        alone = idle <= 1 or len(batch) == 1 or not self._engines.apart or self.waits
         for part in [batch] if alone else parts(batch, idle, service_time):
             padded = len(part) * max(text.tokens for text in part)
             self._begun_mhz[part] = self.dispatcher.clock_mhz
-            ends_s = now_s + service_time.batch_s(padded)
+            ends_s = now_s + self._workers.free_in_s() + service_time.batch_s(padded)
             self._workers.give(self, Work(part, self._engines, self._done, ends_s))
 
     def _done(self, batch: Batch, outcome: ComputedBatch | Exception) -> None:

@@ -4,12 +4,16 @@ A model brings one engine a worker; the threads, and with them the device, are t
 are computed at once as there are workers, however many models are resident: two models never compute on the
 same cores at once, so what a batch will take can still be predicted. While several models have something due
 they take turns, a batch each: whoever was served longest ago is asked first. Called by the `batcher`s.
+
+Shortly before a worker is done the next batch is given: on its way through the event loop to a thread a batch
+spends a millisecond or more while the cores are busy, in which that worker would idle.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +27,7 @@ from service.request import ComputedBatch
 from service.service_time import ServiceTime
 
 Outcome = ComputedBatch | Exception
+AHEAD_S = 0.002  # before a worker is expected to be free its next batch is given
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +53,7 @@ class Lane(Protocol):
         """That the card should have for this model; 0: its own."""
 
     def feed(self) -> bool:
-        """Gives idle workers the batch that is due, if one is; whether it did."""
+        """Gives ready workers the batch that is due, if one is; whether it did."""
 
 
 class Work(NamedTuple):
@@ -79,7 +84,14 @@ class Workers:
 
     @property
     def idle(self) -> int:
-        return len(self._threads) - len(self._running)
+        return max(0, len(self._threads) - len(self._running))
+
+    def ready_in_s(self) -> float:
+        """Seconds until a batch may be given: none while a worker idles, else until shortly before one is
+        expected to be free; infinite while a batch waits for that one already."""
+        if self.idle:
+            return 0.0
+        return max(0.0, self.free_in_s() - AHEAD_S) if len(self._running) == len(self._threads) else math.inf
 
     @property
     def wanted_clock_mhz(self) -> int:
@@ -99,10 +111,11 @@ class Workers:
         return sum([max(0.0, work.ends_s - now_s) for work in self._running.values()])
 
     def free_in_s(self) -> float:
-        """Seconds until a worker is expected to be free."""
-        if len(self._running) < len(self._threads):
+        """Seconds until a worker is expected to be free, and no batch waits for it."""
+        if self.idle:
             return 0.0
-        return max(0.0, min(work.ends_s for work in self._running.values()) - self._clock())
+        ends_s = sorted([work.ends_s for work in self._running.values()])
+        return max(0.0, ends_s[len(ends_s) - len(self._threads)] - self._clock())
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -124,7 +137,7 @@ class Workers:
         self._lanes.remove(lane)
 
     def give(self, lane: Lane, work: Work) -> None:
-        """Call while a worker is idle. The lane's next turn comes after all others."""
+        """Call while `ready_in_s` is 0. The lane's next turn comes after all others."""
         self._running[work.batch] = work
         if self._lanes[-1] is not lane:
             self._lanes.remove(lane)
@@ -132,8 +145,8 @@ class Workers:
         self._given.put(work)
 
     def offer(self) -> None:
-        """Idle workers to the models in turn, a batch each, until nothing more is due."""
-        while self.idle and any(lane.waits and lane.feed() for lane in tuple(self._lanes)):
+        """Ready workers to the models in turn, a batch each, until nothing more is due."""
+        while not self.ready_in_s() and any(lane.waits and lane.feed() for lane in tuple(self._lanes)):
             pass
 
     def _compute(self, index: int) -> None:

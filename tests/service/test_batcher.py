@@ -105,6 +105,7 @@ async def test_a_broken_batch_ends_its_requests_alone(batcher: Batcher, encoder:
 
 
 async def test_a_request_whose_client_left_is_not_computed(batcher: Batcher, encoder: Encoder) -> None:
+    batcher.dispatcher.service_time.observe(1, 10.0)  # nothing is given ahead yet
     first = asyncio.create_task(batcher.answer(request(1)))
     assert await asyncio.to_thread(encoder.started.wait, 10)
     second = asyncio.create_task(batcher.answer(request(2)))

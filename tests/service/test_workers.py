@@ -35,7 +35,7 @@ from service.service_time import ServiceTime, ServiceTimeEstimate
 from service.statuses import Refusal
 from service.tokenize import TextTokenizer, TooLong
 from service.validation import Options
-from service.workers import Engines, Workers, parts
+from service.workers import AHEAD_S, Engines, Work, Workers, parts
 from tests.eventually import WAIT_S, happens
 
 CPU = RuntimeOptions("cpu", threads=1)
@@ -197,6 +197,61 @@ async def test_each_idle_worker_gets_a_batch_and_all_busy_is_busy() -> None:
         assert batcher.dispatcher.raised  # 35 s of work for two
         gate.may_answer.set()
         await asyncio.gather(first, second, third)
+
+
+async def test_one_batch_at_most_is_given_ahead_and_none_of_a_device_that_workers_share() -> None:
+    for apart, given_ahead in ((True, 1), (False, 0)):
+        gate = Gate()
+        async with running(Engines([Engine(gate, 0)] * 2, apart=apart), BatchLimits(1, 512, 0.0)) as batcher:
+            computed = [asyncio.create_task(batcher.answer(request(5))) for _ in range(2)]
+            await entered(gate, 2)  # both are about to end, for all that is known
+            computed += [asyncio.create_task(batcher.answer(request(5))) for _ in range(3)]
+            await happens(lambda: batcher.dispatcher.waiting_texts == 3 - given_ahead)  # noqa: B023 - run here
+            gate.may_answer.set()
+            await asyncio.gather(*computed)
+
+
+@given(
+    lasts_s=st.lists(st.floats(0.0, 1.0), max_size=4),
+    count=st.integers(1, 3),
+    now_s=st.floats(0.0, 1.0),
+)
+def test_workers_are_ready_shortly_before_the_next_is_free(
+    lasts_s: list[float], count: int, now_s: float
+) -> None:
+    """Who idles is; else the first to be free is, until a batch waits for it."""
+    clock = [0.0]
+    workers, lane = Workers(count, lambda: clock[0]), Nothing()
+    workers.join(lane)
+    ends_s: list[float] = []
+    for number, last_s in enumerate(lasts_s[: count + 1]):
+        begins_s = 0.0 if number < count else sorted(ends_s)[0]
+        ends_s.append(begins_s + last_s)
+        work = Work((waiting(number),), Engines([], apart=True), lambda batch, outcome: None, ends_s[-1])
+        workers.give(lane, work)
+    clock[0] = now_s
+    if len(ends_s) < count:
+        assert workers.ready_in_s() == workers.free_in_s() == 0.0
+    elif len(ends_s) == count:
+        assert workers.free_in_s() == max(0.0, min(ends_s) - now_s)
+        assert workers.ready_in_s() == max(0.0, workers.free_in_s() - AHEAD_S)
+    else:
+        assert workers.free_in_s() == max(0.0, sorted(ends_s)[1] - now_s)
+        assert workers.ready_in_s() == math.inf
+
+
+class Nothing:
+    """A lane that has nothing to give."""
+
+    waits = False
+    wanted_clock_mhz = 0
+
+    def feed(self) -> bool:
+        return False
+
+
+def waiting(number: int) -> WaitingText[Place]:
+    return WaitingText(Place(request(5), 0), 5, float(number), 0.0, math.inf)
 
 
 async def test_a_request_of_many_texts_is_computed_by_all_who_would_idle() -> None:
