@@ -14,6 +14,7 @@ from modelkit.commands.options import (
     EncoderRateOption,
     EpochsOption,
     JsonOption,
+    LossWeightOption,
     MaxTokensOption,
     NameOption,
     OutOption,
@@ -22,6 +23,7 @@ from modelkit.commands.options import (
     ThreadsOption,
     VersionOption,
     finite,
+    loss_weights,
     train_extra,
     training_progress,
 )
@@ -65,6 +67,7 @@ def distil_model(
     patience: PatienceOption = DEFAULTS.patience,
     batch_size: BatchSizeOption = DEFAULTS.batch_size,
     encoder_rate: EncoderRateOption = DEFAULTS.encoder_rate,
+    loss_weight: LossWeightOption = None,
     max_tokens: MaxTokensOption = DEFAULTS.max_tokens,
     seed: SeedOption = DEFAULTS.seed,
     threads: ThreadsOption = DEFAULTS.threads,
@@ -86,6 +89,7 @@ def distil_model(
         threads=threads,
         seed=seed,
         patience=patience,
+        loss_weights=loss_weights(loss_weight, tasks),
     )
     options = DistilOptions(
         teacher=teacher,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import Progress, TimeElapsedColumn
 
 from minwatt.v1.errors import UsageError
-from modelkit.data.dataset import TASK_FORM
+from modelkit.data.dataset import TASK_FORM, TaskFiles
 from modelkit.recipe import TrainingOptions
 from modelkit.scoring.report import report_table
 
@@ -26,6 +26,8 @@ BASE_HELP = "BERT weights: a directory, a wheel or hub:OWNER/NAME[@REVISION]. De
 
 TASK_HELP = "A task's name and files: .jsonl, .csv or .conll. Repeat for more tasks on one encoder."
 PATIENCE_HELP = "Stop after as many epochs without a better score on dev. Default: never."
+LOSS_WEIGHT_FORM = "NAME:WEIGHT"
+LOSS_WEIGHT_HELP = "What a task's loss counts for beside the others'. Repeat for more. Default: 1."
 MOST_SEED = 2**63 - 1  # torch's
 
 
@@ -35,6 +37,23 @@ def finite(param: typer.CallbackParam, value: float) -> float:
         name = (param.name or "").replace("_", "-")
         raise UsageError(f"{name} = {value}: allowed: a finite number, at least 0")
     return value
+
+
+def loss_weights(given: Sequence[str] | None, tasks: Sequence[TaskFiles]) -> dict[str, float]:
+    """Of `entities:4`. Raises UsageError on another form, or a task that is not learnt."""
+    names = [files.name for files in tasks]
+    weights: dict[str, float] = {}
+    for text in given or ():
+        name, _, number = text.partition(":")
+        if name not in names:
+            raise UsageError(f"loss-weight = {text!r}: task {name!r}; allowed: {', '.join(names)}")
+        try:
+            weights[name] = float(number)
+        except ValueError:
+            raise UsageError(f"loss-weight = {text!r}; allowed: {LOSS_WEIGHT_FORM}") from None
+        if not 0 < weights[name] < math.inf:
+            raise UsageError(f"loss-weight = {text!r}: allowed: a finite number above 0")
+    return weights
 
 
 # Of the commands that train: finetune, distil and prune.
@@ -49,6 +68,9 @@ EncoderRateOption = Annotated[
     float, typer.Option(min=0, callback=finite, help="Learning rate of the encoder.")
 ]
 HeadRateOption = Annotated[float, typer.Option(min=0, callback=finite, help="Learning rate of the heads.")]
+LossWeightOption = Annotated[
+    list[str] | None, typer.Option("--loss-weight", metavar=LOSS_WEIGHT_FORM, help=LOSS_WEIGHT_HELP)
+]
 MaxTokensOption = Annotated[int, typer.Option(min=8, help="Longer texts are cut.")]
 SeedOption = Annotated[
     int, typer.Option(min=0, max=MOST_SEED, help="Seed of weights, order and augmentation.")

@@ -35,6 +35,7 @@ class LearningTask:
     swap_probability: float = 0.0  # of an entity mention
     lower_probability: float = 0.0  # that a text loses its capitals
     weights: tuple[float, ...] | None = None  # of each label's losses; None: all alike
+    loss_weight: float = 1.0  # of its loss beside the other tasks'
 
 
 @dataclass(frozen=True)

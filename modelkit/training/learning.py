@@ -31,6 +31,7 @@ from modelkit.training.train import Progress
 def learning(dataset: Dataset, options: FinetuneOptions | DistilOptions) -> LearningTask:
     """What a head learns from, and how it is varied."""
     training, examples = options.training, dataset.splits[TRAIN]
+    loss_weight = training.loss_weights.get(dataset.task.name, 1.0)
     if dataset.task.kind == "ner":
         return LearningTask(
             dataset.task,
@@ -38,6 +39,7 @@ def learning(dataset: Dataset, options: FinetuneOptions | DistilOptions) -> Lear
             training.hide_sentence_probability,
             training.swap_probability,
             lower_probability=training.lower_probability,
+            loss_weight=loss_weight,
         )
     weights = class_weights(examples, len(dataset.task.labels)) if options.class_weights else None
     return LearningTask(
@@ -46,6 +48,7 @@ def learning(dataset: Dataset, options: FinetuneOptions | DistilOptions) -> Lear
         training.hide_text_probability,
         weights=weights,
         lower_probability=training.lower_probability,
+        loss_weight=loss_weight,
     )
 
 

@@ -84,6 +84,7 @@ class _Loop:
     dtype: torch.dtype | None  # of autocast
     processes: Processes
     options: TrainingOptions
+    loss_weights: Sequence[float]  # of the tasks
 
     def parameters(self, *, sparse: bool) -> list[nn.Parameter]:
         """Those that train, and whose gradients are sparse, or not."""
@@ -138,6 +139,7 @@ def train(
         dtype=dtype,
         processes=processes,
         options=options,
+        loss_weights=[each.loss_weight for each in data.tasks],
     )
     averaged = AveragedModel(network, avg_fn=running_average(options.average_decay))
     parts = [network, averaged, objective, *optimizers, loop.scaler]
@@ -190,7 +192,7 @@ def _step(loop: _Loop, streams: Sequence[Iterator[Batch]]) -> torch.Tensor:
             if not len(batch.ids):
                 continue
             loss = share[head] * objective(loop.network, head, batch, lambda: autocast(device, loop.dtype))
-            loop.scaler.scale(loss).backward()
+            loop.scaler.scale(loop.loss_weights[head] * loss).backward()
             losses[head] += loss.detach()
     dense = loop.parameters(sparse=False)
     loop.processes.sum_gradients(dense, loop.parameters(sparse=True))

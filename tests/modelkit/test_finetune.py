@@ -21,6 +21,11 @@ pytest.importorskip("transformers", reason="training needs the train extra")
 pytest.importorskip("sklearn", reason="training needs the train extra")
 
 
+def losses(line: str) -> tuple[float, ...]:
+    """Of what is said of an epoch, in the tasks' order."""
+    return tuple(float(part.partition(",")[0]) for part in line.split("loss ")[1:])
+
+
 def test_two_tasks_learn_together_and_the_model_is_scored_and_goes_on(tmp_path: Path) -> None:
     from modelkit.inference import Graph
 
@@ -51,6 +56,12 @@ def test_two_tasks_learn_together_and_the_model_is_scored_and_goes_on(tmp_path: 
     ]
     assert "plotly" in (options.out_dir / "confusion-intent.html").read_text()
     assert not (options.out_dir / ".cache" / "resume.pt").exists()
+
+    hushed = replace(QUICK, epochs=12, label_smoothing=0.0, loss_weights={"people": 1e-30})
+    said = run(replace(options, out_dir=tmp_path / "hushed", training=hushed))
+    intent, people = zip(*(losses(one) for one in said if one.startswith("epoch")), strict=True)
+    assert intent[-1] < 0.5 * intent[0]
+    assert people[-1] > 0.5 * people[0]  # the encoder alone has changed
 
     onward = replace(options, out_dir=tmp_path / "onward", base=options.out_dir / "checkpoint")
     said = run(

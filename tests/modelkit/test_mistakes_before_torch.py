@@ -41,6 +41,15 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (("distil", "gone", "--layers", "1", "--task", TASK), "teacher = 'gone': no checkpoint/tasks.json"),
         (("distil", "whole", "--layers", "1", "--task", TASK), "dev.csv:2: text ''; expected a text"),
         (("distil", "whole", "--layers", "1", "--task", "intent:a.csv"), "task = 'intent:a.csv'; allowed:"),
+        *(
+            (("distil", "whole", "--layers", "1", "--task", TASK, "--loss-weight", weight), line)
+            for weight, line in (
+                ("people:2", "loss-weight = 'people:2': task 'people'; allowed: intent"),
+                ("intent", "loss-weight = 'intent'; allowed: NAME:WEIGHT"),
+                ("intent:0", "loss-weight = 'intent:0': allowed: a finite number above 0"),
+                ("intent:nan", "loss-weight = 'intent:nan': allowed: a finite number above 0"),
+            )
+        ),
         (("prune", "gone", "--heads", "0.5", "--task", TASK), "gone/model.yaml: can't be read"),
         (("prune", "bare", "--heads", "0.5", "--task", TASK), "bare: no checkpoint/ in it"),
         (("prune", "whole", "--heads", "0.5", "--task", TASK), "dev.csv:2: text ''; expected a text"),
