@@ -7,8 +7,9 @@ Starts a real `minwatt serve` with the shipped model (with `--paced`, with an en
 machines that others use too, see `paced_replica`) and measures, round by round: its capacity (a closed loop
 of 32 requests), then open-loop Poisson arrivals at 0.5 to 3 times that capacity, in an order that is drawn
 anew each round. Machines drift: only ratios of the same round mean anything, so goodput is given relative to
-the round's best. Goodput counts answers within the SLO as the client saw them, from the planned time. Prints
-medians and the range of rounds; raw rows go to out/bench/overload.json.
+the round's best. Goodput counts answers within the SLO as the client saw them, from the planned time. The
+first second of each load is not counted, but for its own p99: there the queue fills. Prints medians and the
+range of rounds; raw rows go to out/bench/overload.json.
 
 The client runs on the same cores, and what it computes to send three times as much is lost to the engine.
 With `--apart` the replica has one half of the cores and the client the other, as if it were elsewhere.
@@ -25,26 +26,27 @@ import platform
 import re
 import signal
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import grpc
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from bench.open_loop import End, connected
+from bench.serving.http2 import OK
 from loadtest.arrivals import draw, flat
-from loadtest.outcomes import Outcome, Result
-from loadtest.plan import Payload, Plan, Task, build_plan, payload
-from loadtest.sender import SendOptions, send
+from loadtest.plan import Task, payload
 from loadtest.texts import packaged_texts
+from minwatt.v1.inference_pb2 import ClassifyResponse, Usage
 from minwatt.v1.quantities import parse_duration_s
 
 FACTORS = (0.5, 1.0, 1.5, 2.0, 3.0)
 CLOSED_LOOP = 32  # requests in flight
 PAYLOADS = 200
+ONSET_S = 1.0  # of each load, in which the queue fills and admission learns
+REFUSED = "8"  # RESOURCE_EXHAUSTED
 OUT = Path("out/bench/overload.json")
 CORES = sorted(os.sched_getaffinity(0))
 METHOD = "/minwatt.v1.TextInference/Classify"
@@ -52,7 +54,8 @@ METHOD = "/minwatt.v1.TextInference/Classify"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One factor in one round. Latencies of answered requests; None where there were none."""
+    """One factor in one round, without its first second. Latencies of answered requests; None where there
+    were none."""
 
     round: int
     factor: float
@@ -64,6 +67,7 @@ class Row:
     failed_fraction: float
     p99_client_ms: float | None  # from the planned time
     p99_server_ms: float | None  # queue + compute
+    onset_p99_server_ms: float | None  # of the first second
     lag_p99_ms: float  # of the sender itself
     batch_texts: float | None
 
@@ -88,6 +92,7 @@ def keep_apart(setup: Setup, of_replica: bool) -> None:
 async def replica(setup: Setup) -> tuple[asyncio.subprocess.Process, str]:
     """A warm replica and its address."""
     flags = {"port": "0", "metrics-port": "0", "slo": setup.slo, "front-ends": str(setup.front_ends)}
+    flags["max-connection-age"] = "1h"  # the client keeps its connections
     paced = setup.paced
     if paced:
         module = ["bench.paced_replica", *paced, *(f"{name}={value}" for name, value in flags.items())]
@@ -112,63 +117,43 @@ async def replica(setup: Setup) -> tuple[asyncio.subprocess.Process, str]:
     return process, match[1]
 
 
-def payloads(texts: int, rng: np.random.Generator) -> list[Payload]:
+def payloads(texts: int, rng: np.random.Generator) -> list[bytes]:
     sentences = packaged_texts(Task.CLASSIFY) + packaged_texts(Task.EXTRACT)
-    return [payload(Task.CLASSIFY, rng.choice(sentences, texts).tolist()) for _ in range(PAYLOADS)]
+    return [payload(Task.CLASSIFY, rng.choice(sentences, texts).tolist()).request for _ in range(PAYLOADS)]
 
 
-async def capacity_rps(target: str, requests: Sequence[Payload], seconds: float) -> float:
-    """Answers a second of a closed loop."""
-    async with grpc.aio.insecure_channel(target) as channel:
-        call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(METHOD)
-        until_s = time.monotonic() + seconds
-        answered = 0
-
-        async def one(first: int) -> None:
-            nonlocal answered
-            index = first
-            while time.monotonic() < until_s:
-                try:
-                    await call(requests[index % len(requests)].request, timeout=5.0)
-                    answered += 1
-                except grpc.aio.AioRpcError:
-                    await asyncio.sleep(0.005)
-                index += CLOSED_LOOP
-
-        await asyncio.gather(*(one(first) for first in range(CLOSED_LOOP)))
-    return answered / seconds
-
-
-def open_loop(rps: float, seconds: float, requests: Sequence[Payload], rng: np.random.Generator) -> Plan:
-    at_s = draw(flat(rps, seconds), rng)
-    return build_plan(at_s, seconds, [requests], rng)
-
-
-def row(
-    round_: int, factor: float, capacity: float, seconds: float, slo_s: float, ends: list[Outcome]
-) -> Row:
-    answered = [one for one in ends if one.result is Result.COMPLETED]
-    good = sum(one.latency_s <= slo_s for one in answered)
-    server_s = [one.server_s for one in answered if one.server_s is not None]
-    batches = [one.batch_size for one in answered if one.batch_size is not None]
-
-    def part(result: Result) -> float:
-        return sum(one.result is result for one in ends) / max(1, len(ends))
-
+def row(round_: int, factor: float, capacity: float, seconds: float, slo_s: float, ends: list[End]) -> Row:
+    """Of what was planned once the first second was over, which has a column of its own."""
+    usages = [(end, usage(end)) for end in ends if end.status == OK]
+    onset_s = [took_s(of) for end, of in usages if end.planned_s < ONSET_S]
+    steady = [end for end in ends if end.planned_s >= ONSET_S]
+    answered = [(end, of) for end, of in usages if end.planned_s >= ONSET_S]
+    refused = sum(end.status == REFUSED for end in steady)
+    batches = [of.batch_size for _, of in answered]
     return Row(
         round_,
         factor,
         capacity,
-        len(ends) / seconds,
-        good / seconds,
+        len(steady) / seconds,
+        sum(end.latency_s <= slo_s for end, _ in answered) / seconds,
         len(answered) / seconds,
-        part(Result.REFUSED),
-        part(Result.FAILED),
-        p99_ms([one.latency_s for one in answered]),
-        p99_ms(server_s),
-        p99_ms([one.lag_s for one in ends]) or 0.0,
+        refused / max(1, len(steady)),
+        (len(steady) - len(answered) - refused) / max(1, len(steady)),
+        p99_ms([end.latency_s for end, _ in answered]),
+        p99_ms([took_s(of) for _, of in answered]),
+        p99_ms(onset_s),
+        p99_ms([end.sent_s - end.planned_s for end in steady]) or 0.0,
         float(np.mean(batches)) if batches else None,
     )
+
+
+def usage(end: End) -> Usage:
+    return ClassifyResponse.FromString(end.reply).usage
+
+
+def took_s(of: Usage) -> float:
+    """At the server."""
+    return of.queue_seconds + of.compute_seconds
 
 
 def p99_ms(values_s: Sequence[float]) -> float | None:
@@ -177,17 +162,17 @@ def p99_ms(values_s: Sequence[float]) -> float | None:
 
 async def measure(texts: int, seconds: float, rounds: int, setup: Setup) -> list[Row]:
     rng, slo_s = np.random.default_rng(0), parse_duration_s(setup.slo)
-    requests = payloads(texts, rng)
     process, target = await replica(setup)
     rows = []
     try:
-        await capacity_rps(target, requests, 2.0)  # warms the client too
-        for round_ in range(rounds):
-            capacity = await capacity_rps(target, requests, seconds / 2)
-            for factor in rng.permutation(FACTORS).tolist():
-                plan = open_loop(factor * capacity, seconds, requests, rng)
-                result = await send(plan, target, SendOptions(deadline_s=1.0))
-                rows.append(row(round_, factor, capacity, seconds, slo_s, result.outcomes))
+        async with connected(target, METHOD, payloads(texts, rng)) as client:
+            await client.closed_loop(CLOSED_LOOP, 2.0)  # warms both
+            for round_ in range(rounds):
+                capacity = await client.closed_loop(CLOSED_LOOP, seconds / 2)
+                for factor in rng.permutation(FACTORS).tolist():
+                    planned_s = draw(flat(factor * capacity, ONSET_S + seconds), rng)
+                    ends = await client.open_loop(planned_s.tolist())
+                    rows.append(row(round_, factor, capacity, seconds, slo_s, ends))
     finally:
         process.send_signal(signal.SIGTERM)
         await process.wait()
@@ -201,7 +186,7 @@ def table(rows: Sequence[Row], texts: int, slo: str) -> Table:
     shown = Table(title=f"{texts} texts a request, SLO {slo}: median of rounds (least to most)")
     for name in ("× capacity", "offered/s", "goodput/s", "of the best", "refused", "failed", "p99 client ms"):
         shown.add_column(name)
-    for name in ("p99 server ms", "sender's lag p99 ms", "texts a batch"):
+    for name in ("p99 server ms", "in the first second", "sender's lag p99 ms", "texts a batch"):
         shown.add_column(name)
     for factor in FACTORS:
         of = [r for r in rows if r.factor == factor]
@@ -214,6 +199,7 @@ def table(rows: Sequence[Row], texts: int, slo: str) -> Table:
             spread([r.failed_fraction for r in of], "{:.1%}"),
             spread([r.p99_client_ms for r in of], "{:.0f}"),
             spread([r.p99_server_ms for r in of], "{:.0f}"),
+            spread([r.onset_p99_server_ms for r in of], "{:.0f}"),
             spread([r.lag_p99_ms for r in of], "{:.0f}"),
             spread([r.batch_texts for r in of], "{:.1f}"),
         )

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from struct import Struct
 from typing import Any
 
-from hpack import Decoder, Encoder
+from hpack import Decoder, Encoder, HPACKDecodingError
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
@@ -70,7 +70,7 @@ class Connection(asyncio.Protocol):
                 SETTINGS,
                 0,
                 0,
-                # No table of the server's headers: equal trailers are then equal bytes, read once.
+                # No table of the server's headers: what begins alike is then equal bytes, read once.
                 _SETTING.pack(HEADER_TABLE_SIZE, 0) + _SETTING.pack(INITIAL_WINDOW_SIZE, WIDEST_WINDOW),
             ),
             frame(WINDOW_UPDATE, 0, 0, _WORD.pack(WIDEST_WINDOW - FIRST_WINDOW)),
@@ -185,15 +185,16 @@ class Connection(asyncio.Protocol):
         self._answered(self, stream, status, body[_MESSAGE.size :])
 
     def _status(self, block: bytes, flags: int) -> str:
-        known = self._statuses.get(block)
-        if known is None:
-            if not flags & END_HEADERS or flags & ~(END_HEADERS | END_STREAM):
-                return BROKEN  # padded, prioritised or continued: no server here does that
-            found = Decoder().decode(block, raw=True)
-            known = self._statuses[block] = next(
-                (value.decode("ascii") for name, value in found if name == b"grpc-status"), BROKEN
-            )
-        return known
+        for beginning, known in self._statuses.items():
+            if block.startswith(beginning):
+                return known
+        if not flags & END_HEADERS or flags & ~(END_HEADERS | END_STREAM):
+            return BROKEN  # padded, prioritised or continued: no server here does that
+        found = dict(Decoder().decode(block, raw=True))
+        if b"grpc-status" not in found:
+            return BROKEN
+        status = self._statuses[_through_status(block)] = found[b"grpc-status"].decode("ascii")
+        return status
 
     def _settings(self, payload: bytes) -> None:
         for name, value in _SETTING.iter_unpack(payload):
@@ -239,3 +240,15 @@ class Connection(asyncio.Protocol):
             if not self._fits(first, stream):
                 break
             self._take(self._blocked.popleft(), stream)
+
+
+def _through_status(block: bytes) -> bytes:
+    """The block's beginning up to its gRPC status: the words of each refusal that follow it differ."""
+    for size in range(1, len(block)):
+        try:
+            found = list(Decoder().decode(block[:size], raw=True))
+        except HPACKDecodingError:
+            continue
+        if found and found[-1][0] == b"grpc-status":
+            return block[:size]
+    return block

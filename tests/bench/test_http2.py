@@ -90,6 +90,20 @@ def test_replies_are_read_however_they_are_cut(calls: list[tuple[bytes, str]], d
     assert answers == expected
 
 
+@given(st.lists(st.tuples(st.sampled_from((OK, "8", "14")), st.text(max_size=40)), max_size=12))
+def test_a_status_is_read_once_whatever_words_follow_it(ends: list[tuple[str, str]]) -> None:
+    connection, _, answers = connected()
+    encoder = Encoder()
+    encoder.header_table_size = 0  # as it asks its server for
+    encoder.encode([])  # which the first block tells
+    for status, words in ends:
+        ticket = connection.call(framed(b"a text"))
+        fields = [(":status", "200"), ("grpc-status", status), ("grpc-message", words)]
+        connection.data_received(frame(HEADERS, END_HEADERS | END_STREAM, ticket, encoder.encode(fields)))
+    assert [status for _, status, _ in answers] == [status for status, _ in ends]
+    assert len(connection._statuses) == len({status for status, _ in ends})
+
+
 def test_a_call_is_headers_and_one_message() -> None:
     connection, wire, _ = connected()
     first, second = connection.call(framed(b"one")), connection.call(framed(b"two"))
