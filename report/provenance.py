@@ -9,6 +9,7 @@ import os
 import platform
 import shlex
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -61,7 +62,7 @@ def provenance(watts: str | None) -> Provenance:
     return Provenance(
         command=shlex.join([name, *sys.argv[1:]]),
         made_at=datetime.now(UTC).replace(microsecond=0),
-        versions=_versions(),
+        versions={"python": platform.python_version()} | installed(_PACKAGES),
         machine=Machine(system=platform.platform(), processor=processor(), cores=os.cpu_count()),
         watts=watts,
     )
@@ -77,9 +78,10 @@ def processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in _PACKAGES:
+def installed(packages: Iterable[str]) -> dict[str, str]:
+    """The versions of those that are installed: minwatt itself may run from its sources."""
+    found = {}
+    for name in packages:
         try:
             found[name] = version(name)
         except PackageNotFoundError:

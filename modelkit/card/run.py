@@ -15,7 +15,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -44,6 +43,7 @@ from modelkit.scoring.answers import Answers, answers_of, entity_counts
 from modelkit.scoring.evaluate import BASELINE, DEFAULT_SETS, SPLITS, Say, open_graphs
 from modelkit.scoring.finetune_report import REPORT_FILE, FinetuneReport, TrainingEnergy
 from modelkit.scoring.intervals import bootstrap_f1, wilson
+from report.provenance import installed
 
 LEAST_CALLS = 100  # of a load: fewer have no 99th percentile
 OWN_BATCHES = 32  # drawn from the set's texts
@@ -243,19 +243,9 @@ def _machine(device: str, provider: Provider, others_busy_cores: float | None) -
         threads=1,
         system=platform.platform(),
         python=platform.python_version(),
-        versions=_versions(),
+        versions=installed(LIBRARIES),
         others_busy_cores=others_busy_cores,
     )
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _busy_s() -> tuple[float, float, float] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 
+from modelkit.compress.catalogue import CATALOGUE, scheme_of
 from modelkit.scoring.evaluate import BASELINE, VariantScore
 
 MAX_LOSS = 0.003  # of accuracy or entity F1 against fp32, on dev: 0.005 are promised on other texts
@@ -36,7 +37,7 @@ def verdicts(scores: Sequence[VariantScore], candidates: Collection[str]) -> dic
         if fault := company_fault(score) or loss_fault(score, baseline):
             said[score.variant] = fault
         elif score.variant not in candidates:
-            said[score.variant] = "within the limits; a variant of its own, if kept"
+            said[score.variant] = _beside(score)
         elif score.variant == chosen:
             said[score.variant] = f"chosen: {_unlike(score)}, the least of those nearly as fast as any"
         elif score in near:
@@ -45,6 +46,14 @@ def verdicts(scores: Sequence[VariantScore], candidates: Collection[str]) -> dic
             share = _speed(score) / fastest
             said[score.variant] = f"within the limits; {share:.2f} of the fastest's speed, below {MIN_SPEED}"
     return said
+
+
+def _beside(score: VariantScore) -> str:
+    """Of a scheme that passes and is no candidate."""
+    scheme = CATALOGUE.get(scheme_of(score.variant))
+    if scheme is not None and not scheme.served:
+        return "within the limits on these texts; of others, answers depend on the batch: never kept"
+    return "within the limits; a variant of its own, if kept"
 
 
 def company_fault(score: VariantScore) -> str | None:

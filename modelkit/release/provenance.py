@@ -5,9 +5,7 @@ Reads files and what is installed; needs no torch. Called by `release.run`.
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from minwatt.v1.model_dir import Provenance, Task, sha256_of
 from modelkit.data.dataset import TaskFiles
 from modelkit.data.examples import Data
 from modelkit.scoring.evaluate import SPLITS
+from report.provenance import installed
 
 LIBRARIES = ("minwatt", "onnx", "onnxruntime", "tokenizers", "torch", "transformers")
 _SUFFIXES = {"classification": "jsonl", "ner": "conll"}
@@ -40,19 +39,10 @@ def provenance(
         weights_sha256=sha256_of(weights),
         data={task: dict(splits) for task, splits in data.items()},
         command=command,
-        versions=_versions(),
+        versions=installed(LIBRARIES),
         opset=opset,
         created=now.replace(microsecond=0).isoformat().replace("+00:00", "Z"),
     )
-
-
-def _versions() -> dict[str, str]:
-    """Of the libraries that are installed: minwatt itself may run from its sources."""
-    found = {}
-    for name in LIBRARIES:
-        with suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
 
 
 def _of_task(data: Data, sets: Mapping[str, str], task: Task) -> dict[str, str]:

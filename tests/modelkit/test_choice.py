@@ -51,13 +51,15 @@ def test_of_each_it_is_said_why() -> None:
         score_of("alike", 2.1, 0.011),
         score_of("fast", 2.2, 0.03),
     )
+    stock = score_of("dynamic", 2.2, 0.0)
     half, depends = score_of("half", 0.5, 0.0), "answers depend on the batch"
     candidates = {"slow", "alike", "fast", *(score.variant for score in FAILING)}
-    assert verdicts([alike, FP32, slow, fast, half, *FAILING], candidates) == {
+    assert verdicts([alike, FP32, slow, fast, half, stock, *FAILING], candidates) == {
         "alike": "chosen: 1.37% of answers unlike fp32's, the least of those nearly as fast as any",
         "slow": "within the limits; 0.55 of the fastest's speed, below 0.8",
         "fast": "within the limits; 3.75% of answers unlike fp32's",
         "half": "within the limits; a variant of its own, if kept",
+        "dynamic": f"within the limits on these texts; of others, {depends}: never kept",
         "inaccurate": "loses 0.0100 against fp32, more than 0.003",
         "blind": "loses 0.0100 against fp32, more than 0.003",
         "flips labels": f"{depends}: of 100 texts, 1 labels and 0 sets of entities change with it",
