@@ -14,6 +14,13 @@ def resource(relative: str) -> Path:
     return (installed if installed.is_dir() else package.parent) / relative
 
 
+def model_dir(path: Path) -> Path:
+    """As it is; or the shipped model of that name, where it is a mere name and nothing lies there."""
+    shipped = resource("models") / path
+    is_name = path.name == str(path) and not path.exists()
+    return shipped if is_name and (shipped / "model.yaml").is_file() else path
+
+
 def default_model_dir() -> Path:
     return resource(f"models/{DEFAULT_MODEL}")
 

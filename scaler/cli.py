@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from minwatt.resources import default_model_dir
+from minwatt.resources import default_model_dir, model_dir
 from minwatt.v1.errors import UsageError
 from minwatt.v1.fleet_keys import DEFAULT_FLEET, FLEET_ALLOWED, checked_fleet
 from minwatt.v1.redis_address import ALLOWED as REDIS_ALLOWED
@@ -46,7 +46,9 @@ _Record = Annotated[Path | None, typer.Option(help="Directory for fleet.jsonl an
 def up(
     policy: _Policy = None,
     profile: _Profile = None,
-    model: Annotated[Path | None, typer.Option(help="Model directory. [default: the shipped one]")] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Model directory, or a shipped model's name. [default: support-text]")
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to serve on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="gRPC port; 0: a free one.", min=0, max=65535)] = 8500,
     metrics_port: _MetricsPort = 9090,
@@ -77,7 +79,7 @@ def up(
     Example: minwatt up --policy examples/policy.yaml --port 8500 --record out/run
     """
     door = DoorFiles(tenants, tls_cert, tls_key, tls_client_ca)
-    model = model or default_model_dir()
+    model = model_dir(model or default_model_dir())
     shown = DashboardOptions(dashboard, dashboard_token_file)
     options = UpOptions(model, host, port, metrics_port, meter, node_agent, record, door, shown)
     asyncio.run(run_up(read_inputs(policy, profile, replicas), options, _say))

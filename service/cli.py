@@ -26,7 +26,8 @@ def serve(
     model: Annotated[
         list[Path] | None,
         _flag(
-            "Model directory; give it again for more models. The first is that of requests that name none.",
+            "Model directory, or a shipped model's name; give it again for more models. The first is that of "
+            "requests that name none.",
             "the shipped support-text",
         ),
     ] = None,

@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from minwatt.resources import default_model_dir
+from minwatt.resources import default_model_dir, model_dir
 from minwatt.v1.errors import UsageError, one_line
 from minwatt.v1.fleet_keys import DEFAULT_FLEET, checked_fleet
 from minwatt.v1.quantities import in_range, parse_bytes, parse_duration_s
@@ -76,7 +76,8 @@ Url = Annotated[str, AfterValidator(_url)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Count = Annotated[int, Field(ge=1)]
 Fleet = Annotated[str, AfterValidator(checked_fleet)]
-Models = Annotated[tuple[Path, ...], BeforeValidator(_one_or_more), Field(min_length=1)]
+ModelDir = Annotated[Path, AfterValidator(model_dir)]
+Models = Annotated[tuple[ModelDir, ...], BeforeValidator(_one_or_more), Field(min_length=1)]
 Room = Annotated[int, in_range(_whole_bytes, 2**24, 2**50, "16Mi to 1048576Gi")]
 Keep = Annotated[float, in_range(parse_duration_s, 60.0, 366 * DAY_S, "1m to 8784h")]
 Memory = Annotated[int, in_range(_whole_bytes, 2**20, 2**50, "1Mi to 1048576Gi")]

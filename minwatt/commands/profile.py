@@ -21,7 +21,7 @@ from minwatt.commands.measure import Setup, measure
 from minwatt.commands.profile_device import CPU, Device, find_device
 from minwatt.commands.profile_points import Heading, PointsFile, points_file
 from minwatt.commands.profile_show import print_profile, show
-from minwatt.resources import default_model_dir
+from minwatt.resources import default_model_dir, model_dir
 from minwatt.v1.errors import UsageError
 from minwatt.v1.model_dir import ModelDirectory
 from minwatt.v1.quantities import parse_duration_s
@@ -48,7 +48,9 @@ app.command("show")(show)
 def profile(
     context: typer.Context,
     out: Annotated[Path, typer.Option(help="Profile file to write.")] = DEFAULT_OUT,
-    model: Annotated[Path | None, typer.Option(help="Model directory. [default: the shipped one]")] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Model directory, or a shipped model's name. [default: support-text]")
+    ] = None,
     variants: Annotated[str, typer.Option(help="Precision variants. [default: the model's own]")] = "",
     provider: Annotated[str, typer.Option(help="cpu, cuda or tensorrt.")] = CPU,
     meter: Annotated[str, typer.Option(help="Source of watts, as in `minwatt serve`.")] = "auto",
@@ -81,7 +83,7 @@ def profile(
     if context.invoked_subcommand is not None:
         _nothing_given(context, context.invoked_subcommand)
         return
-    directory = ModelDirectory.open(model or default_model_dir())
+    directory = ModelDirectory.open(model_dir(model or default_model_dir()))
     grid = Grid(
         variants=_variants(directory, variants),
         batches=_numbers("--batches", batches, int),

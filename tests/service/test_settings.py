@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from minwatt.resources import DEFAULT_MODEL, default_model_dir
 from minwatt.v1.errors import UsageError
 from service.settings import ServeSettings
 
@@ -18,6 +20,18 @@ def test_durations_are_seconds() -> None:
     settings = ServeSettings.of_flags(slo="80ms", max_delay="0", drain_grace="1.5s", default_deadline=None)
     assert (settings.slo_s, settings.max_delay_s, settings.drain_grace_s) == (0.08, 0.0, 1.5)
     assert settings.default_deadline_s == 30.0
+
+
+def test_a_shipped_model_has_a_name_which_a_folder_here_goes_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = DEFAULT_MODEL
+    assert ServeSettings.of_flags(model=name).model == (default_model_dir(),)
+    assert ServeSettings.of_flags(model=f"./x/{name}").model == (Path(f"x/{name}"),)
+    assert ServeSettings.of_flags(model="other").model == (Path("other"),)
+    (tmp_path / name).mkdir()
+    assert ServeSettings.of_flags(model=name).model == (Path(name),)
 
 
 @pytest.mark.parametrize(
