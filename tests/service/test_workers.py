@@ -3,51 +3,40 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from energy.apportion import Ledger
 from energy.reading import Reading
-from minwatt.v1.decode import EncodedText
 from minwatt.v1.inference_pb2 import Classification
 from minwatt.v1.model_dir import ModelDirectory
 from service.answers import text_job
-from service.batcher import Batcher
-from service.clocks import CardClock
 from service.cores import usable_cores
-from service.dispatch import Dispatcher, Place
+from service.dispatch import Place
 from service.engine import Encoder, Engine
 from service.queue import BatchLimits, WaitingText
-from service.request import ComputedBatch, Request, TextJob, TextResult
+from service.request import Request, TextJob, TextResult
 from service.runtime.buckets import Buckets
 from service.runtime.onnx import BoundEncoder, OnnxEncoder
 from service.runtime.options import RuntimeOptions
-from service.service_time import ServiceTime, ServiceTimeEstimate
+from service.service_time import ServiceTime
 from service.statuses import Refusal
 from service.tokenize import TextTokenizer, TooLong
 from service.validation import Options
-from service.workers import AHEAD_S, Engines, Work, Workers, parts
-from tests.eventually import WAIT_S, happens
+from service.workers import Engines, parts
+from tests.eventually import happens
+from tests.service.gated import Gate, entered, request, running
 
 CPU = RuntimeOptions("cpu", threads=1)
 WORDS = ["alice", "José", "Smith", "acme", "bank", "New", "York", "東京", "where", "is", "(", "naïve"]
 TEXTS = st.lists(
     st.lists(st.sampled_from(WORDS), min_size=1, max_size=20).map(" ".join), min_size=1, max_size=24
 )
-
-
-class Unmetered:
-    def batch_computed(self, computed: ComputedBatch, tokens: Sequence[int]) -> None:
-        return None
 
 
 class Model:
@@ -132,54 +121,6 @@ def test_answers_do_not_depend_on_company(
         assert_same(result, expected)
 
 
-@contextlib.asynccontextmanager
-async def running(engines: Engines, limits: BatchLimits):  # type: ignore[no-untyped-def]
-    workers = Workers(len(engines.all))
-    dispatcher = Dispatcher(limits, ServiceTimeEstimate(), 0.05)
-    batcher = Batcher(dispatcher, engines, workers, Unmetered(), CardClock(None))
-    workers.start()
-    task = asyncio.create_task(batcher.run())
-    await asyncio.sleep(0)
-    try:
-        yield batcher
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-        workers.stop()
-
-
-class Gate:
-    """Computes once it may; says how many threads are in it."""
-
-    def __init__(self) -> None:
-        self.may_answer = threading.Event()
-        self.inside = threading.Semaphore(0)
-
-    def shape_for(self, texts: int, tokens: int) -> tuple[int, int]:
-        return texts, tokens
-
-    def run(
-        self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]
-    ) -> Mapping[str, NDArray[np.float32]]:
-        self.inside.release()
-        assert self.may_answer.wait(WAIT_S)
-        return {"logits": np.zeros((len(input_ids), 2), np.float32)}
-
-
-def request(*tokens: int, deadline_s: float = math.inf) -> Request:
-    jobs = [
-        TextJob(EncodedText([1] * size, [0] * size, [(0, 1)] * size), "logits", lambda _: Classification())
-        for size in tokens
-    ]
-    return Request(jobs, arrived_s=0.0, due_s=0.0, deadline_s=deadline_s)
-
-
-async def entered(gate: Gate, threads: int) -> None:
-    for _ in range(threads):
-        assert await asyncio.to_thread(gate.inside.acquire, timeout=WAIT_S)
-
-
 async def test_each_idle_worker_gets_a_batch_and_all_busy_is_busy() -> None:
     gate = Gate()
     engines = Engines([Engine(gate, 0)] * 2, apart=True)
@@ -197,61 +138,6 @@ async def test_each_idle_worker_gets_a_batch_and_all_busy_is_busy() -> None:
         assert batcher.dispatcher.raised  # 35 s of work for two
         gate.may_answer.set()
         await asyncio.gather(first, second, third)
-
-
-async def test_one_batch_at_most_is_given_ahead_and_none_of_a_device_that_workers_share() -> None:
-    for apart, given_ahead in ((True, 1), (False, 0)):
-        gate = Gate()
-        async with running(Engines([Engine(gate, 0)] * 2, apart=apart), BatchLimits(1, 512, 0.0)) as batcher:
-            computed = [asyncio.create_task(batcher.answer(request(5))) for _ in range(2)]
-            await entered(gate, 2)  # both are about to end, for all that is known
-            computed += [asyncio.create_task(batcher.answer(request(5))) for _ in range(3)]
-            await happens(lambda: batcher.dispatcher.waiting_texts == 3 - given_ahead)  # noqa: B023 - run here
-            gate.may_answer.set()
-            await asyncio.gather(*computed)
-
-
-@given(
-    lasts_s=st.lists(st.floats(0.0, 1.0), max_size=4),
-    count=st.integers(1, 3),
-    now_s=st.floats(0.0, 1.0),
-)
-def test_workers_are_ready_shortly_before_the_next_is_free(
-    lasts_s: list[float], count: int, now_s: float
-) -> None:
-    """Who idles is; else the first to be free is, until a batch waits for it."""
-    clock = [0.0]
-    workers, lane = Workers(count, lambda: clock[0]), Nothing()
-    workers.join(lane)
-    ends_s: list[float] = []
-    for number, last_s in enumerate(lasts_s[: count + 1]):
-        begins_s = 0.0 if number < count else sorted(ends_s)[0]
-        ends_s.append(begins_s + last_s)
-        work = Work((waiting(number),), Engines([], apart=True), lambda batch, outcome: None, ends_s[-1])
-        workers.give(lane, work)
-    clock[0] = now_s
-    if len(ends_s) < count:
-        assert workers.ready_in_s() == workers.free_in_s() == 0.0
-    elif len(ends_s) == count:
-        assert workers.free_in_s() == max(0.0, min(ends_s) - now_s)
-        assert workers.ready_in_s() == max(0.0, workers.free_in_s() - AHEAD_S)
-    else:
-        assert workers.free_in_s() == max(0.0, sorted(ends_s)[1] - now_s)
-        assert workers.ready_in_s() == math.inf
-
-
-class Nothing:
-    """A lane that has nothing to give."""
-
-    waits = False
-    wanted_clock_mhz = 0
-
-    def feed(self) -> bool:
-        return False
-
-
-def waiting(number: int) -> WaitingText[Place]:
-    return WaitingText(Place(request(5), 0), 5, float(number), 0.0, math.inf)
 
 
 async def test_a_request_of_many_texts_is_computed_by_all_who_would_idle() -> None:
