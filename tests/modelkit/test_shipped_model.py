@@ -1,4 +1,4 @@
-"""The model that is shipped: whole, the same in any company, and as accurate as its model.yaml says."""
+"""The models that are shipped: whole, the same in any company, and as accurate as their model.yaml says."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
+from minwatt.resources import resource
 from minwatt.v1.decode import entity_spans, softmax, top_labels
 from minwatt.v1.model_dir import ModelDirectory
 from modelkit.data.examples import EvaluationSet, FolderSource, Tasks, load_evaluation_set
@@ -44,9 +45,9 @@ TEXTS = st.lists(
 )
 
 
-@pytest.fixture(scope="module")
-def directory() -> ModelDirectory:
-    return ModelDirectory.open(ROOT / "models" / "support-text")
+@pytest.fixture(scope="module", params=["support-text", "support-text-small"])
+def directory(request: pytest.FixtureRequest) -> ModelDirectory:
+    return ModelDirectory.open(resource("models") / request.param)
 
 
 @pytest.fixture(scope="module")
