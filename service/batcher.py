@@ -129,10 +129,13 @@ class Batcher:
             self._broken.set_exception(error)
 
     def _look(self) -> None:
-        """Gives every ready worker what is due for it."""
+        """Gives every ready worker what is due for it, in turn with the other models."""
         self._feeding = False
-        while self.feed() and self.waits and not self._ready_in_s():
+        if self._workers.others_wait(self):
+            self._workers.offer()
+        while self.feed() and self.waits and not self._workers.ready_in_s():
             pass
+        self._workers.offer_when_ready()
 
     def feed(self) -> bool:
         """Gives ready workers the batch that is due, if one is; whether it did."""
@@ -153,12 +156,11 @@ class Batcher:
         dispatcher.workers = self._workers.share(self)
         now_s = self._clock()
         gave = False
-        ready_in_s = self._ready_in_s()
-        if not ready_in_s:
+        if not self._workers.ready_in_s():
             step = dispatcher.step(now_s, self._workers.left_s())
             self._resolve(step.resolved)
             if step.batch:
-                self._give(step.batch, now_s)
+                self._give(step.batch)
                 gave = True
                 if not self._workers.idle:
                     dispatcher.feel(now_s, self._workers.left_s())
@@ -167,16 +169,10 @@ class Batcher:
                 self._next_look = self._loop.call_later(wait_s, self._guarded, self._look)
         else:
             dispatcher.feel(now_s, self._workers.left_s())
-            if self.waits and ready_in_s < math.inf:
-                self._next_look = self._loop.call_later(ready_in_s, self._guarded, self._workers.offer)
         self._card_clock.ask(self._workers.wanted_clock_mhz)
         return gave
 
-    def _ready_in_s(self) -> float:
-        """Of the workers. One device is kept busy by its second worker: nothing is given ahead there."""
-        return self._workers.ready_in_s() if self._engines.apart or self._workers.idle else math.inf
-
-    def _give(self, batch: Batch, now_s: float) -> None:
+    def _give(self, batch: Batch) -> None:
         """To one worker, or to who is free next, or in parts to all that would idle."""
         service_time = self.dispatcher.service_time.current
         idle = self._workers.idle
@@ -184,8 +180,8 @@ class Batcher:
         for part in [batch] if alone else parts(batch, idle, service_time):
             padded = len(part) * max(text.tokens for text in part)
             self._begun_mhz[part] = self.dispatcher.clock_mhz
-            ends_s = now_s + self._workers.free_in_s() + service_time.batch_s(padded)
-            self._workers.give(self, Work(part, self._engines, self._done, ends_s))
+            work = Work(part, self._engines, self._done, service_time.batch_s(padded))
+            self._workers.give(self, work)
 
     def _done(self, batch: Batch, outcome: ComputedBatch | Exception) -> None:
         self._guarded(self._take, batch, outcome)

@@ -28,6 +28,7 @@ from service.service_time import ServiceTime
 
 Outcome = ComputedBatch | Exception
 AHEAD_S = 0.002  # before a worker is expected to be free its next batch is given
+TIMER_S = 0.001  # of the loop's timers, the finest: uvloop's end up to that much too early
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class Work(NamedTuple):
     batch: Batch
     engines: Engines
     done: Callable[[Batch, Outcome], None]
-    ends_s: float  # predicted
+    takes_s: float  # predicted, from when a worker begins it
 
 
 class Workers:
@@ -72,7 +73,10 @@ class Workers:
         self._given: SimpleQueue[Work | None] = SimpleQueue()
         self._clock = clock
         self._loop: asyncio.AbstractEventLoop | None = None  # while they run
-        self._running: dict[Batch, Work] = {}
+        self._ends_s: dict[Batch, float] = {}  # predicted, of the batches that workers have begun
+        self._ahead: Work | None = None  # waits for who is free next
+        self._apart = False  # of the engines that compute
+        self._next_offer: asyncio.TimerHandle | None = None
         self._lanes: list[Lane] = []  # least recently served first
         self._threads = [
             threading.Thread(target=self._compute, args=(index,), name=f"engine-{index}")
@@ -84,38 +88,46 @@ class Workers:
 
     @property
     def idle(self) -> int:
-        return max(0, len(self._threads) - len(self._running))
+        return len(self._threads) - len(self._ends_s)
 
     def ready_in_s(self) -> float:
         """Seconds until a batch may be given: none while a worker idles, else until shortly before one is
-        expected to be free; infinite while a batch waits for that one already."""
+        expected to be free; infinite while a batch waits for that one already. One device is kept busy by its
+        second worker: nothing is given ahead there."""
         if self.idle:
             return 0.0
-        return max(0.0, self.free_in_s() - AHEAD_S) if len(self._running) == len(self._threads) else math.inf
+        return max(0.0, self.free_in_s() - AHEAD_S) if self._apart and self._ahead is None else math.inf
 
     @property
     def wanted_clock_mhz(self) -> int:
         """The highest that a model wants; all of them have the same operating point."""
         return max([lane.wanted_clock_mhz for lane in self._lanes], default=0)
 
+    def others_wait(self, lane: Lane) -> int:
+        """How many models beside this one have texts that wait."""
+        return sum([other.waits for other in self._lanes if other is not lane])
+
     def share(self, lane: Lane) -> float:
         """The workers that a model has while others wait too."""
-        waiting = sum([other.waits for other in self._lanes if other is not lane])
-        return len(self._threads) / (1 + waiting)
+        return len(self._threads) / (1 + self.others_wait(lane))
 
     def left_s(self) -> float:
         """Seconds that the batches under way still need, together."""
-        if not self._running:
+        if not self._ends_s:
             return 0.0
         now_s = self._clock()
-        return sum([max(0.0, work.ends_s - now_s) for work in self._running.values()])
+        begun_s = sum([max(0.0, ends_s - now_s) for ends_s in self._ends_s.values()])
+        return begun_s if self._ahead is None else begun_s + self._ahead.takes_s
 
     def free_in_s(self) -> float:
         """Seconds until a worker is expected to be free, and no batch waits for it."""
         if self.idle:
             return 0.0
-        ends_s = sorted([work.ends_s for work in self._running.values()])
-        return max(0.0, ends_s[len(ends_s) - len(self._threads)] - self._clock())
+        now_s = self._clock()
+        if self._ahead is None:
+            return max(0.0, min(self._ends_s.values()) - now_s)
+        first_s, *others_s = sorted([max(0.0, ends_s - now_s) for ends_s in self._ends_s.values()])
+        return min([first_s + self._ahead.takes_s, *others_s])
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -125,6 +137,8 @@ class Workers:
     def stop(self) -> None:
         """Each ends after its batch; nobody waits for it."""
         self._loop = None
+        if self._next_offer is not None:
+            self._next_offer.cancel()
         for _ in self._threads:
             self._given.put(None)
 
@@ -138,16 +152,35 @@ class Workers:
 
     def give(self, lane: Lane, work: Work) -> None:
         """Call while `ready_in_s` is 0. The lane's next turn comes after all others."""
-        self._running[work.batch] = work
+        self._apart = work.engines.apart
+        if self.idle:
+            self._begins(work)
+        else:
+            self._ahead = work
         if self._lanes[-1] is not lane:
             self._lanes.remove(lane)
             self._lanes.append(lane)
         self._given.put(work)
 
     def offer(self) -> None:
-        """Ready workers to the models in turn, a batch each, until nothing more is due."""
+        """Ready workers to the models in turn, a batch each, until nothing more is due; and once one is."""
         while not self.ready_in_s() and any(lane.waits and lane.feed() for lane in tuple(self._lanes)):
             pass
+        self.offer_when_ready()
+
+    def offer_when_ready(self) -> None:
+        """The one timer for the next worker that is about to be free, if anything waits for it."""
+        if self._next_offer is not None:
+            self._next_offer.cancel()
+            self._next_offer = None
+        ready_in_s = self.ready_in_s()
+        if self._loop is None or not 0.0 < ready_in_s < math.inf:
+            return
+        if any(lane.waits for lane in self._lanes):
+            self._next_offer = self._loop.call_later(max(TIMER_S, ready_in_s), self.offer)
+
+    def _begins(self, work: Work) -> None:
+        self._ends_s[work.batch] = self._clock() + work.takes_s
 
     def _compute(self, index: int) -> None:
         while (work := self._given.get()) is not None:
@@ -166,7 +199,10 @@ class Workers:
         """Whoever's turn it is gets the worker before this batch's requests are answered."""
         if self._loop is None:
             return
-        del self._running[work.batch]
+        del self._ends_s[work.batch]
+        if self._ahead is not None:
+            self._begins(self._ahead)  # by the worker that ended this one
+            self._ahead = None
         self.offer()
         work.done(work.batch, outcome)
 

@@ -31,9 +31,19 @@ class Unmetered:
 @contextlib.asynccontextmanager
 async def running(engines: Engines, limits: BatchLimits):  # type: ignore[no-untyped-def]
     workers = Workers(len(engines.all))
+    workers.start()
+    try:
+        async with sharing(workers, engines, limits) as batcher:
+            yield batcher
+    finally:
+        workers.stop()
+
+
+@contextlib.asynccontextmanager
+async def sharing(workers: Workers, engines: Engines, limits: BatchLimits):  # type: ignore[no-untyped-def]
+    """One of several models on workers that have been started."""
     dispatcher = Dispatcher(limits, ServiceTimeEstimate(), 0.05)
     batcher = Batcher(dispatcher, engines, workers, Unmetered(), CardClock(None))
-    workers.start()
     task = asyncio.create_task(batcher.run())
     await asyncio.sleep(0)
     try:
@@ -42,7 +52,6 @@ async def running(engines: Engines, limits: BatchLimits):  # type: ignore[no-unt
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
-        workers.stop()
 
 
 class Gate:
