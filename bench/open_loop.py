@@ -86,8 +86,9 @@ class Client:
             if wait_s > 0:
                 await asyncio.sleep(wait_s)
             send(at_s)
-        async with asyncio.timeout(PATIENCE_S):
-            await over.wait()
+        if len(planned_s):
+            async with asyncio.timeout(PATIENCE_S):
+                await over.wait()
         return ends
 
 

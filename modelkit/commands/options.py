@@ -47,6 +47,8 @@ def loss_weights(given: Sequence[str] | None, tasks: Sequence[TaskFiles]) -> dic
         name, _, number = text.partition(":")
         if name not in names:
             raise UsageError(f"loss-weight = {text!r}: task {name!r}; allowed: {', '.join(names)}")
+        if name in weights:
+            raise UsageError(f"loss-weight = {text!r}: task {name!r} has one already; allowed: one a task")
         try:
             weights[name] = float(number)
         except ValueError:

@@ -50,6 +50,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
                 ("intent:nan", "loss-weight = 'intent:nan': allowed: a finite number above 0"),
             )
         ),
+        (
+            ("distil", "whole", "--layers", "1", "--task", TASK, *2 * ("--loss-weight", "intent:2")),
+            "loss-weight = 'intent:2': task 'intent' has one already; allowed: one a task",
+        ),
         (("prune", "gone", "--heads", "0.5", "--task", TASK), "gone/model.yaml: can't be read"),
         (("prune", "bare", "--heads", "0.5", "--task", TASK), "bare: no checkpoint/ in it"),
         (("prune", "whole", "--heads", "0.5", "--task", TASK), "dev.csv:2: text ''; expected a text"),
